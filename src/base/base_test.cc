@@ -1,0 +1,85 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "base/cpu_features.h"
+#include "base/float16.h"
+#include "base/memory_info.h"
+#include "base/status.h"
+#include "base/threads.h"
+
+namespace mrt {
+namespace {
+
+TEST(Float16, BFloat16RoundsToNearestEven) {
+  EXPECT_EQ(ToBFloat16(1.0f).bits, 0x3f80);
+  EXPECT_EQ(ToBFloat16(1.0f + 0x1p-8f).bits, 0x3f80);             // a tie: down to even
+  EXPECT_EQ(ToBFloat16(1.0f + 3 * 0x1p-8f).bits, 0x3f82);         // a tie: up to even
+  EXPECT_EQ(ToBFloat16(1.0f + 0x1p-8f + 0x1p-20f).bits, 0x3f81);  // above the tie
+  EXPECT_TRUE(std::isnan(RoundToBFloat16(std::numeric_limits<float>::quiet_NaN())));
+  EXPECT_TRUE(std::isinf(RoundToBFloat16(std::numeric_limits<float>::max())));
+}
+
+TEST(Float16, EveryHalfConvertsExactly) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float x = ToFloat(Float16{static_cast<uint16_t>(bits)});
+    const int exponent = (bits >> 10) & 31, mantissa = bits & 1023;
+    if (exponent == 31) {
+      EXPECT_EQ(mantissa != 0, std::isnan(x));
+      continue;
+    }
+    const double magnitude =
+        exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24);
+    EXPECT_EQ(x, static_cast<float>(bits & 0x8000 ? -magnitude : magnitude));
+  }
+}
+
+TEST(Threads, EveryIndexRunsOnce) {
+  for (int threads : {1, 2, 5}) {
+    SetThreadCount(threads);
+    std::vector<std::atomic<int>> hits(1000);
+    ParallelFor(1000, 7, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) ++hits[i];
+    });
+    std::atomic<int> worker_max = 0;
+    ParallelTasks(1000, [&](int64_t task, int worker) {
+      ++hits[task];
+      int seen = worker_max;
+      while (worker > seen && !worker_max.compare_exchange_weak(seen, worker)) {
+      }
+    });
+    EXPECT_LT(worker_max, threads);
+    for (const auto& hit : hits) EXPECT_EQ(hit, 2);
+  }
+  SetThreadCount(0);
+  EXPECT_EQ(ThreadCount(), UsableCpuCount());
+}
+
+Result<int> Half(int x) {
+  if (x % 2) return InvalidArgument("[half] got " + std::to_string(x) + ", need an even number");
+  return x / 2;
+}
+
+Result<int> Quarter(int x) {
+  MRT_ASSIGN_OR_RETURN(const int half, Half(x));
+  return Half(half);
+}
+
+TEST(Status, TravelsThroughTheHelpers) {
+  EXPECT_EQ(Quarter(8).value(), 2);
+  EXPECT_EQ(Quarter(6).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(Quarter(6).status().message(), "[half] got 3, need an even number");
+}
+
+TEST(Machine, IsDescribed) {
+  EXPECT_FALSE(GetCpuFeatures().brand.empty());
+  EXPECT_GT(AvailableMemoryBytes(), 0);
+  EXPECT_LE(AvailableMemoryBytes(), TotalMemoryBytes());
+  EXPECT_GT(PeakResidentBytes(), 1 << 20);
+}
+
+}  // namespace
+}  // namespace mrt

@@ -1,0 +1,80 @@
+#include "base/cpu_features.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace mrt {
+namespace {
+
+#if defined(__x86_64__)
+
+// arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA): Linux hands out AMX tile state on request
+// only.
+bool RequestAmx() {
+  constexpr long kArchReqXcompPerm = 0x1023;
+  constexpr long kXfeatureXtiledata = 18;
+  return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureXtiledata) == 0;
+}
+
+std::string ReadBrand() {
+  unsigned regs[12] = {};
+  if (__get_cpuid_max(0x80000000u, nullptr) < 0x80000004u) return "x86-64";
+  for (unsigned i = 0; i < 3; ++i)
+    __get_cpuid(0x80000002u + i, &regs[4 * i], &regs[4 * i + 1], &regs[4 * i + 2],
+                &regs[4 * i + 3]);
+  char text[sizeof(regs) + 1] = {};
+  std::memcpy(text, regs, sizeof(regs));
+  std::string brand(text);
+  brand.erase(brand.find_last_not_of(' ') + 1);
+  return brand;
+}
+
+CpuFeatures Detect() {
+  CpuFeatures f;
+  f.brand = ReadBrand();
+  __builtin_cpu_init();
+  f.avx2 = __builtin_cpu_supports("x86-64-v3");
+  f.avx512 = __builtin_cpu_supports("x86-64-v4");
+  f.avx512_bf16 = f.avx512 && __builtin_cpu_supports("avx512bf16");
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
+    constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
+    const bool in_cpu = (edx & kAmxBf16) && (edx & kAmxTile);
+    f.amx_bf16 = f.avx512_bf16 && in_cpu && RequestAmx();
+  }
+  return f;
+}
+
+#else
+
+CpuFeatures Detect() { return {.brand = "not x86-64"}; }
+
+#endif
+
+CpuFeatures DetectLimited() {
+  CpuFeatures f = Detect();
+  const char* limit = std::getenv("MRT_CPU_LIMIT");
+  if (limit == nullptr) return f;
+  const std::string_view name(limit);
+  if (name == "portable" || name == "avx2" || name == "avx512")
+    f.amx_bf16 = false, f.avx512_bf16 = false;
+  if (name == "portable" || name == "avx2") f.avx512 = false;
+  if (name == "portable") f.avx2 = false;
+  return f;
+}
+
+}  // namespace
+
+const CpuFeatures& GetCpuFeatures() {
+  static const CpuFeatures features = DetectLimited();
+  return features;
+}
+
+}  // namespace mrt

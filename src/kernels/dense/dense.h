@@ -1,0 +1,53 @@
+// Plain softmax attention without ever storing the attention map: contract of every implementation.
+//
+//   o[i] = sum over l of softmax over l (scale * q[i] . k[l] + bias[i,l]) * v[l]     for each head
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/cpu_features.h"
+#include "base/status.h"
+#include "kernels/storage_type.h"
+
+namespace mrt {
+
+struct DenseShape {
+  int heads = 1;
+  int64_t tokens_q = 1;
+  int64_t tokens_per_frame = 1;  // key tokens in one frame
+  int frames_kv = 1;
+  int head_dim = 128;
+  // Block-causal, as in MonarchShape: n > 0 means a query frame (tokens_per_frame tokens) sees the
+  // key frames of its own block of n frames and before.
+  int causal_block_frames = 0;
+  float scale = 1;  // usually 1/sqrt(head_dim)
+  StorageType storage = StorageType::kF32;
+};
+
+struct DenseArgs {
+  DenseShape shape;
+  const void* q = nullptr;  // [tokens_q, heads, head_dim]
+  const void* const* k_frames =
+      nullptr;  // frames_kv pointers to [tokens_per_frame, heads, head_dim]
+  const void* const* v_frames = nullptr;
+  const float* bias = nullptr;  // [heads, tokens_q, frames_kv * tokens_per_frame], or null
+  void* out = nullptr;          // [tokens_q, heads, head_dim]; must not alias the inputs
+  void* scratch = nullptr;      // ScratchBytes of the implementation, 64-byte aligned
+};
+
+Status ValidateDense(const DenseShape& shape);
+
+struct DenseImpl {
+  const char* name;
+  const char* (*refuses)(const DenseShape& shape, const CpuFeatures& cpu);
+  int64_t (*scratch_bytes)(const DenseShape& shape, int threads);
+  void (*run)(const DenseArgs& args);
+};
+
+std::span<const DenseImpl> DenseImpls();
+
+/// As PickMonarch; the environment variable is MRT_DENSE_IMPL.
+Result<const DenseImpl*> PickDense(const DenseShape& shape, const char* forced = "");
+
+}  // namespace mrt

@@ -1,0 +1,84 @@
+// Tiled Monarch attention (MonarchRT, arXiv 2602.12271): contract of every implementation.
+//
+// Tokens form a grid of frames x rows x cols. A tile is a box of f_tied frames x rows/h_reduce x
+// cols/w_reduce. Inside a tile a token has a row in b1 = f_tied * rows / h_reduce (frame-major) and
+// a column in b2 = cols / w_reduce. Letters: a query tile, f key tile, i query row, k key row, j
+// query column, l key column, d channel, s = 1/sqrt(head_dim). One step is
+//
+//   r[a,f,k,j,l]   = softmax over l of      s * q[a,k,j] . K[f,k,l]
+//   kbar[a,f,j,k]  = sum_l r * K[f,k,l]     vbar[a,f,j,k] = sum_l r * V[f,k,l]
+//   c[a,f,j,k]     = sum_l r * log r
+//   L[a,j,i,(f,k)] = softmax over (f,k) of  s * q[a,i,j] . kbar[a,f,j,k] - c[a,f,j,k]
+//   o[a,i,j]       = sum over (f,k) of      L * vbar[a,f,j,k]
+//
+// and each further step refines r with the L before it:
+//
+//   n[a,f,k,j] = sum_i L[a,j,i,(f,k)]       qbar[a,f,k,j] = sum_i L * q[a,i,j]
+//   r          = softmax over l of          s * (qbar . K[f,k,l]) * min(1 / (n + 1e-6), 1e4)
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/cpu_features.h"
+#include "base/status.h"
+#include "kernels/storage_type.h"
+
+namespace mrt {
+
+struct MonarchShape {
+  int heads = 1;      // query heads == key heads; Wan 2.1 has no grouped heads
+  int frames_q = 1;   // latent frames being denoised
+  int frames_kv = 1;  // latent frames in the key/value window
+  int rows = 1;       // latent grid rows per frame (30 at 480x832)
+  int cols = 1;       // latent grid columns per frame (52 at 480x832)
+  int head_dim = 128;
+  int f_tied = 1;      // frames per tile; divides frames_q and frames_kv
+  int h_reduce = 1;    // cuts of the rows; divides rows
+  int w_reduce = 1;    // cuts of the columns; divides cols
+  int iterations = 1;  // refinement steps, >= 1
+  // Block-causal: 0 = every query sees every key frame. n > 0: a query frame sees the key frames of
+  // its own block of n frames and before; then frames_q == frames_kv, n divides it, and f_tied
+  // divides n.
+  int causal_block_frames = 0;
+  StorageType storage = StorageType::kF32;
+
+  int b1() const { return f_tied * (rows / h_reduce); }
+  int b2() const { return cols / w_reduce; }
+};
+
+struct MonarchArgs {
+  MonarchShape shape;
+  const void* q = nullptr;  // [frames_q, rows, cols, heads, head_dim]
+  const void* const* k_frames =
+      nullptr;  // frames_kv pointers to [rows, cols, heads, head_dim], in order
+  const void* const* v_frames = nullptr;  // the same for the values
+  void* out = nullptr;      // [frames_q, rows, cols, heads, head_dim]; must not alias q, k, v
+  void* scratch = nullptr;  // ScratchBytes of the implementation, 64-byte aligned
+};
+
+/// Ok, or InvalidArgument with got and need.
+Status ValidateMonarch(const MonarchShape& shape);
+
+/// "Sparsity" always means 1 - (b1 + b2) / (b1 * b2), the share of map entries that are not
+/// parameters.
+double MonarchSparsity(const MonarchShape& shape);
+
+struct MonarchImpl {
+  const char* name;
+  /// Null if it can run this shape on this CPU, else why not, as a sentence.
+  const char* (*refuses)(const MonarchShape& shape, const CpuFeatures& cpu);
+  /// Scratch for `threads` threads; does not grow with frames_kv.
+  int64_t (*scratch_bytes)(const MonarchShape& shape, int threads);
+  void (*run)(const MonarchArgs& args);
+};
+
+/// All implementations, best first; the last one always applies.
+std::span<const MonarchImpl> MonarchImpls();
+
+/// The first that does not refuse; the one named by `forced` (or by MRT_MONARCH_IMPL in the
+/// environment if `forced` is empty). Unavailable with the reason if the forced one refuses,
+/// InvalidArgument with the list of names if there is none of that name.
+Result<const MonarchImpl*> PickMonarch(const MonarchShape& shape, const char* forced = "");
+
+}  // namespace mrt

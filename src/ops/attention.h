@@ -1,0 +1,50 @@
+// Attention over frames of a token grid, dense or Monarch, on the best kernel this machine has.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "base/status.h"
+#include "ops/context.h"
+
+namespace mrt::ops {
+
+enum class AttentionMode { kDense, kMonarch };
+
+/// Which attention, and how it tiles (DESIGN: f_tied frames per tile, h_reduce cuts of the rows,
+/// w_reduce of the columns; they must divide the grid).
+struct AttentionConfig {
+  AttentionMode mode = AttentionMode::kMonarch;
+  int f_tied = 1;
+  int h_reduce = 1;
+  int w_reduce = 1;
+  int iterations = 1;          // refinement steps, >= 1
+  std::string implementation;  // a kernel's name ("avx2", "reference", ...), or empty for the best
+};
+
+struct AttentionGrid {
+  int rows = 1;  // of one latent frame, in tokens
+  int cols = 1;
+  int heads = 1;
+  int head_dim = 1;
+};
+
+/// Says whether the tiling fits: InvalidArgument with got and need otherwise.
+Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
+                         int frames_kv);
+
+/// q, out: act [frames_q, rows, cols, heads, head_dim]; k_frames[f], v_frames[f]: act
+/// [rows, cols, heads, head_dim] of key frame f (frames need not be contiguous: the KV cache is a
+/// ring). The caller has validated the shapes.
+void SelfAttention(Context& context, const AttentionConfig& config, const AttentionGrid& grid,
+                   const ConstTensorView& q, std::span<const void* const> k_frames,
+                   std::span<const void* const> v_frames, const TensorView& out);
+
+/// Plain attention of q act [tokens_q, heads, head_dim] over k, v act [tokens_kv, heads, head_dim]
+/// -> out act. `scale` multiplies the scores; `bias` is F32 [heads, tokens_q, tokens_kv], added to
+/// them, or empty.
+void DenseAttention(Context& context, const ConstTensorView& q, const ConstTensorView& k,
+                    const ConstTensorView& v, float scale, const ConstTensorView& bias,
+                    const TensorView& out);
+
+}  // namespace mrt::ops

@@ -1,0 +1,52 @@
+// What every operation needs beside its tensors: the precision, scratch memory, and the vendor
+// library's state.
+#pragma once
+
+#include <memory>
+
+#include "tensor/arena.h"
+#include "tensor/tensor.h"
+
+namespace mrt::ops {
+
+enum class Precision {
+  kF32,           // everything in float32
+  kBF16,          // weights and activations bfloat16, sums and the residual stream float32
+  kBF16Emulated,  // float32 arithmetic and storage, but rounded wherever kBF16 stores bfloat16:
+                  // what the rounding alone costs, which is the yardstick of the bf16 tolerances
+};
+
+/// One per engine. Used by one thread at a time; operations spread over the thread pool themselves.
+class Context {
+ public:
+  explicit Context(Precision precision);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  Precision precision() const { return precision_; }
+  /// How activations are stored: BF16 in kBF16, else F32.
+  DType activation() const { return precision_ == Precision::kBF16 ? DType::kBF16 : DType::kF32; }
+  /// Scratch for activations; open an ArenaScope first.
+  Arena& arena() { return arena_; }
+  /// Shorthand for an activation of that shape.
+  TensorView Activation(const Shape& shape) { return arena_.Allocate(activation(), shape); }
+  /// Shorthand for a float32 tensor of that shape (the residual stream).
+  TensorView Float(const Shape& shape) { return arena_.Allocate(DType::kF32, shape); }
+  /// Every operation calls this on an activation it has written: rounds it in kBF16Emulated, else
+  /// nothing.
+  void RoundActivation(TensorView y) const;
+
+  struct Vendor;  // oneDNN engine, stream and primitive caches; see ops/cpu/
+  Vendor& vendor() { return *vendor_; }
+
+ private:
+  Precision precision_;
+  Arena arena_;
+  std::unique_ptr<Vendor> vendor_;
+};
+
+/// Whether this machine runs kBF16 natively (oneDNN needs AVX-512 with BF16, or AMX).
+bool HasNativeBF16();
+
+}  // namespace mrt::ops

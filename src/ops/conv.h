@@ -1,0 +1,49 @@
+// Channels-last convolution over (time, rows, columns), the weight packed once.
+#pragma once
+
+#include <memory>
+
+#include "ops/context.h"
+#include "ops/linear.h"
+
+namespace mrt::ops {
+
+struct ConvParams {
+  int stride_time = 1;
+  int stride_space = 1;  // rows and columns alike
+  int pad_top = 0, pad_left = 0, pad_bottom = 0,
+      pad_right = 0;  // zeros; time is never padded: the caller
+                      // puts the frames before it in front
+};
+
+class Conv {
+ public:
+  Conv();
+  ~Conv();
+  Conv(Conv&&) noexcept;
+  Conv& operator=(Conv&&) noexcept;
+
+  /// `weight` [out, in, time, rows, columns], or [out, in, rows, columns] (then each frame on its
+  /// own); `bias` [out] or an empty view. Any floating point dtype. Throws on lack of memory.
+  Conv(Context& context, const ConstTensorView& weight, const ConstTensorView& bias,
+       const ConvParams& params);
+
+  /// x [time, rows, columns, in] -> y of OutputShape(x.shape), both of the activation dtype (y may
+  /// be F32).
+  void Run(Context& context, const ConstTensorView& x, const TensorView& y,
+           Activation activation = Activation::kNone) const;
+
+  /// [time, rows, columns, out] for an input of that shape.
+  Shape OutputShape(const Shape& x) const;
+
+  int64_t in_channels() const;
+  int64_t out_channels() const;
+  int64_t bytes() const;
+  bool empty() const { return impl_ == nullptr; }
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mrt::ops

@@ -1,0 +1,46 @@
+// y = act(x W^T + b), the weight packed once.
+#pragma once
+
+#include <memory>
+
+#include "ops/context.h"
+
+namespace mrt::ops {
+
+enum class Activation { kNone, kGeluTanh, kSilu, kRelu };
+
+class Linear {
+ public:
+  Linear();
+  ~Linear();
+  Linear(Linear&&) noexcept;
+  Linear& operator=(Linear&&) noexcept;
+
+  /// Packs `weight` [out, in] (any floating point dtype) and `bias` [out] (or an empty view) for
+  /// the context's precision. The views are not needed afterwards. Throws on lack of memory.
+  Linear(Context& context, const ConstTensorView& weight, const ConstTensorView& bias);
+
+  /// x [..., in] of the activation dtype; y [..., out], same number of rows, activation dtype or
+  /// F32. x and y must not overlap. Throws dnnl::error or std::bad_alloc, caught where the library
+  /// ends.
+  void Run(Context& context, const ConstTensorView& x, const TensorView& y,
+           Activation activation = Activation::kNone) const;
+
+  int64_t in_features() const;
+  int64_t out_features() const;
+  /// Bytes of the packed weight and bias.
+  int64_t bytes() const;
+  bool empty() const { return impl_ == nullptr; }
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// y [batch, m, n] = a [batch, m, k] b, where b is [batch, k, n], or [batch, n, k] if
+/// `b_transposed`. F32 or activation dtype each, unpacked: for the small products between
+/// activations (VAE attention).
+void BatchedMatmul(Context& context, const ConstTensorView& a, const ConstTensorView& b,
+                   bool b_transposed, const TensorView& y);
+
+}  // namespace mrt::ops

@@ -1,0 +1,40 @@
+#include "tensor/arena.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+namespace mrt {
+namespace {
+
+constexpr int64_t kAlignment = 64;                     // a cache line, and an AVX-512 vector
+constexpr int64_t kBlockBytesMin = int64_t{32} << 20;  // few blocks, and the last one wastes little
+
+int64_t RoundUp(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+}  // namespace
+
+void Arena::Free::operator()(char* p) const { std::free(p); }
+
+TensorView Arena::Allocate(DType dtype, const Shape& shape) {
+  const int64_t bytes = RoundUp(std::max<int64_t>(1, shape.elements() * DTypeSize(dtype)));
+  while (top_.block < blocks_.size() && top_.used + bytes > blocks_[top_.block].size)
+    top_ = {top_.block + 1, 0};
+  if (top_.block == blocks_.size()) {
+    const int64_t size = std::max(bytes, kBlockBytesMin);
+    auto* data = static_cast<char*>(std::aligned_alloc(kAlignment, static_cast<size_t>(size)));
+    if (data == nullptr) throw std::bad_alloc();
+    blocks_.push_back({std::unique_ptr<char, Free>(data), size});
+  }
+  TensorView view{blocks_[top_.block].data.get() + top_.used, dtype, shape};
+  top_.used += bytes;
+  return view;
+}
+
+int64_t Arena::capacity_bytes() const {
+  int64_t sum = 0;
+  for (const Block& block : blocks_) sum += block.size;
+  return sum;
+}
+
+}  // namespace mrt
