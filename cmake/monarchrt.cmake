@@ -15,9 +15,10 @@ function(mrt_library name)
   target_link_libraries(${name} PUBLIC ${ARG_DEPS} PRIVATE mrt_options ${ARG_PRIVATE_DEPS})
 endfunction()
 
-# mrt_isa_variants(NAME SOURCE file.cc): compiles one source three times, once per instruction set, each in
-# its own namespace (macro MRT_ISA). The names are portable (x86-64 baseline), avx2 (x86-64-v3) and avx512
-# (x86-64-v4). Such a file may define only its kernel and static helpers: see STYLE in AGENTS.md.
+# mrt_isa_variants(NAME SOURCE file.cc): compiles one source three times, once per instruction set,
+# each in its own namespace (macro MRT_ISA). The names are portable (x86-64 baseline), avx2
+# (x86-64-v3) and avx512 (x86-64-v4). Such a file may define only its kernel and static helpers:
+# docs/decisions/0003-one-source-three-instruction-sets.md.
 function(mrt_isa_variants name)
   cmake_parse_arguments(ARG "" "SOURCE" "" ${ARGN})
   set(flags_portable "")
@@ -25,7 +26,8 @@ function(mrt_isa_variants name)
   set(flags_avx512 "-march=x86-64-v4;-mprefer-vector-width=512")
   foreach(isa portable avx2 avx512)
     add_library(${name}_${isa} OBJECT ${ARG_SOURCE})
-    target_include_directories(${name}_${isa} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+    target_include_directories(${name}_${isa} PRIVATE ${PROJECT_SOURCE_DIR}/src
+                                                      ${PROJECT_SOURCE_DIR}/include)
     target_compile_definitions(${name}_${isa} PRIVATE MRT_ISA=${isa})
     target_compile_options(${name}_${isa} PRIVATE ${flags_${isa}} -O3 -ffp-contract=fast)
     target_link_libraries(${name}_${isa} PRIVATE mrt_options)
@@ -34,7 +36,8 @@ function(mrt_isa_variants name)
   set(${name}_OBJECTS ${objects} PARENT_SCOPE)
 endfunction()
 
-# mrt_test(NAME SOURCES a_test.cc ... DEPS mrt_x ...): a GoogleTest binary; golden data lies in MRT_GOLDEN_DIR.
+# mrt_test(NAME SOURCES a_test.cc ... DEPS mrt_x ...): a GoogleTest binary; golden data lies in
+# MRT_GOLDEN_DIR.
 function(mrt_test name)
   if(NOT MRT_BUILD_TESTS)
     return()
@@ -42,12 +45,13 @@ function(mrt_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
-  target_compile_definitions(${name} PRIVATE MRT_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
+  target_compile_definitions(${name}
+                             PRIVATE MRT_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} mrt_options GTest::gtest_main GTest::gmock)
   gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600)
 endfunction()
 
-# mrt_bench(NAME SOURCES a_bench.cc ... DEPS mrt_x ...): a Google Benchmark binary, never run as a test.
+# mrt_bench(NAME SOURCES a_bench.cc ... DEPS mrt_x ...): a Google Benchmark binary, never a test.
 function(mrt_bench name)
   if(NOT MRT_BUILD_BENCHMARKS)
     return()

@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# test.sh: installs what is missing, then runs the checks and all tests under the presets cpu and
+# asan.
+#   --preset NAME   only the tests of this preset (cpu or asan); may be repeated
+#   --checks        only the checks
+#   --ci            everything, with warnings as errors and the checks that need more tools:
+#                   format, clang-tidy, and a run on an emulated CPU without AVX
+# The last line counts tests and checks: "N passed, N failed, N skipped".
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+
+presets=()
+checks=yes
+ci=no
+while [ $# -gt 0 ]; do
+  case $1 in
+    --preset) presets+=("${2:?--preset needs cpu or asan}"); checks=no; shift ;;
+    --checks) presets=(none) ;;
+    --ci) ci=yes ;;
+    -h | --help) usage; exit 0 ;;
+    *) echo "test.sh: got $1" >&2; usage >&2; exit 2 ;;
+  esac
+  shift
+done
+if [ ${#presets[@]} -eq 0 ]; then presets=(cpu asan); fi
+if [ "${presets[0]}" = none ]; then presets=(); checks=yes; fi
+
+passed=0 failed=0 skipped=0
+# run NAME COMMAND...: one check, counted.
+run() {
+  local name=$1 start=$SECONDS
+  shift
+  if "$@"; then
+    passed=$((passed + 1))
+    echo "ok      $name ($((SECONDS - start)) s)"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $name ($((SECONDS - start)) s)"
+  fi
+}
+
+# attribute FILE NAME: a count in the head of ctest's report.
+attribute() { sed -n "s/^[[:space:]]*$2=\"\([0-9]*\)\".*/\1/p" "$1" | head -1; }
+
+# run_tests PRESET [CTEST ARGUMENT...]: counts every test.
+run_tests() {
+  local preset=$1 report=$PWD/build/$1/ctest.xml start=$SECONDS all bad missing
+  shift
+  rm -f "$report"
+  # Tests share the cores: waiting threads must sleep, not spin.
+  OMP_WAIT_POLICY=passive UBSAN_OPTIONS=print_stacktrace=1 ctest --preset "$preset" \
+    --parallel "$(nproc)" --no-tests=error --output-junit "$report" "$@" |
+    grep -vE '^ *(Start +[0-9]+:|[0-9]+/[0-9]+ Test .* Passed )'
+  if [ ! -f "$report" ]; then
+    failed=$((failed + 1))
+    echo "FAILED  tests of $preset: no report"
+    return
+  fi
+  all=$(attribute "$report" tests) bad=$(attribute "$report" failures)
+  missing=$(($(attribute "$report" skipped) + $(attribute "$report" disabled)))
+  passed=$((passed + all - bad - missing)) failed=$((failed + bad)) skipped=$((skipped + missing))
+  echo "tests of $preset: $((SECONDS - start)) s"
+}
+
+dev=()
+if [ $ci = yes ]; then
+  dev=(--dev)
+  export MRT_WERROR=ON
+fi
+scripts/install_deps.sh "${dev[@]}" || exit 1
+
+if [ $checks = yes ]; then
+  run "the layer check finds planted violations" python3 tools/check_layers_test.py --quiet
+  run "layers, sizes and libraries" python3 tools/check_layers.py
+  run "headers compile alone" tools/check_headers.sh
+  if command -v clang-format-14 >/dev/null; then
+    run "format" tools/check_format.sh
+  else
+    skipped=$((skipped + 1))
+    echo "skipped format: clang-format-14 is missing (scripts/install_deps.sh --dev)"
+  fi
+fi
+
+for preset in "${presets[@]}"; do
+  run "build of $preset" scripts/build.sh "$preset"
+  if [ -f "build/$preset/CTestTestfile.cmake" ]; then run_tests "$preset"; fi
+done
+
+if [ $ci = yes ]; then
+  run "no weak symbols in files for one instruction set" tools/check_weak_symbols.sh build/cpu
+  run "baseline CPU (no AVX)" tools/run_baseline.sh build/cpu
+  run "clang-tidy" tools/run_clang_tidy.sh build/cpu
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ] && [ $passed -gt 0 ]
