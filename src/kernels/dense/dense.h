@@ -36,7 +36,11 @@ struct DenseArgs {
   void* scratch = nullptr;      // ScratchBytes of the implementation, 64-byte aligned
 };
 
+/// Ok, or InvalidArgument with got and need.
 Status ValidateDense(const DenseShape& shape);
+
+/// Query token `token` sees the key frames [0, VisibleKeyFrames(shape, token)).
+int64_t VisibleKeyFrames(const DenseShape& shape, int64_t token);
 
 struct DenseImpl {
   const char* name;
