@@ -1,0 +1,157 @@
+#include "model/wan/block.h"
+
+#include <cmath>
+
+#include "ops/rowwise.h"
+
+namespace mrt {
+namespace {
+
+ops::Linear LoadLinear(ops::Context& context, const Checkpoint& checkpoint,
+                       const std::string& name) {
+  return {context, checkpoint.Find(name + ".weight"), checkpoint.Find(name + ".bias")};
+}
+
+/// The six vectors of one block: F32 [groups, dim] each.
+struct Modulation {
+  TensorView shift1, scale1, gate1, shift2, scale2, gate2;
+};
+
+Modulation Modulate(ops::Context& context, const Tensor& learned, const TensorView& time) {
+  const int64_t groups = time.shape[1], dim = time.shape[2];
+  const TensorView m = context.Float({6, groups, dim});
+  const float* const from = time.as<float>();
+  float* const to = m.as<float>();
+  for (int64_t part = 0; part < 6; ++part)
+    for (int64_t g = 0; g < groups; ++g)
+      for (int64_t c = 0; c < dim; ++c) {
+        const int64_t at = (part * groups + g) * dim + c;
+        to[at] = learned.as<float>()[part * dim + c] + from[at];
+      }
+  const auto part = [&](int64_t i) { return m.Slice(i, i + 1).Reshape({groups, dim}); };
+  return {part(0), part(1), part(2), part(3), part(4), part(5)};
+}
+
+ops::AttentionGrid GridOf(const BlockInputs& in) {
+  return {.rows = static_cast<int>(in.rows),
+          .cols = static_cast<int>(in.cols),
+          .heads = static_cast<int>(in.config.num_heads),
+          .head_dim = static_cast<int>(in.config.head_dim())};
+}
+
+/// Writes the keys and values of y act [tokens, dim] to the last frames of the window.
+void WriteKeysAndValues(ops::Context& context, const AttentionWeights& w, const BlockInputs& in,
+                        const TensorView& y, const KvCache::Window& window) {
+  const WanConfig& c = in.config;
+  const int64_t frame = in.rows * in.cols;  // tokens of a frame
+  const size_t past = window.keys.size() - static_cast<size_t>(in.frames);
+  for (int64_t f = 0; f < in.frames; ++f) {
+    const size_t slot = past + static_cast<size_t>(f);
+    const int64_t begin = f * frame, end = begin + frame;
+    const TensorView k{window.keys[slot], context.activation(), {frame, c.dim}};
+    const TensorView v{window.values[slot], context.activation(), {frame, c.dim}};
+    w.k.Run(context, y.Slice(begin, end), k);
+    ops::RmsNorm(context, k, w.norm_k, c.eps, k);
+    ops::Rope(context, k.Reshape({frame, c.num_heads, c.head_dim()}), in.rope.cos.Slice(begin, end),
+              in.rope.sin.Slice(begin, end));
+    w.v.Run(context, y.Slice(begin, end), v);
+  }
+}
+
+/// x += gate1 * self_attn(LN(x) * (1 + scale1) + shift1)
+void AddSelfAttention(ops::Context& context, const Block& block, const BlockInputs& in,
+                      const Modulation& m, const KvCache::Window& window, const TensorView& x) {
+  const ArenaScope scope(context.arena());
+  const WanConfig& c = in.config;
+  const AttentionWeights& w = block.self_attn;
+  const Shape grid{in.frames, in.rows, in.cols, c.num_heads, c.head_dim()};
+
+  const TensorView y = context.Activation({in.tokens(), c.dim});
+  ops::LayerNormModulate(context, x, m.scale1, m.shift1, c.eps, y);
+  WriteKeysAndValues(context, w, in, y, window);
+
+  const TensorView q = context.Activation({in.tokens(), c.dim});
+  w.q.Run(context, y, q);
+  ops::RmsNorm(context, q, w.norm_q, c.eps, q);  // over the whole width, before the heads
+  ops::Rope(context, q.Reshape({in.tokens(), c.num_heads, c.head_dim()}), in.rope.cos, in.rope.sin);
+
+  const TensorView attended = context.Activation({in.tokens(), c.dim});
+  ops::SelfAttention(context, in.attention, GridOf(in), q.Reshape(grid), window.keys, window.values,
+                     attended.Reshape(grid));
+  w.o.Run(context, attended, y);
+  ops::AddGated(context, x, m.gate1, y);
+}
+
+/// x += cross_attn(LN(x; norm3), text)
+void AddCrossAttention(ops::Context& context, const Block& block, const BlockInputs& in,
+                       const TextWindow& text, const TensorView& x) {
+  const ArenaScope scope(context.arena());
+  const WanConfig& c = in.config;
+  const AttentionWeights& w = block.cross_attn;
+  const Shape heads{in.tokens(), c.num_heads, c.head_dim()};
+
+  const TensorView y = context.Activation({in.tokens(), c.dim});
+  ops::LayerNorm(context, x, block.norm3_weight, block.norm3_bias, c.eps, y);
+  const TensorView q = context.Activation({in.tokens(), c.dim});
+  w.q.Run(context, y, q);
+  ops::RmsNorm(context, q, w.norm_q, c.eps, q);
+
+  const TensorView attended = context.Activation({in.tokens(), c.dim});
+  const float scale = 1 / std::sqrt(static_cast<float>(c.head_dim()));
+  ops::DenseAttention(context, q.Reshape(heads), text.keys, text.values, scale, /*bias=*/{},
+                      attended.Reshape(heads));
+  w.o.Run(context, attended, y);
+  ops::Add(context, x, y);
+}
+
+/// x += gate2 * ffn.2(GELU(ffn.0(LN(x) * (1 + scale2) + shift2)))
+void AddFeedForward(ops::Context& context, const Block& block, const BlockInputs& in,
+                    const Modulation& m, const TensorView& x) {
+  const ArenaScope scope(context.arena());
+  const TensorView y = context.Activation({in.tokens(), in.config.dim});
+  ops::LayerNormModulate(context, x, m.scale2, m.shift2, in.config.eps, y);
+  const TensorView hidden = context.Activation({in.tokens(), in.config.ffn_dim});
+  block.ffn0.Run(context, y, hidden, ops::Activation::kGeluTanh);
+  block.ffn2.Run(context, hidden, y);
+  ops::AddGated(context, x, m.gate2, y);
+}
+
+}  // namespace
+
+AttentionWeights::AttentionWeights(ops::Context& context, const Checkpoint& checkpoint,
+                                   const std::string& name)
+    : q(LoadLinear(context, checkpoint, name + ".q")),
+      k(LoadLinear(context, checkpoint, name + ".k")),
+      v(LoadLinear(context, checkpoint, name + ".v")),
+      o(LoadLinear(context, checkpoint, name + ".o")),
+      norm_q(ToFloat32(checkpoint.Find(name + ".norm_q.weight"))),
+      norm_k(ToFloat32(checkpoint.Find(name + ".norm_k.weight"))) {}
+
+int64_t AttentionWeights::bytes() const {
+  return q.bytes() + k.bytes() + v.bytes() + o.bytes() + norm_q.bytes() + norm_k.bytes();
+}
+
+Block::Block(ops::Context& context, const Checkpoint& checkpoint, const std::string& name)
+    : modulation(ToFloat32(checkpoint.Find(name + ".modulation"))),
+      self_attn(context, checkpoint, name + ".self_attn"),
+      cross_attn(context, checkpoint, name + ".cross_attn"),
+      norm3_weight(ToFloat32(checkpoint.Find(name + ".norm3.weight"))),
+      norm3_bias(ToFloat32(checkpoint.Find(name + ".norm3.bias"))),
+      ffn0(LoadLinear(context, checkpoint, name + ".ffn.0")),
+      ffn2(LoadLinear(context, checkpoint, name + ".ffn.2")) {}
+
+void Block::Run(ops::Context& context, const BlockInputs& inputs, const KvCache::Window& window,
+                const TextWindow& text, const TensorView& x) const {
+  const ArenaScope scope(context.arena());
+  const Modulation m = Modulate(context, modulation, inputs.time);
+  AddSelfAttention(context, *this, inputs, m, window, x);
+  AddCrossAttention(context, *this, inputs, text, x);
+  AddFeedForward(context, *this, inputs, m, x);
+}
+
+int64_t Block::bytes() const {
+  return modulation.bytes() + self_attn.bytes() + cross_attn.bytes() + norm3_weight.bytes() +
+         norm3_bias.bytes() + ffn0.bytes() + ffn2.bytes();
+}
+
+}  // namespace mrt

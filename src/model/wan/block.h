@@ -1,0 +1,56 @@
+// One transformer block: self-attention over the window, cross-attention to the text, feed-forward.
+#pragma once
+
+#include <string>
+
+#include "model/wan/config.h"
+#include "model/wan/kv_cache.h"
+#include "model/wan/rope.h"
+#include "ops/attention.h"
+#include "ops/linear.h"
+
+namespace mrt {
+
+/// What all blocks of one forward share.
+struct BlockInputs {
+  const WanConfig& config;
+  const ops::AttentionConfig& attention;
+  int64_t frames, rows, cols;  // the tokens' grid
+  RopeTable rope;
+  // The time projection: F32 [6, groups, dim], each group for frames / groups consecutive frames.
+  TensorView time;
+
+  int64_t tokens() const { return frames * rows * cols; }
+};
+
+/// Text keys and values of one layer: act [text_len, heads, head_dim].
+struct TextWindow {
+  ConstTensorView keys, values;
+};
+
+struct AttentionWeights {
+  ops::Linear q, k, v, o;
+  Tensor norm_q, norm_k;  // F32 [dim]
+
+  AttentionWeights(ops::Context& context, const Checkpoint& checkpoint, const std::string& name);
+  int64_t bytes() const;
+};
+
+struct Block {
+  Tensor modulation;  // F32 [1, 6, dim]
+  AttentionWeights self_attn, cross_attn;
+  Tensor norm3_weight, norm3_bias;  // F32 [dim]
+  ops::Linear ffn0, ffn2;
+
+  /// Packs the tensors "`name`.*", which must be there.
+  Block(ops::Context& context, const Checkpoint& checkpoint, const std::string& name);
+
+  /// x F32 [tokens, dim] becomes the block's output. The keys and values of the tokens are written
+  /// to the last `frames` frames of `window`; attention sees all of it.
+  void Run(ops::Context& context, const BlockInputs& inputs, const KvCache::Window& window,
+           const TextWindow& text, const TensorView& x) const;
+
+  int64_t bytes() const;
+};
+
+}  // namespace mrt

@@ -1,0 +1,74 @@
+#include "model/wan/kv_cache.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace mrt {
+
+KvCache::KvCache(const WanConfig& config, int64_t rows, int64_t cols, int64_t capacity_frames,
+                 int64_t sink_frames, DType dtype)
+    : num_layers_(config.num_layers),
+      rows_(rows),
+      cols_(cols),
+      capacity_frames_(capacity_frames),
+      sink_frames_(sink_frames),
+      storage_(dtype, {config.num_layers, 2, capacity_frames, rows * cols, config.dim}),
+      slots_(static_cast<size_t>(capacity_frames)),
+      keys_(static_cast<size_t>(config.num_layers * capacity_frames)),
+      values_(keys_.size()) {
+  MRT_CHECK(sink_frames >= 0);
+  std::iota(slots_.begin(), slots_.end(), int64_t{0});
+}
+
+Status KvCache::BeginChunk(int64_t frames) {
+  MRT_CHECK(chunk_frames_ == 0);
+  const int64_t room = capacity_frames_ - sink_frames_;  // frames that are free to roll
+  if (frames < 1 || frames > room)
+    return InvalidArgument("[kv cache] a chunk has " + std::to_string(frames) +
+                           " frames, need 1 to " + std::to_string(room) + " (window " +
+                           std::to_string(capacity_frames_) + " less sink " +
+                           std::to_string(sink_frames_) + ")");
+  const int64_t evicted = std::max<int64_t>(0, past_frames_ + frames - capacity_frames_);
+  const auto after_sink = slots_.begin() + std::min(sink_frames_, past_frames_);
+  std::rotate(after_sink, after_sink + evicted, slots_.end());
+  past_frames_ -= evicted;
+  chunk_frames_ = frames;
+  FillPointers();
+  return {};
+}
+
+void KvCache::EndChunk() {
+  MRT_CHECK(chunk_frames_ > 0);
+  past_frames_ += chunk_frames_;
+  frames_seen_ += chunk_frames_;
+  chunk_frames_ = 0;
+}
+
+void KvCache::Clear() { past_frames_ = chunk_frames_ = frames_seen_ = 0; }
+
+KvCache::Window KvCache::Layer(int64_t layer) const {
+  MRT_CHECK(0 <= layer && layer < num_layers_);
+  const auto first = static_cast<size_t>(layer * capacity_frames_);
+  const auto count = static_cast<size_t>(frames_visible());
+  return {{keys_.data() + first, count}, {values_.data() + first, count}};
+}
+
+void KvCache::FillPointers() {
+  const int64_t slot_bytes = storage_.bytes() / (num_layers_ * 2 * capacity_frames_);
+  auto* const base = static_cast<char*>(storage_.view().data);
+  for (int64_t layer = 0; layer < num_layers_; ++layer) {
+    for (int64_t f = 0; f < frames_visible(); ++f) {
+      const auto at = static_cast<size_t>(layer * capacity_frames_ + f);
+      const int64_t key_slot = 2 * layer * capacity_frames_ + slots_[static_cast<size_t>(f)];
+      keys_[at] = base + key_slot * slot_bytes;
+      values_[at] = base + (key_slot + capacity_frames_) * slot_bytes;
+    }
+  }
+}
+
+int64_t KvCache::Bytes(const WanConfig& config, int64_t rows, int64_t cols, int64_t capacity_frames,
+                       DType dtype) {
+  return config.num_layers * 2 * capacity_frames * rows * cols * config.dim * DTypeSize(dtype);
+}
+
+}  // namespace mrt

@@ -1,0 +1,74 @@
+// Self-attention keys and values of past frames: the state of one stream.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/status.h"
+#include "model/wan/config.h"
+#include "tensor/tensor.h"
+
+namespace mrt {
+
+/// Keys and values of every layer for a rolling window of `capacity_frames` latent frames, of which
+/// the first `sink_frames` stay for ever. Keys carry the rotary embedding of their absolute frame.
+///
+/// Frames lie in slots and never move: attention gets one pointer per frame, in logical order
+/// (sink, then the window's past frames, oldest first, then the current chunk).
+class KvCache {
+ public:
+  /// One layer's visible frames in logical order, the current chunk's last. Each pointer is to
+  /// `dtype` [rows, cols, heads, head_dim].
+  struct Window {
+    std::span<void*const> keys, values;
+  };
+
+  /// Allocates everything: Bytes(). rows, cols: tokens of one latent frame. Throws std::bad_alloc.
+  KvCache(const WanConfig& config, int64_t rows, int64_t cols, int64_t capacity_frames,
+          int64_t sink_frames, DType dtype);
+
+  /// Makes room for a chunk of `frames`, evicting as many of the oldest non-sink frames as needed,
+  /// and gives it slots. Every Forward until EndChunk overwrites these. InvalidArgument if the
+  /// window cannot hold the chunk beside the sink; nothing changes then.
+  Status BeginChunk(int64_t frames);
+
+  /// The chunk's frames now belong to the past.
+  void EndChunk();
+
+  /// Forgets all frames, an unfinished chunk too; the next chunk starts at frame 0.
+  void Clear();
+
+  /// Absolute index of the current (or next) chunk's first frame: its position in time.
+  int64_t frames_seen() const { return frames_seen_; }
+  /// Frames of the current chunk; 0 outside of BeginChunk ... EndChunk.
+  int64_t chunk_frames() const { return chunk_frames_; }
+  /// Past frames in the window + the current chunk.
+  int64_t frames_visible() const { return past_frames_ + chunk_frames_; }
+  /// Valid until the next BeginChunk or Clear.
+  Window Layer(int64_t layer) const;
+
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  int64_t num_layers() const { return num_layers_; }
+  DType dtype() const { return storage_.dtype(); }
+  int64_t bytes() const { return storage_.bytes(); }
+
+  static int64_t Bytes(const WanConfig& config, int64_t rows, int64_t cols, int64_t capacity_frames,
+                       DType dtype);
+
+ private:
+  void FillPointers();
+
+  int64_t num_layers_, rows_, cols_, capacity_frames_, sink_frames_;
+  Tensor storage_;  // [layers, keys and values, slots, rows * cols, dim]
+  // A permutation of all slots: those of the past frames in logical order, then the current
+  // chunk's, then the free ones.
+  std::vector<int64_t> slots_;
+  std::vector<void*> keys_, values_;  // [layers, capacity_frames], in the order of slots_
+  int64_t past_frames_ = 0;
+  int64_t chunk_frames_ = 0;
+  int64_t frames_seen_ = 0;
+};
+
+}  // namespace mrt

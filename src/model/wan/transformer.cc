@@ -1,0 +1,230 @@
+#include "model/wan/transformer.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "model/wan/patches.h"
+#include "model/wan/rope.h"
+#include "model/wan/weights.h"
+#include "ops/rowwise.h"
+#include "tensor/weight_reader.h"
+
+namespace mrt {
+namespace {
+
+/// The latents' grid of tokens.
+struct TokenGrid {
+  int64_t frames, rows, cols;
+  int64_t tokens() const { return frames * rows * cols; }
+};
+
+TokenGrid GridOf(const WanConfig& c, const Shape& latents) {
+  MRT_CHECK(latents.rank() == 4 && latents[2] % c.patch_size[1] == 0 &&
+            latents[3] % c.patch_size[2] == 0);
+  return {latents[0], latents[2] / c.patch_size[1], latents[3] / c.patch_size[2]};
+}
+
+/// An uninitialised array of n pointers from the arena.
+void** PointerArray(Arena& arena, int64_t n) {
+  static_assert(sizeof(void*) == sizeof(int64_t));
+  return static_cast<void**>(arena.Allocate(DType::kI64, {n}).data);
+}
+
+}  // namespace
+
+TextWindow CrossKv::Layer(int64_t layer) const {
+  const Shape& s = keys_.shape();
+  const Shape one{s[1], s[2], s[3]};
+  return {keys_.view().Slice(layer, layer + 1).Reshape(one),
+          values_.view().Slice(layer, layer + 1).Reshape(one)};
+}
+
+Result<WanTransformer> WanTransformer::Load(ops::Context& context, const Checkpoint& checkpoint,
+                                            const WanConfig& config) {
+  MRT_RETURN_IF_ERROR(config.Validate());
+  WeightReader reader(checkpoint, "[wan]");
+  for (const NamedShape& tensor : WanTensors(config)) reader.Require(tensor.name, tensor.shape);
+  MRT_RETURN_IF_ERROR(reader.status());
+  return WanTransformer(context, checkpoint, config);
+}
+
+WanTransformer::WanTransformer(ops::Context& context, const Checkpoint& checkpoint,
+                               const WanConfig& config)
+    : config_(config),
+      time_embedding_(config, checkpoint),
+      head_modulation_(ToFloat32(checkpoint.Find("head.modulation"))) {
+  const auto linear = [&](const std::string& name) {
+    return ops::Linear(context, checkpoint.Find(name + ".weight"), checkpoint.Find(name + ".bias"));
+  };
+  // The patches do not overlap, so the convolution is a Linear of the patch's elements.
+  const ConstTensorView kernel = checkpoint.Find("patch_embedding.weight");
+  patch_embedding_ =
+      ops::Linear(context, kernel.Reshape({config.dim, config.in_dim * config.patch_elements()}),
+                  checkpoint.Find("patch_embedding.bias"));
+  text_embedding0_ = linear("text_embedding.0");
+  text_embedding2_ = linear("text_embedding.2");
+  blocks_.reserve(static_cast<size_t>(config.num_layers));
+  for (int64_t n = 0; n < config.num_layers; ++n) {
+    blocks_.emplace_back(context, checkpoint, "blocks." + std::to_string(n));
+    checkpoint.DropPages();
+  }
+  head_ = linear("head.head");
+  checkpoint.DropPages();
+}
+
+CrossKv WanTransformer::EncodeText(ops::Context& context, const ConstTensorView& text) const {
+  const WanConfig& c = config_;
+  MRT_CHECK(text.shape.rank() == 2 && text.shape[0] <= c.text_len && text.shape[1] == c.text_dim);
+  const ArenaScope scope(context.arena());
+  const TensorView padded = context.Float({c.text_len, c.text_dim});
+  std::memset(padded.data, 0, static_cast<size_t>(padded.bytes()));
+  std::memcpy(padded.data, text.as<float>(), static_cast<size_t>(text.bytes()));
+
+  const TensorView rows = context.Activation({c.text_len, c.text_dim});
+  ops::Cast(context, padded, rows);
+  const TensorView hidden = context.Activation({c.text_len, c.dim});
+  text_embedding0_.Run(context, rows, hidden, ops::Activation::kGeluTanh);
+  const TensorView embedded = context.Activation({c.text_len, c.dim});
+  text_embedding2_.Run(context, hidden, embedded);
+
+  CrossKv kv;
+  const Shape all{c.num_layers, c.text_len, c.num_heads, c.head_dim()};
+  kv.keys_ = Tensor(context.activation(), all);
+  kv.values_ = Tensor(context.activation(), all);
+  for (int64_t n = 0; n < c.num_layers; ++n) {
+    const AttentionWeights& w = blocks_[static_cast<size_t>(n)].cross_attn;
+    const TensorView k = kv.keys_.view().Slice(n, n + 1).Reshape({c.text_len, c.dim});
+    const TensorView v = kv.values_.view().Slice(n, n + 1).Reshape({c.text_len, c.dim});
+    w.k.Run(context, embedded, k);
+    ops::RmsNorm(context, k, w.norm_k, c.eps, k);
+    w.v.Run(context, embedded, v);
+  }
+  return kv;
+}
+
+void WanTransformer::Forward(ops::Context& context, const ConstTensorView& latents,
+                             std::span<const float> timesteps, const CrossKv& text, KvCache& cache,
+                             const ops::AttentionConfig& attention, const TensorView& flow) const {
+  const TokenGrid grid = GridOf(config_, latents.shape);
+  MRT_CHECK(grid.frames == cache.chunk_frames() && grid.rows == cache.rows() &&
+            grid.cols == cache.cols() && cache.num_layers() == config_.num_layers &&
+            cache.dtype() == context.activation());
+  MRT_CHECK(static_cast<int64_t>(timesteps.size()) == grid.frames);
+  // Frames of one chunk usually share their timestep: then one group of modulation vectors does.
+  if (std::ranges::all_of(timesteps, [&](float t) { return t == timesteps.front(); }))
+    timesteps = timesteps.first(1);
+  Run(
+      context, latents, timesteps, cache.frames_seen(), text,
+      [&](int64_t layer) { return cache.Layer(layer); }, attention, flow);
+}
+
+void WanTransformer::ForwardBidirectional(ops::Context& context, const ConstTensorView& latents,
+                                          float timestep, const CrossKv& text,
+                                          const ops::AttentionConfig& attention,
+                                          const TensorView& flow) const {
+  const TokenGrid grid = GridOf(config_, latents.shape);
+  const auto frames = static_cast<size_t>(grid.frames);
+  const ArenaScope scope(context.arena());
+  // No layer's keys and values outlive it: all layers share one window.
+  const Shape shape{grid.frames, grid.rows * grid.cols, config_.dim};
+  const TensorView k = context.Activation(shape), v = context.Activation(shape);
+  void** const k_frames = PointerArray(context.arena(), grid.frames);
+  void** const v_frames = PointerArray(context.arena(), grid.frames);
+  for (int64_t f = 0; f < grid.frames; ++f) {
+    k_frames[f] = k.Slice(f, f + 1).data;
+    v_frames[f] = v.Slice(f, f + 1).data;
+  }
+  const KvCache::Window window{{k_frames, frames}, {v_frames, frames}};
+  Run(
+      context, latents, {&timestep, 1}, /*first_frame=*/0, text, [&](int64_t) { return window; },
+      attention, flow);
+}
+
+void WanTransformer::Run(ops::Context& context, const ConstTensorView& latents,
+                         std::span<const float> timesteps, int64_t first_frame, const CrossKv& text,
+                         WindowOfLayer window, const ops::AttentionConfig& attention,
+                         const TensorView& flow) const {
+  const WanConfig& c = config_;
+  const TokenGrid grid = GridOf(c, latents.shape);
+  const auto groups = static_cast<int64_t>(timesteps.size());
+  const ArenaScope scope(context.arena());
+
+  const TensorView x = context.Float({grid.tokens(), c.dim});  // the residual stream
+  Embed(context, latents, x);
+  const TensorView time_embedding = context.Float({groups, c.dim});
+  const TensorView time_projection = context.Float({6, groups, c.dim});
+  time_embedding_.Run(context, timesteps, time_embedding, time_projection);
+
+  const BlockInputs inputs{
+      .config = c,
+      .attention = attention,
+      .frames = grid.frames,
+      .rows = grid.rows,
+      .cols = grid.cols,
+      .rope = MakeRopeTable(context, c.head_dim(), first_frame, grid.frames, grid.rows, grid.cols),
+      .time = time_projection};
+  for (int64_t n = 0; n < c.num_layers; ++n)
+    blocks_[static_cast<size_t>(n)].Run(context, inputs, window(n), text.Layer(n), x);
+  Head(context, x, time_embedding, flow);
+}
+
+void WanTransformer::Embed(ops::Context& context, const ConstTensorView& latents,
+                           const TensorView& x) const {
+  const ArenaScope scope(context.arena());
+  const Shape shape{x.shape[0], patch_embedding_.in_features()};
+  const TensorView patches = context.Float(shape);
+  Patchify(config_, latents, patches);
+  const TensorView rounded = context.Activation(shape);
+  ops::Cast(context, patches, rounded);
+  patch_embedding_.Run(context, rounded, x);
+}
+
+void WanTransformer::Head(ops::Context& context, const TensorView& x,
+                          const TensorView& time_embedding, const TensorView& flow) const {
+  const ArenaScope scope(context.arena());
+  const int64_t groups = time_embedding.shape[0], dim = config_.dim;
+  const TensorView shift = context.Float({groups, dim}), scale = context.Float({groups, dim});
+  const float* const learned = head_modulation_.as<float>();  // [shift and scale, dim]
+  const float* const e = time_embedding.as<float>();
+  for (int64_t i = 0; i < groups * dim; ++i) {
+    shift.as<float>()[i] = learned[i % dim] + e[i];
+    scale.as<float>()[i] = learned[dim + i % dim] + e[i];
+  }
+  const TensorView y = context.Activation({x.shape[0], dim});
+  ops::LayerNormModulate(context, x, scale, shift, config_.eps, y);
+  const TensorView patches = context.Float({x.shape[0], head_.out_features()});
+  head_.Run(context, y, patches);
+  Unpatchify(config_, patches, flow);
+}
+
+int64_t WanTransformer::weight_bytes() const {
+  int64_t sum = patch_embedding_.bytes() + text_embedding0_.bytes() + text_embedding2_.bytes() +
+                time_embedding_.bytes() + head_modulation_.bytes() + head_.bytes();
+  for (const Block& block : blocks_) sum += block.bytes();
+  return sum;
+}
+
+int64_t WanTransformer::WeightBytes(const WanConfig& config, ops::Precision precision) {
+  const int64_t packed = precision == ops::Precision::kBF16 ? 2 : 4;  // bytes per element
+  int64_t sum = 0;
+  for (const NamedShape& tensor : WanTensors(config)) {
+    // Everything but the matrices of Linears stays float32: vectors, and the time embedding.
+    const bool is_float = !tensor.name.ends_with(".weight") || tensor.shape.rank() == 1 ||
+                          tensor.name.starts_with("time_");
+    sum += tensor.shape.elements() * (is_float ? 4 : packed);
+  }
+  return sum;
+}
+
+int64_t WanTransformer::ScratchBytes(const WanConfig& config, int64_t frames, int64_t rows,
+                                     int64_t cols, ops::Precision precision) {
+  const int64_t tokens = frames * rows * cols;
+  const int64_t act = precision == ops::Precision::kBF16 ? 2 : 4;             // bytes per element
+  const int64_t lasting = tokens * (config.dim + config.head_dim()) * 4;      // x, cosines, sines
+  const int64_t attention = 3 * tokens * config.dim * act;                    // y, q, attended
+  const int64_t feed_forward = tokens * (config.dim + config.ffn_dim) * act;  // y, hidden
+  const int64_t vectors = 16 * frames * config.dim * 4;  // time embedding and modulations
+  return lasting + vectors + std::max(attention, feed_forward);
+}
+
+}  // namespace mrt

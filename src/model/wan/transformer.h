@@ -1,0 +1,98 @@
+// The Wan 2.1 text-to-video transformer: predicts the flow (velocity) of noisy latents.
+//
+// Const after Load. What belongs to one stream lies outside: KvCache (past frames) and CrossKv (the
+// prompt). The residual stream is float32; the inputs and outputs of Linears have the context's
+// activation dtype ("act").
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/threads.h"
+#include "model/wan/block.h"
+#include "model/wan/config.h"
+#include "model/wan/kv_cache.h"
+#include "model/wan/time_embedding.h"
+#include "ops/attention.h"
+#include "ops/context.h"
+#include "ops/linear.h"
+
+namespace mrt {
+
+/// Cross-attention keys and values of all layers for one prompt, made once per prompt by
+/// WanTransformer::EncodeText. Costs 2 * layers * text_len * dim elements.
+class CrossKv {
+ public:
+  CrossKv() = default;
+
+  /// One layer's: act [text_len, heads, head_dim].
+  TextWindow Layer(int64_t layer) const;
+  int64_t bytes() const { return keys_.bytes() + values_.bytes(); }
+
+ private:
+  friend class WanTransformer;
+  Tensor keys_, values_;  // act [layers, text_len, heads, head_dim]
+};
+
+class WanTransformer {
+ public:
+  /// Checks all tensors first, so that one Status names everything missing or misshapen, then packs
+  /// them for the context's precision, dropping mapped pages as it goes.
+  static Result<WanTransformer> Load(ops::Context& context, const Checkpoint& checkpoint,
+                                     const WanConfig& config);
+
+  const WanConfig& config() const { return config_; }
+
+  /// text F32 [n <= text_len, text_dim], zero-padded to text_len here. The padding rows are not
+  /// masked: they pass the text embedding and are attended to, as in training.
+  CrossKv EncodeText(ops::Context& context, const ConstTensorView& text) const;
+
+  /// One causal forward over the current chunk of `cache`: latents F32 [frames, in_dim, h, w], one
+  /// timestep per frame -> flow F32 [frames, out_dim, h, w]. Writes the chunk's keys and values to
+  /// the cache and attends to its whole window. Shapes are the caller's to validate: frames ==
+  /// cache.chunk_frames(), h and w multiples of the patch, the grid that of the cache, and
+  /// ops::ValidateAttention passed.
+  void Forward(ops::Context& context, const ConstTensorView& latents,
+               std::span<const float> timesteps, const CrossKv& text, KvCache& cache,
+               const ops::AttentionConfig& attention, const TensorView& flow) const;
+
+  /// One forward over all frames at one timestep, every frame seeing every other, without a cache:
+  /// the bidirectional model. Shapes as in Forward.
+  void ForwardBidirectional(ops::Context& context, const ConstTensorView& latents, float timestep,
+                            const CrossKv& text, const ops::AttentionConfig& attention,
+                            const TensorView& flow) const;
+
+  /// Bytes of all packed weights.
+  int64_t weight_bytes() const;
+
+  /// What weight_bytes() will be, before loading.
+  static int64_t WeightBytes(const WanConfig& config, ops::Precision precision);
+
+  /// What one Forward of that many frames of rows x cols tokens takes from the context's arena, not
+  /// counting the scratch of single operations.
+  static int64_t ScratchBytes(const WanConfig& config, int64_t frames, int64_t rows, int64_t cols,
+                              ops::Precision precision);
+
+ private:
+  using WindowOfLayer = FunctionRef<KvCache::Window(int64_t layer)>;
+
+  WanTransformer(ops::Context& context, const Checkpoint& checkpoint, const WanConfig& config);
+
+  void Run(ops::Context& context, const ConstTensorView& latents, std::span<const float> timesteps,
+           int64_t first_frame, const CrossKv& text, WindowOfLayer window,
+           const ops::AttentionConfig& attention, const TensorView& flow) const;
+  void Embed(ops::Context& context, const ConstTensorView& latents, const TensorView& x) const;
+  void Head(ops::Context& context, const TensorView& x, const TensorView& time_embedding,
+            const TensorView& flow) const;
+
+  WanConfig config_;
+  ops::Linear patch_embedding_;  // [dim, in_dim * patch_elements]
+  ops::Linear text_embedding0_, text_embedding2_;
+  TimeEmbedding time_embedding_;
+  std::vector<Block> blocks_;
+  Tensor head_modulation_;  // F32 [1, 2, dim]
+  ops::Linear head_;
+};
+
+}  // namespace mrt
