@@ -10,23 +10,24 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "base/status.h"
+#include "tensor/loaded_tensors.h"
 #include "tensor/tensor.h"
 
 namespace mrt {
 
 class Checkpoint {
  public:
-  /// Opens `path`:
-  ///   FILE.safetensors                  one file
-  ///   FILE.safetensors.index.json       shards, named by the index's weight_map, in the same
-  ///   directory DIR                               diffusion_pytorch_model.safetensors or its
-  ///   .index.json in it FILE.pt, FILE.pth                 zip + pickle
-  /// `key` picks a sub-dictionary of a .pt file ("generator_ema"; "a.b" for nested ones); without a
-  /// key the top level must hold the tensors. A wrong key is NotFound and lists the keys there are.
+  /// Opens `path`, which is one of:
+  ///   - a safetensors file;
+  ///   - the index of a sharded one (FILE.safetensors.index.json), the shards lying beside it;
+  ///   - a folder with diffusion_pytorch_model.safetensors or its .index.json in it;
+  ///   - a .pt or .pth file (zip and pickle).
   /// The format is recognised by the file's first bytes, not by its name.
+  /// `key` picks a sub-dictionary of a .pt file ("generator_ema"; "a.b" for nested ones); without a
+  /// key the top level must hold the tensors. A wrong key is NotFound and lists the keys there are;
+  /// a key for another format is InvalidArgument.
   static Result<Checkpoint> Open(const std::string& path, const std::string& key = "");
 
   /// An empty checkpoint to Add() to: synthetic weights, tests.
@@ -39,10 +40,10 @@ class Checkpoint {
   ConstTensorView Find(const std::string& name) const;
 
   /// All tensors by name, sorted.
-  const std::map<std::string, ConstTensorView>& tensors() const { return tensors_; }
+  const std::map<std::string, ConstTensorView>& tensors() const { return loaded_.tensors; }
 
   /// `__metadata__` of a safetensors file.
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::map<std::string, std::string>& metadata() const { return loaded_.metadata; }
 
   /// Where it came from, for messages.
   const std::string& path() const { return path_; }
@@ -55,13 +56,8 @@ class Checkpoint {
   void DropPages() const;
 
  private:
-  friend class SafetensorsReader;
-  friend class PtReader;
   std::string path_;
-  std::map<std::string, ConstTensorView> tensors_;
-  std::map<std::string, std::string> metadata_;
-  std::vector<std::shared_ptr<const void>> owners_;
-  std::vector<std::shared_ptr<const class MappedFile>> files_;
+  LoadedTensors loaded_;
 };
 
 }  // namespace mrt

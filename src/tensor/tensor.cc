@@ -39,6 +39,18 @@ const char* DTypeName(DType dtype) {
   return "?";
 }
 
+std::optional<Shape> Shape::Checked(std::span<const int64_t> dims) {
+  if (dims.size() > static_cast<size_t>(kMaxRank)) return std::nullopt;
+  int64_t bytes = 8;  // of one element of the largest dtype
+  Shape shape;
+  for (const int64_t dim : dims) {
+    if (dim < 0 || __builtin_mul_overflow(bytes, std::max<int64_t>(dim, 1), &bytes))
+      return std::nullopt;
+    shape.Append(dim);
+  }
+  return shape;
+}
+
 std::string Shape::ToString() const {
   std::string text = "[";
   for (int i = 0; i < rank_; ++i) text += (i ? ", " : "") + std::to_string(dims_[i]);

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 
 #include "base/check.h"
@@ -48,6 +50,10 @@ class Shape {
     for (int64_t d : dims) Append(d);
   }
 
+  /// The shape of extents out of a file. None if there are more than kMaxRank, one is negative, or
+  /// the bytes of such a tensor (with extents of 0 counted as 1) do not fit int64_t in any dtype.
+  static std::optional<Shape> Checked(std::span<const int64_t> dims);
+
   void Append(int64_t dim) {
     MRT_CHECK(rank_ < kMaxRank && dim >= 0);
     dims_[rank_++] = dim;
@@ -58,7 +64,7 @@ class Shape {
     return dims_[axis];
   }
   int64_t back() const { return (*this)[rank_ - 1]; }
-  /// Number of elements. File readers check for overflow before they build a Shape.
+  /// Number of elements. No check for overflow: extents out of a file go through Checked().
   int64_t elements() const {
     int64_t n = 1;
     for (int i = 0; i < rank_; ++i) n *= dims_[i];
