@@ -29,9 +29,10 @@ struct AttentionGrid {
   int head_dim = 1;
 };
 
-/// Says whether the tiling fits: InvalidArgument with got and need otherwise.
+/// Says whether the tiling fits and the kernel runs here in `precision` (that of the context to be
+/// used): InvalidArgument or Unavailable with got and need otherwise.
 Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
-                         int frames_kv);
+                         int frames_kv, Precision precision = Precision::kF32);
 
 /// q, out: act [frames_q, rows, cols, heads, head_dim]; k_frames[f], v_frames[f]: act
 /// [rows, cols, heads, head_dim] of key frame f (frames need not be contiguous: the KV cache is a

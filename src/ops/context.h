@@ -16,6 +16,10 @@ enum class Precision {
                   // what the rounding alone costs, which is the yardstick of the bf16 tolerances
 };
 
+/// What an F32 output is. kBF16 knows by its dtype; in kBF16Emulated both are F32, so there the
+/// caller says which outputs kBF16 would keep in float32 and which it would round.
+enum class Output { kActivation, kFloat };
+
 /// One per engine. Used by one thread at a time; operations spread over the thread pool themselves.
 class Context {
  public:

@@ -31,7 +31,7 @@ class Conv {
   /// x [time, rows, columns, in] -> y of OutputShape(x.shape), both of the activation dtype (y may
   /// be F32).
   void Run(Context& context, const ConstTensorView& x, const TensorView& y,
-           Activation activation = Activation::kNone) const;
+           Activation activation = Activation::kNone, Output output = Output::kActivation) const;
 
   /// [time, rows, columns, out] for an input of that shape.
   Shape OutputShape(const Shape& x) const;

@@ -22,9 +22,9 @@ class Linear {
 
   /// x [..., in] of the activation dtype; y [..., out], same number of rows, activation dtype or
   /// F32. x and y must not overlap. Throws dnnl::error or std::bad_alloc, caught where the library
-  /// ends.
+  /// ends. `output` as in context.h.
   void Run(Context& context, const ConstTensorView& x, const TensorView& y,
-           Activation activation = Activation::kNone) const;
+           Activation activation = Activation::kNone, Output output = Output::kActivation) const;
 
   int64_t in_features() const;
   int64_t out_features() const;
@@ -39,8 +39,9 @@ class Linear {
 
 /// y [batch, m, n] = a [batch, m, k] b, where b is [batch, k, n], or [batch, n, k] if
 /// `b_transposed`. F32 or activation dtype each, unpacked: for the small products between
-/// activations (VAE attention).
+/// activations (VAE attention). If a and b differ, or y is narrower than they are, it goes through
+/// float32 copies.
 void BatchedMatmul(Context& context, const ConstTensorView& a, const ConstTensorView& b,
-                   bool b_transposed, const TensorView& y);
+                   bool b_transposed, const TensorView& y, Output output = Output::kActivation);
 
 }  // namespace mrt::ops

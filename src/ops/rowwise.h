@@ -19,7 +19,7 @@ void LayerNorm(Context& context, const ConstTensorView& x, const ConstTensorView
 
 /// y = x / sqrt(mean(x^2) + eps) * weight: x F32 or act, y act or F32; x may be y.
 void RmsNorm(Context& context, const ConstTensorView& x, const ConstTensorView& weight, float eps,
-             const TensorView& y);
+             const TensorView& y, Output output = Output::kActivation);
 
 /// y = x / max(||x||_2, 1e-12) * sqrt(width) * gamma, then SiLU if `silu`: x, y act; x may be y.
 /// (Wan VAE)
@@ -32,7 +32,8 @@ void AddGated(Context& context, const TensorView& x, const ConstTensorView& gate
               const ConstTensorView& y);
 
 /// x += y, then ReLU if `relu`: each F32 or act.
-void Add(Context& context, const TensorView& x, const ConstTensorView& y, bool relu = false);
+void Add(Context& context, const TensorView& x, const ConstTensorView& y, bool relu = false,
+         Output output = Output::kActivation);
 
 /// x *= y: both act. (gated FFN)
 void Multiply(Context& context, const TensorView& x, const ConstTensorView& y);
@@ -48,10 +49,12 @@ void Cast(Context& context, const ConstTensorView& x, const TensorView& y);
 
 /// y = x * scale[c] + bias[c] per channel: x F32 [rows, width] -> y act or F32.
 void ScaleBias(Context& context, const ConstTensorView& x, const ConstTensorView& scale,
-               const ConstTensorView& bias, const TensorView& y);
+               const ConstTensorView& bias, const TensorView& y,
+               Output output = Output::kActivation);
 
 /// Softmax over the last axis in place: x F32 or act [rows, width], after multiplying with `scale`.
-void Softmax(Context& context, const TensorView& x, float scale);
+void Softmax(Context& context, const TensorView& x, float scale,
+             Output output = Output::kActivation);
 
 /// y [t, 2h, 2w, c] = x [t, h, w, c], each pixel four times. Same dtype.
 void UpsampleNearest2x(const ConstTensorView& x, const TensorView& y);

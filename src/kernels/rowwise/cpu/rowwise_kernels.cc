@@ -1,0 +1,414 @@
+// The row-wise kernels, once for every instruction set: MRT_ISA names the namespace. The vectors
+// are the compiler's own (GCC and Clang vector extensions), as wide as the instruction set has
+// them.
+//
+// Compiled with flags of its own, this file must not leave a weak symbol behind (the linker could
+// keep the AVX-512 copy for everyone): all helpers are in the anonymous namespace, and nothing
+// inline from another header is called.
+#include "kernels/rowwise/rowwise.h"
+
+namespace mrt::MRT_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+constexpr int kLanes = kVectorBytes / 4;
+
+using Vec = float __attribute__((vector_size(kVectorBytes)));
+using IntVec = int32_t __attribute__((vector_size(kVectorBytes)));
+using UintVec = uint32_t __attribute__((vector_size(kVectorBytes)));
+using LongVec = uint64_t __attribute__((vector_size(kVectorBytes)));
+using HalfWords = uint16_t __attribute__((vector_size(kVectorBytes / 2)));
+
+/// How many elements a step touches: all lanes, or the rest of a row.
+struct Full {};
+struct Part {
+  int64_t count;  // 1 .. kLanes - 1
+};
+
+Vec Splat(float x) { return x - Vec{}; }
+
+// Storage: bfloat16 is the upper half of a float.
+
+struct F32 {
+  using Element = float;
+  static Vec Load(const float* p, Full) {
+    Vec v;
+    __builtin_memcpy(&v, p, sizeof(v));
+    return v;
+  }
+  static void Store(float* p, Vec v, Full) { __builtin_memcpy(p, &v, sizeof(v)); }
+};
+
+struct BF16 {
+  using Element = uint16_t;
+  static Vec Load(const uint16_t* p, Full) {
+    HalfWords h;
+    __builtin_memcpy(&h, p, sizeof(h));
+    return (Vec)(__builtin_convertvector(h, UintVec) << 16);
+  }
+  static UintVec Round(Vec v) {
+    const UintVec u = (UintVec)v;
+    const UintVec nearest_even = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    const UintVec quiet_nan = (u >> 16) | 0x40u;
+    return (u & 0x7fffffffu) > 0x7f800000u ? quiet_nan : nearest_even;
+  }
+  static void Store(uint16_t* p, Vec v, Full) {
+    const HalfWords h = __builtin_convertvector(Round(v), HalfWords);
+    __builtin_memcpy(p, &h, sizeof(h));
+  }
+};
+
+// The rest of a row goes through a full vector, so every formula below is written once.
+
+template <class S>
+Vec Load(const typename S::Element* p, Full full) {
+  return S::Load(p, full);
+}
+template <class S>
+Vec Load(const typename S::Element* p, Part part) {
+  typename S::Element lanes[kLanes] = {};
+  for (int64_t i = 0; i < part.count; ++i) lanes[i] = p[i];
+  return S::Load(lanes, Full());
+}
+template <class S>
+void Store(typename S::Element* p, Vec v, Full full) {
+  S::Store(p, v, full);
+}
+template <class S>
+void Store(typename S::Element* p, Vec v, Part part) {
+  typename S::Element lanes[kLanes];
+  S::Store(lanes, v, Full());
+  for (int64_t i = 0; i < part.count; ++i) p[i] = lanes[i];
+}
+
+/// Calls step(column, Full or Part) along a row.
+template <class Step>
+void ForColumns(int64_t width, Step step) {
+  int64_t c = 0;
+  for (; c + kLanes <= width; c += kLanes) step(c, Full());
+  if (c < width) step(c, Part{width - c});
+}
+
+Vec KeepLanes(Vec v, Full, float) { return v; }
+Vec KeepLanes(Vec v, Part part, float otherwise) {
+  for (int i = 0; i < kLanes; ++i)
+    if (i >= part.count) v[i] = otherwise;
+  return v;
+}
+
+float SumLanes(Vec v) {
+  float sum = 0;
+  for (int i = 0; i < kLanes; ++i) sum += v[i];
+  return sum;
+}
+float MaxLanes(Vec v) {
+  float max = v[0];
+  for (int i = 1; i < kLanes; ++i) max = v[i] > max ? v[i] : max;
+  return max;
+}
+
+/// Sum over a row of term(column, Full or Part). Four accumulators hide the latency of the
+/// addition.
+template <class Term>
+float SumColumns(int64_t width, Term term) {
+  Vec sum0 = {}, sum1 = {}, sum2 = {}, sum3 = {};
+  int64_t c = 0;
+  for (; c + 4 * kLanes <= width; c += 4 * kLanes) {
+    sum0 += term(c, Full());
+    sum1 += term(c + kLanes, Full());
+    sum2 += term(c + 2 * kLanes, Full());
+    sum3 += term(c + 3 * kLanes, Full());
+  }
+  for (; c + kLanes <= width; c += kLanes) sum0 += term(c, Full());
+  if (c < width) sum1 += KeepLanes(term(c, Part{width - c}), Part{width - c}, 0.0f);
+  return SumLanes((sum0 + sum1) + (sum2 + sum3));
+}
+
+/// exp(x), relative error below 3e-7; x is clamped to where the result is a normal number.
+Vec Exp(Vec x) {
+  constexpr float kLog2E = 1.44269504088896341f;
+  constexpr float kLn2High = 0.693359375f;  // few bits: its product with an exponent is exact
+  constexpr float kLn2Low = -2.12194440e-4f;
+  constexpr float kRoundToInteger = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction bits
+  const Vec low = Splat(-87.0f), high = Splat(88.0f);
+  x = x < low ? low : x;
+  x = x > high ? high : x;
+  const Vec shifted = x * kLog2E + kRoundToInteger;
+  const Vec n = shifted - kRoundToInteger;
+  const Vec r = x - n * kLn2High - n * kLn2Low;  // |r| <= ln(2) / 2
+  // Taylor series of exp(r) to r^7: the next term is below 3e-9.
+  Vec p = r * (1.0f / 5040.0f) + (1.0f / 720.0f);
+  p = p * r + (1.0f / 120.0f);
+  p = p * r + (1.0f / 24.0f);
+  p = p * r + (1.0f / 6.0f);
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const IntVec exponent = (IntVec)shifted - (IntVec)Splat(kRoundToInteger);
+  return p * (Vec)((exponent + 127) << 23);
+}
+
+Vec Silu(Vec x) { return x / (1.0f + Exp(-x)); }
+
+template <class S>
+const typename S::Element* Row(const RowsIn& x, int64_t row, int64_t width) {
+  return static_cast<const typename S::Element*>(x.data) + row * width;
+}
+template <class S>
+typename S::Element* Row(const RowsOut& x, int64_t row, int64_t width) {
+  return static_cast<typename S::Element*>(x.data) + row * width;
+}
+
+/// Calls body(X(), Y()) with the storage types of x and y.
+template <class Body>
+void WithStorage(StorageType x, Body body) {
+  if (x == StorageType::kF32) return body(F32());
+  body(BF16());
+}
+template <class Body>
+void WithStorage(StorageType x, StorageType y, Body body) {
+  WithStorage(x, [&](auto x_storage) {
+    WithStorage(y, [&](auto y_storage) { body(x_storage, y_storage); });
+  });
+}
+
+template <class X, class Y>
+void LayerNormRows(const LayerNormArgs& args, int64_t begin, int64_t end) {
+  const int64_t width = args.width;
+  for (int64_t row = begin; row < end; ++row) {
+    const auto* x = Row<X>(args.x, row, width);
+    auto* y = Row<Y>(args.y, row, width);
+    const float* scale = args.scale + row / args.rows_per_group * width;
+    const float* shift = args.shift + row / args.rows_per_group * width;
+    const auto value = [&](int64_t c, auto n) { return Load<X>(x + c, n); };
+    const float mean = SumColumns(width, value) / static_cast<float>(width);
+    const float sum_sq = SumColumns(width, [&](int64_t c, auto n) {
+      const Vec d = Load<X>(x + c, n) - mean;
+      return d * d;
+    });
+    const float inverse = 1.0f / __builtin_sqrtf(sum_sq / static_cast<float>(width) + args.eps);
+    ForColumns(width, [&](int64_t c, auto n) {
+      const Vec normal = (Load<X>(x + c, n) - mean) * inverse;
+      Store<Y>(y + c,
+               normal * (Load<F32>(scale + c, n) + args.scale_offset) + Load<F32>(shift + c, n), n);
+    });
+  }
+}
+
+template <class X, class Y>
+void RmsNormRows(const RmsNormArgs& args, int64_t begin, int64_t end) {
+  const int64_t width = args.width;
+  for (int64_t row = begin; row < end; ++row) {
+    const auto* x = Row<X>(args.x, row, width);
+    auto* y = Row<Y>(args.y, row, width);
+    const float sum_sq = SumColumns(width, [&](int64_t c, auto n) {
+      const Vec v = Load<X>(x + c, n);
+      return v * v;
+    });
+    const float inverse = 1.0f / __builtin_sqrtf(sum_sq / static_cast<float>(width) + args.eps);
+    ForColumns(width, [&](int64_t c, auto n) {
+      Store<Y>(y + c, Load<X>(x + c, n) * inverse * Load<F32>(args.weight + c, n), n);
+    });
+  }
+}
+
+template <class X, class Y>
+void ChannelNormRows(const ChannelNormArgs& args, int64_t begin, int64_t end) {
+  constexpr float kNormMin = 1e-12f;
+  const int64_t width = args.width;
+  for (int64_t row = begin; row < end; ++row) {
+    const auto* x = Row<X>(args.x, row, width);
+    auto* y = Row<Y>(args.y, row, width);
+    const float norm = __builtin_sqrtf(SumColumns(width, [&](int64_t c, auto n) {
+      const Vec v = Load<X>(x + c, n);
+      return v * v;
+    }));
+    const float factor =
+        __builtin_sqrtf(static_cast<float>(width)) / (norm > kNormMin ? norm : kNormMin);
+    if (args.silu) {
+      ForColumns(width, [&](int64_t c, auto n) {
+        Store<Y>(y + c, Silu(Load<X>(x + c, n) * factor * Load<F32>(args.gamma + c, n)), n);
+      });
+    } else {
+      ForColumns(width, [&](int64_t c, auto n) {
+        Store<Y>(y + c, Load<X>(x + c, n) * factor * Load<F32>(args.gamma + c, n), n);
+      });
+    }
+  }
+}
+
+void LayerNorm(const LayerNormArgs& args, int64_t begin, int64_t end) {
+  WithStorage(args.x.storage, args.y.storage,
+              [&](auto x, auto y) { LayerNormRows<decltype(x), decltype(y)>(args, begin, end); });
+}
+
+void RmsNorm(const RmsNormArgs& args, int64_t begin, int64_t end) {
+  WithStorage(args.x.storage, args.y.storage,
+              [&](auto x, auto y) { RmsNormRows<decltype(x), decltype(y)>(args, begin, end); });
+}
+
+void ChannelNorm(const ChannelNormArgs& args, int64_t begin, int64_t end) {
+  WithStorage(args.x.storage, args.y.storage,
+              [&](auto x, auto y) { ChannelNormRows<decltype(x), decltype(y)>(args, begin, end); });
+}
+
+void AddGated(const AddGatedArgs& args, int64_t begin, int64_t end) {
+  const int64_t width = args.width;
+  WithStorage(args.y.storage, [&](auto y_storage) {
+    using Y = decltype(y_storage);
+    for (int64_t row = begin; row < end; ++row) {
+      float* x = args.x + row * width;
+      const auto* y = Row<Y>(args.y, row, width);
+      const float* gate = args.gate + row / args.rows_per_group * width;
+      ForColumns(width, [&](int64_t c, auto n) {
+        Store<F32>(x + c, Load<F32>(x + c, n) + Load<F32>(gate + c, n) * Load<Y>(y + c, n), n);
+      });
+    }
+  });
+}
+
+/// x = op(x, y). The rows of both are one run of memory.
+template <class Op>
+void ForPairs(const BinaryArgs& args, int64_t begin, int64_t end, Op op) {
+  WithStorage(args.x.storage, args.y.storage, [&](auto x_storage, auto y_storage) {
+    using X = decltype(x_storage);
+    using Y = decltype(y_storage);
+    auto* x = Row<X>(args.x, begin, args.width);
+    const auto* y = Row<Y>(args.y, begin, args.width);
+    ForColumns((end - begin) * args.width, [&](int64_t c, auto n) {
+      Store<X>(x + c, op(Load<X>(x + c, n), Load<Y>(y + c, n)), n);
+    });
+  });
+}
+
+void Add(const BinaryArgs& args, int64_t begin, int64_t end) {
+  ForPairs(args, begin, end, [](Vec x, Vec y) { return x + y; });
+}
+
+void AddRelu(const BinaryArgs& args, int64_t begin, int64_t end) {
+  ForPairs(args, begin, end, [](Vec x, Vec y) {
+    const Vec sum = x + y;
+    return sum < 0.0f ? Vec{} : sum;
+  });
+}
+
+void Multiply(const BinaryArgs& args, int64_t begin, int64_t end) {
+  ForPairs(args, begin, end, [](Vec x, Vec y) { return x * y; });
+}
+
+void ScaleBias(const ScaleBiasArgs& args, int64_t begin, int64_t end) {
+  const int64_t width = args.width;
+  WithStorage(args.x.storage, args.y.storage, [&](auto x_storage, auto y_storage) {
+    using X = decltype(x_storage);
+    using Y = decltype(y_storage);
+    for (int64_t row = begin; row < end; ++row) {
+      const auto* x = Row<X>(args.x, row, width);
+      auto* y = Row<Y>(args.y, row, width);
+      ForColumns(width, [&](int64_t c, auto n) {
+        Store<Y>(y + c,
+                 Load<X>(x + c, n) * Load<F32>(args.scale + c, n) + Load<F32>(args.bias + c, n), n);
+      });
+    }
+  });
+}
+
+/// One token, channels [d, d + count) of every head. The angles are spread over the pairs once.
+template <class X>
+void RopeChannels(const RopeArgs& args, int64_t token, int64_t d, int64_t count) {
+  constexpr int kChunk = 64;
+  static_assert(kChunk % kLanes == 0);
+  float cos_both[kChunk], sin_signed[kChunk];  // (cos, cos), (-sin, sin) for each pair
+  const float* cos = args.cos + token * (args.head_dim / 2) + d / 2;
+  const float* sin = args.sin + token * (args.head_dim / 2) + d / 2;
+  for (int64_t i = 0; i < count / 2; ++i) {
+    cos_both[2 * i] = cos_both[2 * i + 1] = cos[i];
+    sin_signed[2 * i] = -sin[i];
+    sin_signed[2 * i + 1] = sin[i];
+  }
+  auto* x = Row<X>(args.x, token * args.heads, args.head_dim) + d;
+  for (int64_t head = 0; head < args.heads; ++head, x += args.head_dim) {
+    ForColumns(count, [&](int64_t c, auto n) {
+      const Vec v = Load<X>(x + c, n);
+      const LongVec pairs = (LongVec)v;
+      const Vec swapped = (Vec)((pairs << 32) | (pairs >> 32));  // (x1, x0)
+      Store<X>(x + c, v * Load<F32>(cos_both + c, n) + swapped * Load<F32>(sin_signed + c, n), n);
+    });
+  }
+}
+
+void Rope(const RopeArgs& args, int64_t begin, int64_t end) {
+  constexpr int64_t kChunk = 64;  // of RopeChannels
+  WithStorage(args.x.storage, [&](auto storage) {
+    for (int64_t token = begin; token < end; ++token)
+      for (int64_t d = 0; d < args.head_dim; d += kChunk) {
+        const int64_t left = args.head_dim - d;
+        RopeChannels<decltype(storage)>(args, token, d, left < kChunk ? left : kChunk);
+      }
+  });
+}
+
+/// The exponentials are computed twice: storing them unnormalised would round them once more.
+template <class X>
+void SoftmaxRows(const SoftmaxArgs& args, int64_t begin, int64_t end) {
+  const int64_t width = args.width;
+  for (int64_t row = begin; row < end; ++row) {
+    auto* x = Row<X>(args.x, row, width);
+    Vec maxima = Splat(-__builtin_inff());
+    ForColumns(width, [&](int64_t c, auto n) {
+      const Vec v = KeepLanes(Load<X>(x + c, n) * args.scale, n, -__builtin_inff());
+      maxima = v > maxima ? v : maxima;
+    });
+    const float max = MaxLanes(maxima);
+    const auto power = [&](int64_t c, auto n) { return Exp(Load<X>(x + c, n) * args.scale - max); };
+    const float inverse = 1.0f / SumColumns(width, power);
+    ForColumns(width, [&](int64_t c, auto n) { Store<X>(x + c, power(c, n) * inverse, n); });
+  }
+}
+
+void Softmax(const SoftmaxArgs& args, int64_t begin, int64_t end) {
+  WithStorage(args.x.storage,
+              [&](auto storage) { SoftmaxRows<decltype(storage)>(args, begin, end); });
+}
+
+void Cast(const CastArgs& args, int64_t begin, int64_t end) {
+  WithStorage(args.x.storage, args.y.storage, [&](auto x_storage, auto y_storage) {
+    const auto* x = Row<decltype(x_storage)>(args.x, begin, args.width);
+    auto* y = Row<decltype(y_storage)>(args.y, begin, args.width);
+    ForColumns((end - begin) * args.width, [&](int64_t c, auto n) {
+      Store<decltype(y_storage)>(y + c, Load<decltype(x_storage)>(x + c, n), n);
+    });
+  });
+}
+
+void Round(const RoundArgs& args, int64_t begin, int64_t end) {
+  float* x = args.x + begin * args.width;
+  ForColumns((end - begin) * args.width, [&](int64_t c, auto n) {
+    Store<F32>(x + c, (Vec)(BF16::Round(Load<F32>(x + c, n)) << 16), n);
+  });
+}
+
+}  // namespace
+
+extern const RowwiseKernels kRowwiseKernels;
+const RowwiseKernels kRowwiseKernels = {
+    .layer_norm = LayerNorm,
+    .rms_norm = RmsNorm,
+    .channel_norm = ChannelNorm,
+    .add_gated = AddGated,
+    .add = Add,
+    .add_relu = AddRelu,
+    .multiply = Multiply,
+    .scale_bias = ScaleBias,
+    .rope = Rope,
+    .softmax = Softmax,
+    .cast = Cast,
+    .round = Round,
+};
+
+}  // namespace mrt::MRT_ISA

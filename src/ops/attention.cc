@@ -1,0 +1,149 @@
+#include "ops/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/check.h"
+#include "base/threads.h"
+#include "kernels/dense/dense.h"
+#include "kernels/monarch/monarch.h"
+#include "ops/storage.h"
+
+namespace mrt::ops {
+namespace {
+
+MonarchShape ShapeOfMonarch(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
+                            int frames_kv, StorageType storage) {
+  return {.heads = grid.heads,
+          .frames_q = frames_q,
+          .frames_kv = frames_kv,
+          .rows = grid.rows,
+          .cols = grid.cols,
+          .head_dim = grid.head_dim,
+          .f_tied = config.f_tied,
+          .h_reduce = config.h_reduce,
+          .w_reduce = config.w_reduce,
+          .iterations = config.iterations,
+          .storage = storage};
+}
+
+DenseShape ShapeOfDense(const AttentionGrid& grid, int frames_q, int frames_kv,
+                        StorageType storage) {
+  const int64_t tokens_per_frame = int64_t{grid.rows} * grid.cols;
+  return {.heads = grid.heads,
+          .tokens_q = frames_q * tokens_per_frame,
+          .tokens_per_frame = tokens_per_frame,
+          .frames_kv = frames_kv,
+          .head_dim = grid.head_dim,
+          .scale = 1.0f / std::sqrt(static_cast<float>(grid.head_dim)),
+          .storage = storage};
+}
+
+/// Ok if `part` divides `whole`; otherwise names the nearest values that do.
+Status ValidateDivides(const std::string& name, int part, int whole, const std::string& of) {
+  if (part >= 1 && whole % part == 0) return {};
+  int below = std::min(std::max(part, 1), whole), above = std::max(part, 1);
+  while (whole % below != 0) --below;
+  while (above < whole && whole % above != 0) ++above;
+  std::string need = std::to_string(below);
+  if (above <= whole && above != below) need += " or " + std::to_string(above);
+  return InvalidArgument("[attention] got " + name + " " + std::to_string(part) + " for " + of +
+                         ", need a divisor: " + need);
+}
+
+template <typename Impl, typename Args>
+void RunInArena(Context& context, const Impl& impl, Args args) {
+  ArenaScope scope(context.arena());
+  const int64_t scratch_bytes = impl.scratch_bytes(args.shape, ThreadCount());
+  if (scratch_bytes > 0)
+    args.scratch = context.arena().Allocate(DType::kU8, Shape{scratch_bytes}).data;
+  impl.run(args);
+}
+
+/// The choice was validated before: a refusal here is a defect.
+template <typename Impl>
+const Impl& Picked(const Result<const Impl*>& picked) {
+  MRT_CHECK(picked.ok());
+  return *picked.value();
+}
+
+}  // namespace
+
+Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
+                         int frames_kv, Precision precision) {
+  const StorageType storage =
+      precision == Precision::kBF16 ? StorageType::kBF16 : StorageType::kF32;
+  if (config.mode == AttentionMode::kDense)
+    return PickDense(ShapeOfDense(grid, frames_q, frames_kv, storage),
+                     config.implementation.c_str())
+        .status();
+  // What the kernel would refuse too, but it does not know which values would do.
+  if (grid.rows >= 1 && grid.cols >= 1 && frames_q >= 1 && frames_kv >= 1) {
+    MRT_RETURN_IF_ERROR(ValidateDivides("h_reduce", config.h_reduce, grid.rows,
+                                        std::to_string(grid.rows) + " rows"));
+    MRT_RETURN_IF_ERROR(ValidateDivides("w_reduce", config.w_reduce, grid.cols,
+                                        std::to_string(grid.cols) + " columns"));
+    MRT_RETURN_IF_ERROR(ValidateDivides(
+        "f_tied", config.f_tied, std::gcd(frames_q, frames_kv),
+        std::to_string(frames_q) + " query and " + std::to_string(frames_kv) + " key frames"));
+  }
+  return PickMonarch(ShapeOfMonarch(config, grid, frames_q, frames_kv, storage),
+                     config.implementation.c_str())
+      .status();
+}
+
+void SelfAttention(Context& context, const AttentionConfig& config, const AttentionGrid& grid,
+                   const ConstTensorView& q, std::span<const void* const> k_frames,
+                   std::span<const void* const> v_frames, const TensorView& out) {
+  MRT_CHECK(k_frames.size() == v_frames.size() && q.dtype == out.dtype);
+  MRT_CHECK(q.dtype == context.activation() && q.shape.elements() == out.shape.elements());
+  const int frames_q = static_cast<int>(q.shape[0]);
+  const int frames_kv = static_cast<int>(k_frames.size());
+  const StorageType storage = Storage(q.dtype);
+  if (config.mode == AttentionMode::kDense) {
+    const DenseShape shape = ShapeOfDense(grid, frames_q, frames_kv, storage);
+    RunInArena(context, Picked(PickDense(shape, config.implementation.c_str())),
+               DenseArgs{.shape = shape,
+                         .q = q.data,
+                         .k_frames = k_frames.data(),
+                         .v_frames = v_frames.data(),
+                         .out = out.data});
+  } else {
+    const MonarchShape shape = ShapeOfMonarch(config, grid, frames_q, frames_kv, storage);
+    RunInArena(context, Picked(PickMonarch(shape, config.implementation.c_str())),
+               MonarchArgs{.shape = shape,
+                           .q = q.data,
+                           .k_frames = k_frames.data(),
+                           .v_frames = v_frames.data(),
+                           .out = out.data});
+  }
+  context.RoundActivation(out);
+}
+
+void DenseAttention(Context& context, const ConstTensorView& q, const ConstTensorView& k,
+                    const ConstTensorView& v, float scale, const ConstTensorView& bias,
+                    const TensorView& out) {
+  MRT_CHECK(q.shape.rank() == 3 && k.shape.rank() == 3 && k.shape == v.shape &&
+            q.shape == out.shape);
+  MRT_CHECK(q.shape[1] == k.shape[1] && q.shape[2] == k.shape[2]);
+  MRT_CHECK(q.dtype == k.dtype && q.dtype == v.dtype && q.dtype == out.dtype);
+  MRT_CHECK(bias.empty() || bias.shape.elements() == q.shape[1] * q.shape[0] * k.shape[0]);
+  const DenseShape shape{.heads = static_cast<int>(q.shape[1]),
+                         .tokens_q = q.shape[0],
+                         .tokens_per_frame = k.shape[0],
+                         .frames_kv = 1,
+                         .head_dim = static_cast<int>(q.shape[2]),
+                         .scale = scale,
+                         .storage = Storage(q.dtype)};
+  RunInArena(context, Picked(PickDense(shape)),
+             DenseArgs{.shape = shape,
+                       .q = q.data,
+                       .k_frames = &k.data,
+                       .v_frames = &v.data,
+                       .bias = bias.empty() ? nullptr : bias.as<float>(),
+                       .out = out.data});
+  context.RoundActivation(out);
+}
+
+}  // namespace mrt::ops

@@ -1,0 +1,183 @@
+#include "ops/rowwise.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/threads.h"
+#include "ops/storage.h"
+
+namespace mrt::ops {
+namespace {
+
+/// Elements a thread gets at least: below that, waking it costs more than it saves.
+constexpr int64_t kGrainElements = 16384;
+
+/// Runs a kernel over all rows of a [..., width] tensor, spread over the threads.
+template <typename Args>
+void Spread(void (*kernel)(const Args&, int64_t, int64_t), const Args& args, int64_t rows,
+            int64_t width) {
+  ParallelFor(rows, std::max<int64_t>(1, kGrainElements / std::max<int64_t>(width, 1)),
+              [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
+}
+
+int64_t RowsPerGroup(const ConstTensorView& groups, const ConstTensorView& x) {
+  MRT_CHECK(groups.shape.back() == x.shape.back());
+  const int64_t count = groups.shape.rows();
+  MRT_CHECK(count > 0 && x.shape.rows() % count == 0);
+  return std::max<int64_t>(1, x.shape.rows() / count);
+}
+
+void CheckSame(const ConstTensorView& x, const ConstTensorView& y) {
+  MRT_CHECK(x.shape.rows() == y.shape.rows() && x.shape.back() == y.shape.back());
+}
+
+void RoundIfActivation(const Context& context, const TensorView& y, Output output) {
+  if (output == Output::kActivation) context.RoundActivation(y);
+}
+
+}  // namespace
+
+const RowwiseKernels& Rowwise() {
+  static const RowwiseKernels& kernels = [&]() -> const RowwiseKernels& {
+    const Result<const RowwiseImpl*> picked = PickRowwise();
+    // A wrong MRT_ROWWISE_IMPL must not go unseen; nothing else can fail here.
+    MRT_CHECK(picked.ok());
+    return *picked.value()->kernels;
+  }();
+  return kernels;
+}
+
+void Context::RoundActivation(TensorView y) const {
+  if (precision_ != Precision::kBF16Emulated || y.dtype != DType::kF32) return;
+  Spread(Rowwise().round, RoundArgs{y.as<float>(), 1}, y.shape.elements(), 1);
+}
+
+void LayerNormModulate(Context& context, const ConstTensorView& x, const ConstTensorView& scale,
+                       const ConstTensorView& shift, float eps, const TensorView& y) {
+  CheckSame(x, y);
+  MRT_CHECK(scale.shape.elements() == shift.shape.elements());
+  const int64_t width = x.shape.back();
+  const LayerNormArgs args{.x = In(x),
+                           .y = Out(y),
+                           .scale = scale.as<float>(),
+                           .shift = shift.as<float>(),
+                           .width = width,
+                           .rows_per_group = RowsPerGroup(scale, x),
+                           .scale_offset = 1,
+                           .eps = eps};
+  Spread(Rowwise().layer_norm, args, x.shape.rows(), width);
+  context.RoundActivation(y);
+}
+
+void LayerNorm(Context& context, const ConstTensorView& x, const ConstTensorView& weight,
+               const ConstTensorView& bias, float eps, const TensorView& y) {
+  CheckSame(x, y);
+  const int64_t width = x.shape.back();
+  MRT_CHECK(weight.shape.elements() == width && bias.shape.elements() == width);
+  const LayerNormArgs args{.x = In(x),
+                           .y = Out(y),
+                           .scale = weight.as<float>(),
+                           .shift = bias.as<float>(),
+                           .width = width,
+                           .rows_per_group = std::max<int64_t>(1, x.shape.rows()),
+                           .eps = eps};
+  Spread(Rowwise().layer_norm, args, x.shape.rows(), width);
+  context.RoundActivation(y);
+}
+
+void RmsNorm(Context& context, const ConstTensorView& x, const ConstTensorView& weight, float eps,
+             const TensorView& y, Output output) {
+  CheckSame(x, y);
+  const int64_t width = x.shape.back();
+  MRT_CHECK(weight.shape.elements() == width);
+  const RmsNormArgs args{In(x), Out(y), weight.as<float>(), width, eps};
+  Spread(Rowwise().rms_norm, args, x.shape.rows(), width);
+  RoundIfActivation(context, y, output);
+}
+
+void ChannelNorm(Context& context, const ConstTensorView& x, const ConstTensorView& gamma,
+                 bool silu, const TensorView& y) {
+  CheckSame(x, y);
+  const int64_t width = x.shape.back();
+  MRT_CHECK(gamma.shape.elements() == width);
+  const ChannelNormArgs args{In(x), Out(y), gamma.as<float>(), width, silu};
+  Spread(Rowwise().channel_norm, args, x.shape.rows(), width);
+  context.RoundActivation(y);
+}
+
+void AddGated(Context&, const TensorView& x, const ConstTensorView& gate,
+              const ConstTensorView& y) {
+  CheckSame(x, y);
+  const int64_t width = x.shape.back();
+  const AddGatedArgs args{x.as<float>(), In(y), gate.as<float>(), width, RowsPerGroup(gate, x)};
+  Spread(Rowwise().add_gated, args, x.shape.rows(), width);
+}
+
+void Add(Context& context, const TensorView& x, const ConstTensorView& y, bool relu,
+         Output output) {
+  MRT_CHECK(x.shape.elements() == y.shape.elements());
+  const BinaryArgs args{Out(x), In(y), 1};
+  Spread(relu ? Rowwise().add_relu : Rowwise().add, args, x.shape.elements(), 1);
+  RoundIfActivation(context, x, output);
+}
+
+void Multiply(Context& context, const TensorView& x, const ConstTensorView& y) {
+  MRT_CHECK(x.shape.elements() == y.shape.elements());
+  Spread(Rowwise().multiply, BinaryArgs{Out(x), In(y), 1}, x.shape.elements(), 1);
+  context.RoundActivation(x);
+}
+
+void Rope(Context& context, const TensorView& x, const ConstTensorView& cos,
+          const ConstTensorView& sin) {
+  MRT_CHECK(x.shape.rank() == 3);
+  const int64_t tokens = x.shape[0], heads = x.shape[1], head_dim = x.shape[2];
+  MRT_CHECK(head_dim % 2 == 0 && cos.shape.elements() == tokens * (head_dim / 2) &&
+            sin.shape.elements() == cos.shape.elements());
+  const RopeArgs args{Out(x), cos.as<float>(), sin.as<float>(), heads, head_dim};
+  Spread(Rowwise().rope, args, tokens, heads * head_dim);
+  context.RoundActivation(x);
+}
+
+void Cast(Context& context, const ConstTensorView& x, const TensorView& y) {
+  MRT_CHECK(x.shape.elements() == y.shape.elements());
+  Spread(Rowwise().cast, CastArgs{In(x), Out(y), 1}, x.shape.elements(), 1);
+  context.RoundActivation(y);
+}
+
+void ScaleBias(Context& context, const ConstTensorView& x, const ConstTensorView& scale,
+               const ConstTensorView& bias, const TensorView& y, Output output) {
+  CheckSame(x, y);
+  const int64_t width = x.shape.back();
+  MRT_CHECK(scale.shape.elements() == width && bias.shape.elements() == width);
+  const ScaleBiasArgs args{In(x), Out(y), scale.as<float>(), bias.as<float>(), width};
+  Spread(Rowwise().scale_bias, args, x.shape.rows(), width);
+  RoundIfActivation(context, y, output);
+}
+
+void Softmax(Context& context, const TensorView& x, float scale, Output output) {
+  const int64_t width = x.shape.back();
+  Spread(Rowwise().softmax, SoftmaxArgs{Out(x), width, scale}, x.shape.rows(), width);
+  RoundIfActivation(context, x, output);
+}
+
+void UpsampleNearest2x(const ConstTensorView& x, const TensorView& y) {
+  MRT_CHECK(x.shape.rank() == 4 && x.dtype == y.dtype);
+  const int64_t time = x.shape[0], rows = x.shape[1], cols = x.shape[2], channels = x.shape[3];
+  MRT_CHECK((y.shape == Shape{time, 2 * rows, 2 * cols, channels}));
+  const int64_t pixel_bytes = channels * DTypeSize(x.dtype);
+  const int64_t row_bytes = 2 * cols * pixel_bytes;  // of y
+  ParallelFor(time * rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const char* from = static_cast<const char*>(x.data) + row * cols * pixel_bytes;
+      char* to = static_cast<char*>(y.data) + 2 * row * row_bytes;
+      for (int64_t col = 0; col < cols; ++col, from += pixel_bytes) {
+        std::memcpy(to + 2 * col * pixel_bytes, from, pixel_bytes);
+        std::memcpy(to + (2 * col + 1) * pixel_bytes, from, pixel_bytes);
+      }
+      std::memcpy(to + row_bytes, to, row_bytes);
+    }
+  });
+}
+
+}  // namespace mrt::ops
