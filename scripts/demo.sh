@@ -33,7 +33,9 @@ cat <<EOT
 
 video          $PWD/$video
 contact sheet  $PWD/$sheet
-frames/s       $(rate fps_transformer) transformer, $(rate fps_with_vae) with VAE, $(rate fps_end_to_end) end to end
+frames/s       $(rate fps_transformer) transformer only
+               $(rate fps_with_vae) with VAE
+               $(rate fps_end_to_end) end to end: text, VAE and video encoding included
 statistics     $PWD/$stats
 
 This is the miniature model of the tests. Its weights are random, so its video is noise by nature.
