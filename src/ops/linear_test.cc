@@ -154,13 +154,14 @@ TEST_P(LinearTest, BatchedMatmul) {
     for (DType a_dtype : {act, DType::kF32})
       for (DType b_dtype : {act, DType::kF32})
         for (DType y_dtype : {act, DType::kF32}) {
+          const Activation activation = transposed ? Activation::kGeluTanh : Activation::kNone;
           const Tensor a = RandomTensor(a_dtype, {kBatch, kM, kK}, 1);
           const Tensor b =
               RandomTensor(b_dtype, transposed ? Shape{kBatch, kN, kK} : Shape{kBatch, kK, kN}, 2);
           const Tensor y(y_dtype, {kBatch, kM, kN});
           const Output output =
               y_dtype == DType::kF32 && act != DType::kF32 ? Output::kFloat : Output::kActivation;
-          BatchedMatmul(context_, a, b, transposed, y, output);
+          BatchedMatmul(context_, a, b, transposed, y, output, activation);
           const auto want = [&](int64_t i) {
             const int64_t batch = i / (kM * kN), row = i / kN % kM, col = i % kN;
             double sum = 0;
@@ -168,7 +169,7 @@ TEST_P(LinearTest, BatchedMatmul) {
               sum += static_cast<double>(ElementAsFloat(a, (batch * kM + row) * kK + k)) *
                      ElementAsFloat(
                          b, transposed ? (batch * kN + col) * kK + k : (batch * kK + k) * kN + col);
-            return sum;
+            return Apply(activation, sum);
           };
           ExpectClose(context_, y, output, want, 7, "matmul");
           if (HasFatalFailure()) return;

@@ -35,35 +35,43 @@ Result<int64_t> CountLayers(const Checkpoint& checkpoint) {
 
 Result<Umt5Config> Umt5Config::Read(const Checkpoint& checkpoint) {
   MRT_ASSIGN_OR_RETURN(const int64_t layers, CountLayers(checkpoint));
-  const auto extent = [&](const std::string& name, int axis) -> int64_t {
-    const ConstTensorView tensor = checkpoint.Find(name);
-    return !tensor.empty() && tensor.shape.rank() == 2 ? tensor.shape[axis] : 0;
+  const auto matrix = [&](const std::string& name) {
+    const Shape shape = checkpoint.Find(name).shape;
+    return shape.rank() == 2 ? shape : Shape{0, 0};
   };
-  const std::string own_bias = "blocks.0.pos_embedding.embedding.weight";
-  const std::string bias =
-      checkpoint.Find(own_bias).empty() ? "pos_embedding.embedding.weight" : own_bias;
-  const Umt5Config config{.vocabulary = extent("token_embedding.weight", 0),
-                          .dim = extent("token_embedding.weight", 1),
-                          .dim_attn = extent("blocks.0.attn.q.weight", 0),
-                          .dim_ffn = extent("blocks.0.ffn.fc1.weight", 0),
-                          .heads = extent(bias, 1),
-                          .layers = layers,
-                          .buckets = extent(bias, 0)};
-  const auto fail = [&](const std::string& what) {
-    return BadData("[umt5] " + checkpoint.path() + ": " + what);
+  // From the first block that has it: what other blocks lack is for Umt5Encoder::Open to list.
+  const auto block_matrix = [&](const std::string& suffix) {
+    Shape shape{0, 0};
+    for (int64_t i = 0; i < layers && shape.elements() == 0; ++i)
+      shape = matrix("blocks." + std::to_string(i) + "." + suffix);
+    return shape;
   };
-  if (config.vocabulary < 1 || config.dim < 1)
-    return fail("got no token_embedding.weight, need [vocabulary, dim]");
-  if (config.dim_attn < 1) return fail("got no blocks.0.attn.q.weight, need [dim_attn, dim]");
-  if (config.dim_ffn < 1) return fail("got no blocks.0.ffn.fc1.weight, need [dim_ffn, dim]");
-  if (config.heads < 1) return fail("got no " + own_bias + ", need [buckets, heads]");
-  if (config.dim_attn % config.heads != 0)
-    return fail("got attention width " + std::to_string(config.dim_attn) + ", need a multiple of " +
-                std::to_string(config.heads) + " heads");
-  if (!BucketsOk(config.buckets))
-    return fail("got " + std::to_string(config.buckets) +
-                " buckets of relative positions, need an even number from 4 to 254");
-  return config;
+  const Shape embedding = matrix("token_embedding.weight");
+  const Shape query = block_matrix("attn.q.weight"), up = block_matrix("ffn.fc1.weight");
+  const std::string bias_name = "pos_embedding.embedding.weight";
+  const Shape shared_bias = matrix(bias_name);
+  const Shape bias = shared_bias.elements() > 0 ? shared_bias : block_matrix(bias_name);
+
+  std::string absent;
+  if (embedding.elements() == 0) absent += " token_embedding.weight [vocabulary, dim]";
+  if (query.elements() == 0) absent += " blocks.N.attn.q.weight [dim_attn, dim]";
+  if (up.elements() == 0) absent += " blocks.N.ffn.fc1.weight [dim_ffn, dim]";
+  if (bias.elements() == 0) absent += " blocks.N." + bias_name + " [buckets, heads]";
+  const std::string where = "[umt5] " + checkpoint.path() + ": ";
+  if (!absent.empty()) return BadData(where + "no sizes, need the tensors" + absent);
+  if (query[0] % bias[1] != 0)
+    return BadData(where + "got attention width " + std::to_string(query[0]) +
+                   ", need a multiple of " + std::to_string(bias[1]) + " heads");
+  if (!BucketsOk(bias[0]))
+    return BadData(where + "got " + std::to_string(bias[0]) +
+                   " buckets of relative positions, need an even number from 4 to 254");
+  return Umt5Config{.vocabulary = embedding[0],
+                    .dim = embedding[1],
+                    .dim_attn = query[0],
+                    .dim_ffn = up[0],
+                    .heads = bias[1],
+                    .layers = layers,
+                    .buckets = bias[0]};
 }
 
 }  // namespace mrt

@@ -120,13 +120,19 @@ void Umt5Encoder::FeedForward(ops::Context& context, const Layer& layer,
   ProjectAndAdd(context, layer.down, up, x);
 }
 
-// y = activation(x W^T), the weight packed for this one use.
+// y = activation(x W^T). A weight that already has the dtype of the activations is read straight
+// from the mapped file: it is used once, and packing it would take longer than the product.
 void Umt5Encoder::Project(ops::Context& context, const ConstTensorView& weight,
                           const ConstTensorView& x, const TensorView& y, ops::Activation activation,
                           Output output) const {
-  const ops::Linear linear(context, weight, {});
+  if (weight.dtype == context.activation()) {
+    const int64_t n = x.shape[0], in = weight.shape[1], out = weight.shape[0];
+    ops::BatchedMatmul(context, x.Reshape({1, n, in}), weight.Reshape({1, out, in}),
+                       /*b_transposed=*/true, y.Reshape({1, n, out}), output, activation);
+  } else {
+    ops::Linear(context, weight, {}).Run(context, x, y, activation, output);
+  }
   checkpoint_.DropPages();
-  linear.Run(context, x, y, activation, output);
 }
 
 // x += y W^T: the residual stream stays float32.
@@ -140,16 +146,17 @@ void Umt5Encoder::ProjectAndAdd(ops::Context& context, const ConstTensorView& we
 
 int64_t Umt5Encoder::PeakBytes(ops::Precision precision) const {
   const Umt5Config& c = config_;
-  const int64_t act_bytes = precision == ops::Precision::kBF16 ? sizeof(BFloat16) : sizeof(float);
-  // A matrix: mapped, converted if its dtype is another, packed.
-  const int64_t elements = c.dim * std::max(c.dim_attn, c.dim_ffn);
+  const DType act = precision == ops::Precision::kBF16 ? DType::kBF16 : DType::kF32;
+  // The largest matrix: mapped pages, and if its dtype is another, a converted and a packed copy.
+  const DType stored = layers_.empty() ? act : layers_[0].up.dtype;
+  const int64_t copies = stored == act ? 0 : 2;
   const int64_t matrix =
-      elements * (DTypeSize(layers_.empty() ? DType::kF32 : layers_[0].up.dtype) + 2 * act_bytes);
+      c.dim * std::max(c.dim_attn, c.dim_ffn) * (DTypeSize(stored) + copies * DTypeSize(act));
   const int64_t n = kPlannedTextLen;
-  const int64_t residual = 3 * n * c.dim * int64_t{sizeof(float)};  // x, a branch, the result
+  const int64_t residual = 3 * n * c.dim * DTypeSize(DType::kF32);  // x, a branch, the result
   const int64_t attention =
-      n * (c.dim + 4 * c.dim_attn) * act_bytes + c.heads * n * n * int64_t{sizeof(float)};
-  const int64_t feed_forward = n * (c.dim + 2 * c.dim_ffn) * act_bytes;
+      n * (c.dim + 4 * c.dim_attn) * DTypeSize(act) + c.heads * n * n * DTypeSize(DType::kF32);
+  const int64_t feed_forward = n * (c.dim + 2 * c.dim_ffn) * DTypeSize(act);
   return matrix + residual + std::max(attention, feed_forward) + kArenaSlackBytes;
 }
 

@@ -1,8 +1,8 @@
 // The UMT5 text encoder of Wan 2.1 (MODEL.md, "UMT5 encoder"): token ids -> one row per token.
 //
-// The released one has 5.7 G parameters and runs once per prompt, so it is never packed as a whole:
-// its file stays mapped, one weight matrix at a time is packed, used and freed, and its pages are
-// given back. Of the embedding only the rows of the prompt are touched.
+// The released one has 5.7 G parameters and runs once per prompt, so it is never loaded as a whole:
+// its file stays mapped, and one weight matrix at a time is read, used and its pages given back. Of
+// the embedding only the rows of the prompt are touched.
 #pragma once
 
 #include <cstdint>
