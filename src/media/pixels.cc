@@ -18,7 +18,7 @@ void FramesToRgb8(const float* frames, int64_t frame_count, int height, int widt
     for (int64_t i = begin; i < end; ++i) {
       const float x = (frames[i] - low) * scale;
       const float above = x > 0.0f ? x : 0.0f;  // false for NaN
-      rgb[i] = static_cast<uint8_t>(static_cast<int>((above < 255.0f ? above : 255.0f) + 0.5f));
+      rgb[i] = static_cast<uint8_t>(std::lrint(above < 255.0f ? above : 255.0f));
     }
   });
 }

@@ -11,7 +11,7 @@ struct PixelRange {
   float high = 1;
 };
 
-/// rgb[i] = round(255 * (frames[i] - low) / (high - low)), halves up, clamped to [0, 255]; NaN
+/// rgb[i] = round(255 * (frames[i] - low) / (high - low)), halves to even, clamped to [0, 255]; NaN
 /// becomes 0.
 /// frames: [frame_count, height, width, 3] floats; rgb: the same shape in bytes; no overlap.
 /// Threaded.

@@ -30,8 +30,9 @@ TEST(Pixels, EveryByteSurvives) {
 }
 
 TEST(Pixels, RoundsToTheNearest) {
-  EXPECT_EQ(Convert({0.49f, 0.51f, 1.49f, 1.51f, 253.4f, 254.6f}, {0, 255}),
-            (std::vector<uint8_t>{0, 1, 1, 2, 253, 255}));
+  EXPECT_EQ(
+      Convert({0.49f, 0.51f, 1.49f, 1.51f, 253.4f, 254.6f, 0.49999997f, 2.5f, 3.5f}, {0, 255}),
+      (std::vector<uint8_t>{0, 1, 1, 2, 253, 255, 0, 2, 4}));
 }
 
 TEST(Pixels, ClampsAndMapsNanToZero) {
