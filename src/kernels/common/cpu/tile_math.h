@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cfloat>
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/storage_type.h"
