@@ -1,0 +1,62 @@
+#include "model/taehv/synthetic.h"
+
+#include <cstdint>
+#include <string>
+
+#include "model/vae/synthetic.h"
+
+namespace mrt {
+namespace {
+
+constexpr int64_t kLatentChannels = 16;
+constexpr int64_t kColors = 3;
+constexpr int64_t kDecoderWidths[] = {256, 128, 64, 64};
+constexpr int64_t kDecoderGrowth[] = {1, 2, 2};
+constexpr int64_t kEncoderWidth = 64;
+constexpr int64_t kEncoderPooling[] = {2, 2, 1};
+constexpr int kLevels = 3;
+constexpr int kBlocksPerLevel = 3;
+
+void AddMemoryBlock(Checkpoint& checkpoint, const std::string& name, int64_t width) {
+  AddSyntheticConv(checkpoint, name + ".conv.0", {width, 2 * width, 3, 3});
+  AddSyntheticConv(checkpoint, name + ".conv.2", {width, width, 3, 3});
+  AddSyntheticConv(checkpoint, name + ".conv.4", {width, width, 3, 3});
+}
+
+}  // namespace
+
+Checkpoint SyntheticTaehv() {
+  Checkpoint checkpoint;
+  int index = 0;
+  const auto decoder = [&index] { return "decoder." + std::to_string(index++); };
+  ++index;  // clamp
+  AddSyntheticConv(checkpoint, decoder(), {kDecoderWidths[0], kLatentChannels, 3, 3});
+  ++index;  // ReLU
+  for (int level = 0; level < kLevels; ++level) {
+    const int64_t width = kDecoderWidths[level];
+    for (int b = 0; b < kBlocksPerLevel; ++b) AddMemoryBlock(checkpoint, decoder(), width);
+    ++index;  // upsampling
+    AddSyntheticConv(checkpoint, decoder() + ".conv", {kDecoderGrowth[level] * width, width, 1, 1},
+                     /*bias=*/false);
+    AddSyntheticConv(checkpoint, decoder(), {kDecoderWidths[level + 1], width, 3, 3},
+                     /*bias=*/false);
+  }
+  ++index;  // ReLU
+  AddSyntheticConv(checkpoint, decoder(), {kColors, kDecoderWidths[kLevels], 3, 3});
+
+  index = 0;
+  const auto encoder = [&index] { return "encoder." + std::to_string(index++); };
+  constexpr int64_t width = kEncoderWidth;
+  AddSyntheticConv(checkpoint, encoder(), {width, kColors, 3, 3});
+  ++index;  // ReLU
+  for (const int64_t pooling : kEncoderPooling) {
+    AddSyntheticConv(checkpoint, encoder() + ".conv", {width, pooling * width, 1, 1},
+                     /*bias=*/false);
+    AddSyntheticConv(checkpoint, encoder(), {width, width, 3, 3}, /*bias=*/false);
+    for (int b = 0; b < kBlocksPerLevel; ++b) AddMemoryBlock(checkpoint, encoder(), width);
+  }
+  AddSyntheticConv(checkpoint, encoder(), {kLatentChannels, width, 3, 3});
+  return checkpoint;
+}
+
+}  // namespace mrt

@@ -1,0 +1,25 @@
+// Between the latents of the transformer, normalised and planar, and those of the VAE.
+#pragma once
+
+#include "base/status.h"
+#include "model/vae/wan_vae.h"
+#include "tensor/tensor.h"
+
+namespace mrt {
+
+/// x * scale + bias per channel, each F32 [z].
+struct ChannelAffine {
+  Tensor scale;
+  Tensor bias;
+};
+
+/// latent * std + mean.
+ChannelAffine Denormalize(const LatentStatistics& statistics);
+
+/// (latent - mean) / std.
+ChannelAffine Normalize(const LatentStatistics& statistics);
+
+/// InvalidArgument unless there are `channels` means and standard deviations, finite and std > 0.
+Status Validate(const LatentStatistics& statistics, int64_t channels);
+
+}  // namespace mrt

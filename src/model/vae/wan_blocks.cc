@@ -1,0 +1,89 @@
+#include "model/vae/wan_blocks.h"
+
+#include <cmath>
+
+#include "ops/attention.h"
+#include "ops/rowwise.h"
+
+namespace mrt {
+
+ops::Linear PixelLinear(ops::Context& context, const ConvWeights& weights) {
+  const Shape& shape = weights.weight.shape;
+  return {context, weights.weight.Reshape({shape[0], shape[1]}), weights.bias};
+}
+
+Tensor Gamma(const ConstTensorView& gamma) {
+  return ToFloat32(gamma.Reshape({gamma.shape.elements()}));
+}
+
+ResidualBlock::ResidualBlock(ops::Context& context, const ResidualWeights& weights)
+    : gamma_1_(Gamma(weights.gamma_1)),
+      gamma_2_(Gamma(weights.gamma_2)),
+      conv_1_(context, weights.conv_1.weight, weights.conv_1.bias),
+      conv_2_(context, weights.conv_2.weight, weights.conv_2.bias) {
+  if (!weights.shortcut.empty()) shortcut_ = PixelLinear(context, weights.shortcut);
+}
+
+TensorView ResidualBlock::Run(ops::Context& context, ResidualState& state,
+                              const TensorView& x) const {
+  const Shape out{1, x.shape[1], x.shape[2], out_channels()};
+  TensorView sum = x;
+  if (!shortcut_.empty()) {
+    sum = context.Activation(out);
+    shortcut_.Run(context, x, sum);
+  }
+  ArenaScope scope(context.arena());
+  const TensorView y = context.Activation(out);
+  ops::ChannelNorm(context, x, gamma_1_, /*silu=*/true, state.ring_1.Newest());
+  conv_1_.Run(context, state.ring_1, y);
+  state.ring_1.Advance();
+  ops::ChannelNorm(context, y, gamma_2_, /*silu=*/true, state.ring_2.Newest());
+  conv_2_.Run(context, state.ring_2, y);
+  state.ring_2.Advance();
+  ops::Add(context, sum, y);
+  return sum;
+}
+
+ResidualState ResidualBlock::NewState(DType dtype, int64_t rows, int64_t cols) const {
+  return {conv_1_.NewRing(dtype, rows, cols), conv_2_.NewRing(dtype, rows, cols)};
+}
+
+int64_t ResidualBlock::bytes() const {
+  const int64_t shortcut = shortcut_.empty() ? 0 : shortcut_.bytes();
+  return gamma_1_.bytes() + conv_1_.bytes() + gamma_2_.bytes() + conv_2_.bytes() + shortcut;
+}
+
+AttentionBlock::AttentionBlock(ops::Context& context, const AttentionWeights& weights)
+    : gamma_(Gamma(weights.gamma)), proj_(PixelLinear(context, weights.proj)) {
+  const int64_t c = weights.proj.weight.shape[0];
+  const auto part = [&](int64_t begin) {
+    return PixelLinear(context, {weights.qkv.weight.Slice(begin, begin + c),
+                                 weights.qkv.bias.Slice(begin, begin + c)});
+  };
+  q_ = part(0);
+  k_ = part(c);
+  v_ = part(2 * c);
+}
+
+void AttentionBlock::Run(ops::Context& context, const TensorView& x) const {
+  ArenaScope scope(context.arena());
+  const int64_t tokens = x.shape[1] * x.shape[2], c = x.shape[3];
+  const Shape shape{tokens, 1, c};
+  const TensorView y = context.Activation(shape);  // the norm, then the attention's output
+  const TensorView q = context.Activation(shape);  // then the projection's
+  const TensorView k = context.Activation(shape);
+  const TensorView v = context.Activation(shape);
+  ops::ChannelNorm(context, x, gamma_, /*silu=*/false, y);
+  q_.Run(context, y, q);
+  k_.Run(context, y, k);
+  v_.Run(context, y, v);
+  ops::DenseAttention(context, q, k, v, 1 / std::sqrt(static_cast<float>(c)), {}, y);
+  proj_.Run(context, y, q);
+  ops::Add(context, x, q);
+}
+
+int64_t AttentionBlock::bytes() const {
+  return gamma_.bytes() + q_.bytes() + k_.bytes() + v_.bytes() + proj_.bytes();
+}
+
+}  // namespace mrt

@@ -1,0 +1,199 @@
+#include "model/vae/wan_vae.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "model/vae/synthetic.h"
+#include "testing/compare.h"
+#include "testing/video_codec.h"
+
+namespace mrt {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const std::string kGolden = MRT_GOLDEN_DIR "/wan_vae/";
+
+Checkpoint Open(const std::string& path) { return testing::ValueOf(Checkpoint::Open(path)); }
+
+struct Codec {
+  explicit Codec(ops::Precision precision) : context(precision) {
+    const Checkpoint weights = Open(kGolden + "Wan2.1_VAE.pth");
+    decoder = testing::ValueOf(LoadWanVaeDecoder(context, weights, LatentStatistics::Wan21()));
+    encoder = testing::ValueOf(LoadWanVaeEncoder(context, weights, LatentStatistics::Wan21()));
+  }
+  ops::Context context;
+  std::unique_ptr<VideoDecoder> decoder;
+  std::unique_ptr<VideoEncoder> encoder;
+};
+
+TEST(WanVae, DecodesTheGoldenLatents) {
+  const Checkpoint golden = Open(kGolden + "vae_case.safetensors");
+  Codec codec(ops::Precision::kF32);
+  const Tensor frames = testing::Decode(codec.context, *codec.decoder, golden.Find("latents"));
+  EXPECT_LE(testing::Compare(frames, testing::ToChannelsLast(golden.Find("decoded"))).relative_l2,
+            1e-4);
+}
+
+TEST(WanVae, EncodesTheGoldenVideo) {
+  const Checkpoint golden = Open(kGolden + "vae_case.safetensors");
+  Codec codec(ops::Precision::kF32);
+  const Tensor latents =
+      testing::Encode(codec.context, *codec.encoder, testing::ToChannelsLast(golden.Find("video")));
+  EXPECT_LE(testing::Compare(latents, golden.Find("encoded")).relative_l2, 1e-4);
+}
+
+TEST(WanVae, IsAsGoodInBF16AsRoundingAllows) {
+  if (!ops::HasNativeBF16()) GTEST_SKIP() << "this machine has no native bfloat16";
+  const Checkpoint golden = Open(kGolden + "vae_case.safetensors");
+  const Tensor decoded = testing::ToChannelsLast(golden.Find("decoded"));
+  const Tensor video = testing::ToChannelsLast(golden.Find("video"));
+  const auto errors = [&](ops::Precision precision) {
+    Codec codec(precision);
+    const Tensor frames = testing::Decode(codec.context, *codec.decoder, golden.Find("latents"));
+    const Tensor latents = testing::Encode(codec.context, *codec.encoder, video);
+    return std::pair{testing::Compare(frames, decoded).relative_l2,
+                     testing::Compare(latents, golden.Find("encoded")).relative_l2};
+  };
+  const auto [decode, encode] = errors(ops::Precision::kBF16);
+  const auto [decode_rounded, encode_rounded] = errors(ops::Precision::kBF16Emulated);
+  RecordProperty("decode", std::to_string(decode) + " / " + std::to_string(decode_rounded));
+  RecordProperty("encode", std::to_string(encode) + " / " + std::to_string(encode_rounded));
+  EXPECT_LE(decode, 2 * decode_rounded);
+  EXPECT_LE(encode, 2 * encode_rounded);
+}
+
+TEST(WanVae, DecodesAStreamInAnyPieces) {
+  const Checkpoint golden = Open(kGolden + "vae_case.safetensors");
+  Codec codec(ops::Precision::kF32);
+  testing::ExpectDecodesInAnyPieces(codec.context, *codec.decoder, golden.Find("latents"));
+}
+
+TEST(WanVae, EncodesAStreamInAnyPieces) {
+  const Checkpoint golden = Open(kGolden + "vae_case.safetensors");
+  Codec codec(ops::Precision::kF32);
+  testing::ExpectEncodesInAnyPieces(codec.context, *codec.encoder,
+                                    testing::ToChannelsLast(golden.Find("video")));
+}
+
+TEST(WanVae, MemoryDoesNotGrowWithTheStream) {
+  Codec codec(ops::Precision::kF32);
+  testing::ExpectBoundedMemory(codec.context, *codec.decoder);
+}
+
+TEST(WanVae, PlansTheMemoryItUses) {
+  ops::Context context(ops::Precision::kF32);
+  const auto decoder =
+      testing::ValueOf(LoadWanVaeDecoder(context, SyntheticWanVae(8), LatentStatistics::Wan21()));
+  testing::ExpectPlannedMemory(context, *decoder);
+}
+
+TEST(WanVae, SyntheticWeightsGiveFiniteFrames) {
+  ops::Context context(ops::Precision::kF32);
+  const Checkpoint weights = SyntheticWanVae(8);
+  const auto decoder =
+      testing::ValueOf(LoadWanVaeDecoder(context, weights, LatentStatistics::Wan21()));
+  const auto encoder =
+      testing::ValueOf(LoadWanVaeEncoder(context, weights, LatentStatistics::Wan21()));
+  testing::ExpectRoundTripIsFinite(context, *encoder, *decoder);
+}
+
+TEST(WanVae, NamesEveryMissingTensor) {
+  const Checkpoint whole = Open(kGolden + "Wan2.1_VAE.pth");
+  const Checkpoint part =
+      testing::Without(whole, {"decoder.upsamples.4.residual.2.weight", "conv2.bias",
+                               "decoder.upsamples.7.time_conv.weight", "encoder.conv1.weight",
+                               "encoder.middle.1.to_qkv.bias"});
+  ops::Context context(ops::Precision::kF32);
+  const auto decoder = LoadWanVaeDecoder(context, part, LatentStatistics::Wan21());
+  ASSERT_EQ(decoder.status().code(), StatusCode::kNotFound);
+  EXPECT_THAT(decoder.status().message(),
+              AllOf(HasSubstr("3 tensors are missing"),
+                    HasSubstr("decoder.upsamples.4.residual.2.weight"), HasSubstr("conv2.bias"),
+                    HasSubstr("decoder.upsamples.7.time_conv.weight"), Not(HasSubstr("wrong"))));
+  const auto encoder = LoadWanVaeEncoder(context, part, LatentStatistics::Wan21());
+  ASSERT_EQ(encoder.status().code(), StatusCode::kNotFound);
+  EXPECT_THAT(encoder.status().message(),
+              AllOf(HasSubstr("2 tensors are missing"), HasSubstr("encoder.conv1.weight"),
+                    HasSubstr("encoder.middle.1.to_qkv.bias"), Not(HasSubstr("wrong"))));
+}
+
+TEST(WanVae, RefusesHostileTensors) {
+  const Checkpoint whole = Open(kGolden + "Wan2.1_VAE.pth");
+  const auto load = [&](const std::string& name, DType dtype, const Shape& shape) {
+    const Checkpoint bad = testing::WithShape(whole, name, dtype, shape);
+    ops::Context context(ops::Precision::kF32);
+    const Status decoder = LoadWanVaeDecoder(context, bad, LatentStatistics::Wan21()).status();
+    return decoder.ok() ? LoadWanVaeEncoder(context, bad, LatentStatistics::Wan21()).status()
+                        : decoder;
+  };
+  constexpr int64_t kHuge = int64_t{1} << 62;
+  const std::pair<const char*, Shape> cases[] = {
+      {"decoder.conv1.weight", {0, 16, 3, 3, 3}},
+      {"decoder.conv1.weight", {kHuge, 0, 3, 3, 3}},
+      {"decoder.conv1.weight", {}},
+      {"decoder.conv1.weight", {32, 16, 3, 3}},
+      {"conv2.weight", {5000, 1, 1, 1, 1}},
+      {"conv2.weight", {0}},
+      {"decoder.upsamples.4.residual.2.weight", {33, 16, 3, 3, 3}},
+      {"decoder.upsamples.3.resample.1.weight", {kHuge, 0}},
+      {"decoder.middle.0.residual.2.weight", {16, 32, 3, 3, 3}},
+      {"decoder.upsamples.0.residual.0.gamma", {32}},
+      {"decoder.head.2.weight", {4, 8, 3, 3, 3}},
+      {"conv1.weight", {31, 31, 1, 1, 1}},
+      {"encoder.downsamples.8.time_conv.bias", {31}},
+  };
+  for (const auto& [name, shape] : cases)
+    EXPECT_THAT(load(name, DType::kF32, shape).code(),
+                ::testing::AnyOf(StatusCode::kBadData, StatusCode::kNotFound))
+        << name << " " << shape.ToString();
+  EXPECT_EQ(load("decoder.conv1.bias", DType::kI32, {32}).code(), StatusCode::kBadData);
+}
+
+TEST(WanVae, RefusesAnotherFrameRate) {
+  const Checkpoint whole = Open(kGolden + "Wan2.1_VAE.pth");
+  const Checkpoint slow = testing::Without(
+      whole, {"decoder.upsamples.3.time_conv.weight", "decoder.upsamples.3.time_conv.bias"});
+  ops::Context context(ops::Precision::kF32);
+  const auto decoder = LoadWanVaeDecoder(context, slow, LatentStatistics::Wan21());
+  ASSERT_EQ(decoder.status().code(), StatusCode::kBadData);
+  EXPECT_THAT(decoder.status().message(), HasSubstr("got 1 levels with a time_conv, need 2"));
+}
+
+TEST(LatentStatistics, ReadsTheGoldenConfig) {
+  const auto read = LatentStatistics::Read(kGolden + "vae_config.json");
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  EXPECT_EQ(read->mean, LatentStatistics::Wan21().mean);
+  EXPECT_EQ(read->std, LatentStatistics::Wan21().std);
+}
+
+TEST(LatentStatistics, RefusesWhatMakesNoSense) {
+  EXPECT_EQ(LatentStatistics::Read("/does/not/exist").status().code(), StatusCode::kNotFound);
+  const std::string path = ::testing::TempDir() + "vae_config.json";
+  for (const char* text : {"", "[]", "{}", "{\"latent_mean\": [1], \"latent_std\": 1}",
+                           "{\"latent_mean\": [1], \"latent_std\": [\"1\"]}",
+                           "{\"latent_mean\": [1], \"latent_std\": [1, 1]}",
+                           "{\"latent_mean\": [1], \"latent_std\": [0]}",
+                           "{\"latent_mean\": [1], \"latent_std\": [-1]}",
+                           "{\"latent_mean\": [1e99], \"latent_std\": [1]}"}) {
+    std::ofstream(path) << text;
+    EXPECT_EQ(LatentStatistics::Read(path).status().code(), StatusCode::kBadData) << text;
+  }
+}
+
+TEST(LatentStatistics, MustFitTheVae) {
+  const Checkpoint weights = Open(kGolden + "Wan2.1_VAE.pth");
+  ops::Context context(ops::Precision::kF32);
+  LatentStatistics statistics = LatentStatistics::Wan21();
+  statistics.mean.pop_back();
+  EXPECT_EQ(LoadWanVaeDecoder(context, weights, statistics).status().code(),
+            StatusCode::kInvalidArgument);
+  EXPECT_EQ(LoadWanVaeEncoder(context, weights, statistics).status().code(),
+            StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace mrt
