@@ -1,7 +1,14 @@
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
 #include "tensor/arena.h"
+#include "tensor/checkpoint.h"
+#include "tensor/printable.h"
 #include "tensor/tensor.h"
+#include "tensor/weight_reader.h"
+#include "testing/expect_failure.h"
 
 namespace mrt {
 namespace {
@@ -14,6 +21,60 @@ TEST(Tensor, IsAlignedZeroedAndSliced) {
   EXPECT_EQ(t.view().Slice(1, 3).as<float>()[0], 2.0f);
   EXPECT_EQ(t.view().Slice(1, 3).shape, (Shape{2, 5}));
   EXPECT_EQ(t.shape().ToString(), "[3, 5]");
+}
+
+TEST(Shape, ChecksExtentsOutOfAFile) {
+  const auto checked = [](std::vector<int64_t> dims) { return Shape::Checked(dims); };
+  EXPECT_EQ(checked({}), Shape());
+  EXPECT_EQ(checked({2, 0, 3}), (Shape{2, 0, 3}));
+  EXPECT_EQ(checked({int64_t{1} << 59})->elements(), int64_t{1} << 59);
+  EXPECT_FALSE(checked({int64_t{1} << 60}));  // times 8 bytes: 2^63
+  EXPECT_FALSE(checked({int64_t{1} << 32, int64_t{1} << 32}));
+  EXPECT_FALSE(checked({int64_t{1} << 32, int64_t{1} << 32, 0}));
+  EXPECT_FALSE(checked({0, int64_t{1} << 62, int64_t{1} << 62}));
+  EXPECT_FALSE(checked({3, -1}));
+  EXPECT_TRUE(checked(std::vector<int64_t>(8, 1)));
+  EXPECT_FALSE(checked(std::vector<int64_t>(9, 1)));
+}
+
+TEST(Printable, EscapesAndCuts) {
+  EXPECT_EQ(Printable("blocks.0"), "'blocks.0'");
+  EXPECT_EQ(Printable("a\n\x1b\xff"), "'a\\x0a\\x1b\\xff'");
+  EXPECT_EQ(Printable(std::string(121, 'x')), "'" + std::string(120, 'x') + "...'");
+}
+
+class WeightReaderTest : public ::testing::Test {
+ protected:
+  void Add(const std::string& name, DType dtype, const Shape& shape) {
+    auto tensor = std::make_shared<Tensor>(dtype, shape);
+    checkpoint_.Add(name, *tensor, tensor);
+  }
+  Checkpoint checkpoint_;
+};
+
+TEST_F(WeightReaderTest, FindsWeights) {
+  Add("w", DType::kBF16, {2, 3});
+  WeightReader reader(checkpoint_, "[test]");
+  EXPECT_EQ(reader.ShapeOf("w"), (Shape{2, 3}));
+  EXPECT_EQ(reader.ShapeOf("v").rank(), 0);
+  EXPECT_FALSE(reader.Require("w", {2, 3}).empty());
+  EXPECT_TRUE(reader.Optional("v", {1}).empty());
+  EXPECT_TRUE(reader.status().ok()) << reader.status().message();
+}
+
+TEST_F(WeightReaderTest, ReportsAllFaultsAtOnce) {
+  Add("w", DType::kF32, {2, 3});
+  Add("ids", DType::kI32, {4});
+  WeightReader reader(checkpoint_, "[test]");
+  EXPECT_TRUE(reader.Require("w", {3, 2}).empty());
+  EXPECT_TRUE(reader.Optional("ids", {4}).empty());
+  testing::ExpectFailure(reader.status(), StatusCode::kBadData,
+                         "2 tensors are wrong: w (got F32 [2, 3], need [3, 2]), ids (got I32");
+  for (int i = 0; i < 30; ++i) reader.Require("absent." + std::to_string(i), {1});
+  testing::ExpectFailure(reader.status(), StatusCode::kNotFound,
+                         "30 tensors are missing: absent.0");
+  testing::ExpectFailure(reader.status(), StatusCode::kNotFound,
+                         "absent.19 and 10 more; 2 tensors");
 }
 
 TEST(Arena, GivesTheSameMemoryAgainAfterAScope) {

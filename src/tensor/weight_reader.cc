@@ -1,5 +1,7 @@
 #include "tensor/weight_reader.h"
 
+#include <algorithm>
+
 namespace mrt {
 namespace {
 
@@ -9,8 +11,10 @@ bool IsFloatingPoint(DType dtype) {
 }
 
 std::string Join(const std::vector<std::string>& items) {
+  constexpr size_t kListed = 20;  // a file of another kind lacks hundreds: keep the line readable
   std::string text;
-  for (const std::string& item : items) text += (text.empty() ? "" : ", ") + item;
+  for (size_t i = 0; i < std::min(items.size(), kListed); ++i) text += (i ? ", " : "") + items[i];
+  if (items.size() > kListed) text += " and " + std::to_string(items.size() - kListed) + " more";
   return text;
 }
 
@@ -40,7 +44,8 @@ Status WeightReader::status() const {
   if (!missing_.empty())
     text += std::to_string(missing_.size()) + " tensors are missing: " + Join(missing_);
   if (!wrong_.empty())
-    text += (missing_.empty() ? "" : "; ") + std::string("wrong tensors: ") + Join(wrong_);
+    text += (missing_.empty() ? "" : "; ") + std::to_string(wrong_.size()) +
+            " tensors are wrong: " + Join(wrong_);
   return missing_.empty() ? BadData(text) : NotFound(text);
 }
 
