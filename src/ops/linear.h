@@ -37,11 +37,13 @@ class Linear {
   std::unique_ptr<Impl> impl_;
 };
 
-/// y [batch, m, n] = a [batch, m, k] b, where b is [batch, k, n], or [batch, n, k] if
+/// y [batch, m, n] = activation(a [batch, m, k] b), where b is [batch, k, n], or [batch, n, k] if
 /// `b_transposed`. F32 or activation dtype each, unpacked: for the small products between
-/// activations (VAE attention). If a and b differ, or y is narrower than they are, it goes through
-/// float32 copies.
+/// activations (VAE attention), and for a weight that is used once, where packing would cost more
+/// than the product. If a and b differ, or y is narrower than they are, it goes through float32
+/// copies.
 void BatchedMatmul(Context& context, const ConstTensorView& a, const ConstTensorView& b,
-                   bool b_transposed, const TensorView& y, Output output = Output::kActivation);
+                   bool b_transposed, const TensorView& y, Output output = Output::kActivation,
+                   Activation activation = Activation::kNone);
 
 }  // namespace mrt::ops

@@ -10,21 +10,21 @@ namespace {
 using Desc = dnnl::memory::desc;
 using Tag = dnnl::memory::format_tag;
 
-/// y [batch, m, n] = a [batch, m, k] b: a and b of one dtype, y of the same or F32.
+/// y [batch, m, n] = activation(a [batch, m, k] b): a and b of one dtype, y of the same or F32.
 void Multiply(Context& context, const ConstTensorView& a, const ConstTensorView& b,
-              bool b_transposed, const TensorView& y) {
+              bool b_transposed, const TensorView& y, Activation activation) {
   const int64_t batch = a.shape[0], m = a.shape[1], k = a.shape[2], n = y.shape[2];
   const Desc b_desc({batch, k, n}, VendorType(b.dtype), b_transposed ? Tag::acb : Tag::abc);
   const PrimitiveKey key{{PrimitiveKey::kBatchedMatmul, ThreadCount(), batch, m, k, n,
                           static_cast<int64_t>(a.dtype), static_cast<int64_t>(y.dtype),
-                          b_transposed}};
+                          b_transposed, static_cast<int64_t>(activation)}};
   auto& primitives = context.vendor().primitives;
   auto found = primitives.find(key);
   if (found == primitives.end()) {
     const dnnl::matmul::primitive_desc pd({{{batch, m, k}, VendorType(a.dtype), Tag::abc},
                                            b_desc,
                                            {{batch, m, n}, VendorType(y.dtype), Tag::abc}},
-                                          Attributes(Activation::kNone), CpuEngine());
+                                          Attributes(activation), CpuEngine());
     found = primitives.emplace(key, Prepared(dnnl::matmul(pd), pd, /*bias=*/false)).first;
   }
   found->second.Run(context, a.data, b.data, y.data);
@@ -33,7 +33,7 @@ void Multiply(Context& context, const ConstTensorView& a, const ConstTensorView&
 }  // namespace
 
 void BatchedMatmul(Context& context, const ConstTensorView& a, const ConstTensorView& b,
-                   bool b_transposed, const TensorView& y, Output output) {
+                   bool b_transposed, const TensorView& y, Output output, Activation activation) {
   MRT_CHECK(a.shape.rank() == 3 && b.shape.rank() == 3 && y.shape.rank() == 3);
   MRT_CHECK(a.shape[0] == b.shape[0] && a.shape[0] == y.shape[0] && a.shape[1] == y.shape[1]);
   MRT_CHECK(a.shape[2] == b.shape[b_transposed ? 2 : 1]);
@@ -47,12 +47,12 @@ void BatchedMatmul(Context& context, const ConstTensorView& a, const ConstTensor
     return copy;
   };
   if (a.dtype == b.dtype && (a.dtype == DType::kBF16 || y.dtype == DType::kF32)) {
-    Multiply(context, a, b, b_transposed, y);
+    Multiply(context, a, b, b_transposed, y, activation);
   } else if (y.dtype == DType::kF32) {
-    Multiply(context, widened(a), widened(b), b_transposed, y);
+    Multiply(context, widened(a), widened(b), b_transposed, y, activation);
   } else {
     const TensorView wide = context.Float(y.shape);
-    Multiply(context, widened(a), widened(b), b_transposed, wide);
+    Multiply(context, widened(a), widened(b), b_transposed, wide, activation);
     Cast(context, wide, y);
   }
   if (output == Output::kActivation) context.RoundActivation(y);
