@@ -6,9 +6,8 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build pkg-config                              # build
   libdnnl-dev                                                   # matrix products and convolutions
-  libsentencepiece-dev                                          # tokenizer
-  libavcodec-dev libavformat-dev libavutil-dev libswscale-dev   # video files
-  zlib1g-dev                                                    # PNG contact sheets
+  libsentencepiece-dev libutf8proc-dev                          # text
+  libavcodec-dev libavformat-dev libavutil-dev libswscale-dev   # video files and pictures
   nlohmann-json3-dev libcli11-dev                               # configuration, command line
   libgtest-dev libgmock-dev libbenchmark-dev                    # tests and benchmarks
   python3                                                       # the checks under tools/

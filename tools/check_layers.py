@@ -20,8 +20,10 @@ MAY_INCLUDE = {
     "src/kernels": {"src/base"},
     "src/ops": {"src/kernels", "src/tensor", "src/base"},
     "src/model": {"src/ops", "src/tensor", "src/base"},
-    "src/pipeline": {"include/monarchrt", "src/model", "src/ops", "src/tensor", "src/base"},
-    "src/verify": {"src/pipeline", "src/model", "src/ops", "src/kernels", "src/tensor", "src/base"},
+    "src/pipeline": {"include/monarchrt", "src/model", "src/ops", "src/kernels", "src/tensor",
+                     "src/base"},
+    "src/verify": {"include/monarchrt", "src/pipeline", "src/model", "src/ops", "src/kernels",
+                   "src/tensor", "src/base"},
     "src/inspect": {"src/tensor", "src/base"},
     "src/media": {"src/base"},
     "apps": {"include/monarchrt", "src/verify", "src/inspect", "src/media", "src/base"},
@@ -31,6 +33,9 @@ MAY_INCLUDE = {
 }
 # std only and without state, so every layer may use them.
 OPEN_HEADERS = {"include/monarchrt/status.h"}
+# Of the kernels these layers see the contracts only: kernels/OP/OP.h and kernels/*.h.
+CONTRACTS_ONLY = {"src/ops", "src/pipeline"}
+CONTRACT = re.compile(r"src/kernels/(?:(\w+)/\1|\w+)\.h")
 # Tests and benchmarks beside the code may use what their folder may, and these.
 TEST_SUFFIXES = ("_test.cc", "_bench.cc")
 TEST_EXTRA = {"testing", "src/tensor", "src/base"}
@@ -42,7 +47,6 @@ VENDOR = [
     (r"(libav\w+|libsw\w+)/.*", ["src/media"]),
     (r"sentencepiece.*", ["src/model/tokenizer"]),
     (r"utf8proc\.h", ["src/model/tokenizer"]),
-    (r"zlib\.h", ["src/media"]),
     (r"(\w+mmintrin|immintrin|arm_neon)\.h", ["*/cpu"]),
     (r"omp\.h", ["src/base"]),
     (r"CLI/.*", ["apps"]),
@@ -53,7 +57,7 @@ VENDOR = [
 ]
 # Headers of the operating system: src/, apps/ and tests/, never the public API.
 SYSTEM = re.compile(r"(sys/\w+|unistd|fcntl|sched|cpuid|signal|pthread|dlfcn|malloc|errno|poll|"
-                    r"spawn|termios|stdio|linux/\w+)\.h")
+                    r"spawn|termios|stdio|stdlib|linux/\w+)\.h")
 
 LINES_MAX = 800
 COLUMNS_MAX = 100
@@ -115,8 +119,9 @@ class Tree:
     def report(self, path, line, message):
         self.problems.append(f"{path}:{line}: {message}")
 
-    def resolve(self, name):
-        for base in ("src/", "include/", ""):
+    def resolve(self, path, name):
+        own = ("apps/",) if path.startswith("apps/") else ()
+        for base in ("src/", "include/", "") + own:
             if (self.root / (base + name)).is_file():
                 return base + name
         return None
@@ -148,7 +153,7 @@ class Tree:
             if quoted is None:
                 self.check_library(path, number, angle)
                 continue
-            target = self.resolve(quoted)
+            target = self.resolve(path, quoted)
             if target is None:
                 self.report(path, number, f'"{quoted}" is no file under src/, include/ or the root')
                 continue
@@ -160,6 +165,10 @@ class Tree:
         allowed = set(MAY_INCLUDE.get(source, set())) | ({source} if source else set())
         if is_test(path):
             allowed |= TEST_EXTRA
+        elif (source in CONTRACTS_ONLY and wanted == "src/kernels"
+              and not CONTRACT.fullmatch(target)):
+            self.report(path, number, f"{source} may include a kernel's contract, not {target}")
+            return
         if target in OPEN_HEADERS or any(wanted and (wanted + "/").startswith(a + "/")
                                          for a in allowed):
             return

@@ -51,6 +51,12 @@ class CheckLayersTest(unittest.TestCase):
         self.assert_finds("src/kernels/dense/bad.cc", '#include "tensor/tensor.h"\n',
                           "may not include")
 
+    def test_finds_an_operation_that_reaches_past_a_kernels_contract(self):
+        problems = self.check({"src/kernels/dense/reference.h": "",
+                               "src/ops/bad.cc": '#include "kernels/dense/reference.h"\n'})
+        self.assertEqual(len(problems), 1, problems)
+        self.assertIn("contract", problems[0])
+
     def test_finds_an_app_that_reaches_past_the_api(self):
         self.assert_finds("apps/bad.cc", '#include "model/wan/wan.h"\n', "may not include")
 

@@ -16,6 +16,15 @@ std::vector<double> MonarchReference(const MonarchShape& shape, std::span<const 
                                      std::span<const double> k, std::span<const double> v,
                                      Rounding rounding = Rounding::kNone);
 
+struct MonarchGradients {
+  std::vector<double> q, k, v;  // of the shapes of q, k and v
+};
+
+/// The derivatives of sum(grad_out * out), through all refinement steps; grad_out has out's shape.
+MonarchGradients MonarchReferenceBackward(const MonarchShape& shape, std::span<const double> q,
+                                          std::span<const double> k, std::span<const double> v,
+                                          std::span<const double> grad_out);
+
 /// The last row of the dispatch table: the same on stored tensors. Allocates.
 void RunMonarchReference(const MonarchArgs& args);
 

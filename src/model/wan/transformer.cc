@@ -176,7 +176,7 @@ void WanTransformer::Embed(ops::Context& context, const ConstTensorView& latents
   Patchify(config_, latents, patches);
   const TensorView rounded = context.Activation(shape);
   ops::Cast(context, patches, rounded);
-  patch_embedding_.Run(context, rounded, x);
+  patch_embedding_.Run(context, rounded, x, ops::Activation::kNone, ops::Output::kFloat);
 }
 
 void WanTransformer::Head(ops::Context& context, const TensorView& x,
@@ -193,7 +193,7 @@ void WanTransformer::Head(ops::Context& context, const TensorView& x,
   const TensorView y = context.Activation({x.shape[0], dim});
   ops::LayerNormModulate(context, x, scale, shift, config_.eps, y);
   const TensorView patches = context.Float({x.shape[0], head_.out_features()});
-  head_.Run(context, y, patches);
+  head_.Run(context, y, patches, ops::Activation::kNone, ops::Output::kFloat);
   Unpatchify(config_, patches, flow);
 }
 

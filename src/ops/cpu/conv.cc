@@ -133,12 +133,13 @@ Conv::Conv(Context& context, const ConstTensorView& weight, const ConstTensorVie
   MRT_CHECK(bias.empty() || bias.shape.elements() == shape.out);
   const DType dtype = context.activation();
   const Shape x{std::max<int64_t>(shape.kernel_time, 1), kPackingRows, kPackingCols, shape.in};
-  const Descriptor pd = DescribeConv(shape, {x, dtype, dtype, !bias.empty(), Activation::kNone},
-                                     shape.AnyLayout(dtype));
+  const ConvCall call{x, dtype, dtype, !bias.empty(), Activation::kNone};
+  const Desc packed =
+      RequireKernel(DescribeConv(shape, call, shape.AnyLayout(dtype))).weights_desc();
   const Desc plain(shape.weight_dims(), VendorType(dtype), shape.is_3d() ? Tag::oidhw : Tag::oihw);
   const Desc bias_desc({shape.out}, dnnl::memory::data_type::f32, Tag::a);
   const bool round = context.precision() == Precision::kBF16Emulated;
-  impl_.reset(new Impl{shape, dtype, PackedWeight(weight, plain, pd.weights_desc(), round),
+  impl_.reset(new Impl{shape, dtype, PackedWeight(weight, plain, packed, round),
                        PackBias(bias, bias_desc)});
 }
 

@@ -64,13 +64,13 @@ Linear::Linear(Context& context, const ConstTensorView& weight, const ConstTenso
   const int64_t out = weight.shape[0], in = weight.shape[1];
   MRT_CHECK(bias.empty() || bias.shape.elements() == out);
   const DType dtype = context.activation();
-  const Descriptor pd =
-      DescribeLinear({kPackingRows, in, out, dtype, dtype, !bias.empty(), Activation::kNone},
-                     AnyLayout(in, out, dtype));
+  const MatmulShape shape{kPackingRows, in, out, dtype, dtype, !bias.empty(), Activation::kNone};
+  const Desc packed =
+      RequireKernel(DescribeLinear(shape, AnyLayout(in, out, dtype))).weights_desc();
   const Desc plain({in, out}, VendorType(dtype), Tag::ba);
   const Desc bias_desc({1, out}, dnnl::memory::data_type::f32, Tag::ab);
   const bool round = context.precision() == Precision::kBF16Emulated;
-  impl_.reset(new Impl{in, out, dtype, PackedWeight(weight, plain, pd.weights_desc(), round),
+  impl_.reset(new Impl{in, out, dtype, PackedWeight(weight, plain, packed, round),
                        PackBias(bias, bias_desc)});
 }
 

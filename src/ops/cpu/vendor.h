@@ -94,6 +94,14 @@ class PackedWeight {
 /// The bias as float32, laid out as `desc` says, or an empty memory for an empty view.
 dnnl::memory PackBias(const ConstTensorView& bias, const dnnl::memory::desc& desc);
 
+/// Throws dnnl::error if oneDNN has no implementation: bfloat16 on a CPU without AVX-512.
+template <typename Descriptor>
+const Descriptor& RequireKernel(const Descriptor& pd) {
+  if (pd.get(/*allow_empty=*/true) != nullptr) return pd;
+  throw dnnl::error(dnnl_unimplemented,
+                    "[ops] oneDNN has no kernel for this precision on this CPU");
+}
+
 /// Makes the descriptor of an operation whose weight is laid out as `packed`. If oneDNN has only
 /// its reference loops for that, the layout is left to it. `make(weights_desc)` returns a
 /// descriptor, empty if there is no implementation.
@@ -106,7 +114,7 @@ auto PreferLayout(const dnnl::memory::desc& packed, const dnnl::memory::desc& an
   if (open.get(true) != nullptr &&
       (!IsReference(open.impl_info_str()) || pinned.get(true) == nullptr))
     return open;
-  return pinned;
+  return RequireKernel(pinned);
 }
 
 struct Context::Vendor {

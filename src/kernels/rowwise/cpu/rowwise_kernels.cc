@@ -102,10 +102,13 @@ Vec KeepLanes(Vec v, Part part, float otherwise) {
   return v;
 }
 
+/// As a tree: a chain of log2(lanes) additions, not of as many as lanes.
 float SumLanes(Vec v) {
-  float sum = 0;
-  for (int i = 0; i < kLanes; ++i) sum += v[i];
-  return sum;
+  float lanes[kLanes];
+  __builtin_memcpy(lanes, &v, sizeof(v));
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
 }
 float MaxLanes(Vec v) {
   float max = v[0];
@@ -133,25 +136,22 @@ float SumColumns(int64_t width, Term term) {
 /// exp(x), relative error below 3e-7; x is clamped to where the result is a normal number.
 Vec Exp(Vec x) {
   constexpr float kLog2E = 1.44269504088896341f;
-  constexpr float kLn2High = 0.693359375f;  // few bits: its product with an exponent is exact
-  constexpr float kLn2Low = -2.12194440e-4f;
-  constexpr float kRoundToInteger = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction bits
+  constexpr float kLog2ELow = 1.925963033e-8f;  // what float32 cuts off log2(e)
+  // 1.5 * 2^23: adding it leaves no fraction bits, and the integer in the low bits.
+  constexpr float kRoundToInteger = 12582912.0f;
   const Vec low = Splat(-87.0f), high = Splat(88.0f);
   x = x < low ? low : x;
   x = x > high ? high : x;
   const Vec shifted = x * kLog2E + kRoundToInteger;
-  const Vec n = shifted - kRoundToInteger;
-  const Vec r = x - n * kLn2High - n * kLn2Low;  // |r| <= ln(2) / 2
-  // Taylor series of exp(r) to r^7: the next term is below 3e-9.
-  Vec p = r * (1.0f / 5040.0f) + (1.0f / 720.0f);
-  p = p * r + (1.0f / 120.0f);
-  p = p * r + (1.0f / 24.0f);
-  p = p * r + (1.0f / 6.0f);
-  p = p * r + 0.5f;
+  const Vec r = x * kLog2ELow + (x * kLog2E - (shifted - kRoundToInteger));  // -0.5 .. 0.5
+  // 2^r: the polynomial of degree 5 with the least relative error, 9.2e-8.
+  Vec p = r * 0.00132647f + 0.00967151f;
+  p = p * r + 0.05550734f;
+  p = p * r + 0.24022242f;
+  p = p * r + 0.69314698f;
   p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const IntVec exponent = (IntVec)shifted - (IntVec)Splat(kRoundToInteger);
-  return p * (Vec)((exponent + 127) << 23);
+  // The low bits of `shifted` become the exponent; those of kRoundToInteger are shifted out.
+  return (Vec)((UintVec)p + ((UintVec)shifted << 23));
 }
 
 Vec Silu(Vec x) { return x / (1.0f + Exp(-x)); }

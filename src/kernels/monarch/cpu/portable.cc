@@ -1,0 +1,258 @@
+// Monarch attention of one head and query tile, compiled once per instruction set.
+//
+// For every key tile f: each key row k gives kbar[j,k], vbar[j,k] and c[j,k] for all columns j
+// (AverageKeyRows); then each column j updates its softmax over (f,k) and its output
+// (AttendAcrossRows). With n refinement steps the key tiles are streamed n times: pass p runs steps
+// 1..p on every key tile and finds the sum that normalises the L of step p, which the passes after
+// it need. So nothing is ever stored per key tile.
+#include "kernels/monarch/cpu/portable.h"
+
+#include "kernels/common/cpu/scratch.h"
+#include "kernels/common/cpu/tile_math.h"
+#include "kernels/monarch/tiling.h"
+
+namespace mrt::MRT_ISA {
+namespace {
+
+// The element where row `i` of tile `tile` begins in its frame.
+int64_t RowOffset(const MonarchShape& s, const TileRow& row, int64_t head) {
+  return (row.token * s.heads + head) * s.head_dim;
+}
+
+void PackQueries(const MonarchArgs& args, const MonarchWork& w) {
+  const MonarchShape& s = args.shape;
+  const int64_t rows = s.b1(), cols = s.b2(), d = s.head_dim;
+  const int64_t token_stride = int64_t{s.heads} * d;
+  const float scale = kLog2e / __builtin_sqrtf(static_cast<float>(d));
+  Fill(w.q_rows, rows * d * w.j_pad, 0);
+  Fill(w.q_columns, cols * d * w.i_pad, 0);
+  if (w.q_plain != nullptr) Fill(w.q_plain, cols * rows * w.d_pad, 0);
+  for (int64_t i = 0; i < rows; ++i) {
+    const TileRow row = FindTileRow(s, w.a, i);
+    const int64_t frame = row.frame * s.rows * s.cols * token_stride;
+    for (int64_t j = 0; j < cols; ++j) {
+      float* token = w.key_row;  // not yet in use
+      LoadFloats(args.q, s.storage, frame + RowOffset(s, row, w.head) + j * token_stride, d, token);
+      for (int64_t e = 0; e < d; ++e) {
+        const float x = scale * token[e];
+        w.q_rows[(i * d + e) * w.j_pad + j] = x;
+        w.q_columns[(j * d + e) * w.i_pad + i] = x;
+        if (w.q_plain != nullptr) w.q_plain[(j * rows + i) * w.d_pad + e] = x;
+      }
+    }
+  }
+}
+
+// Row k of key tile f -> [l, d_pad]; what lies past head_dim is zero already.
+void LoadRow(const MonarchShape& s, const void* const* frames, const MonarchWork& w, int64_t f,
+             int64_t k, float* to) {
+  const TileRow row = FindTileRow(s, f, k);
+  const int64_t first = RowOffset(s, row, w.head);
+  const int64_t token_stride = int64_t{s.heads} * s.head_dim;
+  for (int64_t l = 0; l < s.b2(); ++l)
+    LoadFloats(frames[row.frame], s.storage, first + l * token_stride, s.head_dim,
+               to + l * w.d_pad);
+}
+
+// z [l, cols] -> r over l, and c[j,k] of `count` columns j to c[0], c[c_stride] ...
+void SoftmaxWithEntropy(int64_t rows, int64_t cols, int64_t count, float* z, float* c,
+                        int64_t c_stride) {
+  for (int64_t col = 0; col < cols; col += kLanes) {
+    float* z_col = z + col;
+    Vec max = Load(z_col);
+    for (int64_t l = 1; l < rows; ++l) max = Max(Load(z_col + l * kBlockQueries), max);
+    Vec sum = {}, weighted = {};  // of p, and of p * log2 p, with p not yet normalised
+    for (int64_t l = 0; l < rows; ++l) {
+      const Vec x = Load(z_col + l * kBlockQueries) - max;
+      const Vec p = Exp2(x);
+      sum += p;
+      weighted += p * x;
+      Store(p, z_col + l * kBlockQueries);
+    }
+    const Vec inverse = 1.0f / sum;
+    for (int64_t l = 0; l < rows; ++l)
+      Store(inverse * Load(z_col + l * kBlockQueries), z_col + l * kBlockQueries);
+    for (int64_t lane = 0; lane < kLanes && col + lane < count; ++lane)
+      c[(col + lane) * c_stride] = weighted[lane] * inverse[lane] - __builtin_log2f(sum[lane]);
+  }
+}
+
+// kbar, c and, if wanted, vbar of key tile f, with the queries q_rows [k, d, j_pad].
+void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, const float* q_rows,
+                    bool with_values) {
+  const MonarchShape& s = args.shape;
+  const int64_t rows = s.b1(), cols = s.b2(), d = s.head_dim;
+  for (int64_t k = 0; k < rows; ++k) {
+    LoadRow(s, args.k_frames, w, f, k, w.key_row);
+    if (with_values) LoadRow(s, args.v_frames, w, f, k, w.value_row);
+    for (int64_t j = 0; j < cols; j += kBlockQueries) {
+      const int64_t pad = Least(kBlockQueries, w.j_pad - j);
+      const int64_t count = Least(kBlockQueries, cols - j);
+      Multiply({.rows = cols,
+                .cols = pad,
+                .depth = d,
+                .a = w.key_row,
+                .a_stride = w.d_pad,
+                .b = q_rows + k * d * w.j_pad + j,
+                .b_stride = w.j_pad,
+                .c = w.scores,
+                .c_stride = kBlockQueries});
+      SoftmaxWithEntropy(cols, pad, count, w.scores, w.c + j * rows + k, rows);
+      Product mean = {.rows = count,
+                      .cols = w.d_pad,
+                      .depth = cols,
+                      .a = w.scores,
+                      .a_stride = kBlockQueries,
+                      .b = w.key_row,
+                      .b_stride = w.d_pad,
+                      .c = w.kbar + (j * rows + k) * w.d_pad,
+                      .c_stride = rows * w.d_pad};
+      MultiplyTransposed(mean);
+      if (!with_values) continue;
+      mean.b = w.value_row;
+      mean.c = w.vbar + (j * rows + k) * w.d_pad;
+      MultiplyTransposed(mean);
+    }
+  }
+}
+
+// The logits of L for column j and queries [i, i + pad): scores [k, pad].
+void ScoreColumn(const MonarchShape& s, const MonarchWork& w, int64_t j, int64_t i, int64_t pad) {
+  const int64_t rows = s.b1(), d = s.head_dim;
+  Multiply({.rows = rows,
+            .cols = pad,
+            .depth = d,
+            .a = w.kbar + j * rows * w.d_pad,
+            .a_stride = w.d_pad,
+            .b = w.q_columns + j * d * w.i_pad + i,
+            .b_stride = w.i_pad,
+            .c = w.scores,
+            .c_stride = kBlockQueries});
+  for (int64_t k = 0; k < rows; ++k) {
+    float* x = w.scores + k * kBlockQueries;
+    for (int64_t lane = 0; lane < pad; ++lane) x[lane] -= w.c[j * rows + k];
+  }
+}
+
+int64_t BlockPad(const MonarchWork& w, int64_t i) { return Least(kBlockQueries, w.i_pad - i); }
+
+// One key tile more in the softmax of every column and, if wanted, in the output.
+void AttendAcrossRows(const MonarchShape& s, const MonarchWork& w, bool with_values) {
+  const int64_t rows = s.b1();
+  for (int64_t j = 0; j < s.b2(); ++j)
+    for (int64_t i = 0; i < rows; i += kBlockQueries) {
+      const int64_t pad = BlockPad(w, i);
+      ScoreColumn(s, w, j, i, pad);
+      UpdateSoftmax(rows, pad, w.scores, kBlockQueries,
+                    {w.max + j * w.i_pad + i, w.sum + j * w.i_pad + i, w.keep});
+      if (!with_values) continue;
+      MultiplyTransposed({.rows = Least(kBlockQueries, rows - i),
+                          .cols = w.d_pad,
+                          .depth = rows,
+                          .a = w.scores,
+                          .a_stride = kBlockQueries,
+                          .b = w.vbar + j * rows * w.d_pad,
+                          .b_stride = w.d_pad,
+                          .c = w.out + (j * rows + i) * w.d_pad,
+                          .c_stride = w.d_pad,
+                          .keep = w.keep});
+    }
+}
+
+// scores become L; n[k] grows by its sum over these queries. Lanes past b1 have an infinite
+// log_sum, so that their L is 0.
+void NormaliseLeft(int64_t rows, int64_t pad, const float* log_sum, float* scores, float* n) {
+  for (int64_t k = 0; k < rows; ++k) {
+    Vec total = {};
+    for (int64_t lane = 0; lane < pad; lane += kLanes) {
+      float* x = scores + k * kBlockQueries + lane;
+      const Vec left = Exp2(Load(x) - Load(log_sum + lane));
+      total += left;
+      Store(left, x);
+    }
+    for (int lane = 0; lane < kLanes; ++lane) n[k] += total[lane];
+  }
+}
+
+// qbar_rows for the step after `step` (from 0), for the key tile that kbar and c belong to.
+void RefineQueries(const MonarchShape& s, const MonarchWork& w, int64_t step) {
+  const int64_t rows = s.b1(), d = s.head_dim;
+  const float one = 1;
+  for (int64_t j = 0; j < s.b2(); ++j) {
+    const float* log_sum = w.log_sum + (step * s.b2() + j) * w.i_pad;
+    Fill(w.n, rows, 0);
+    Fill(w.qbar, rows * w.d_pad, 0);
+    for (int64_t i = 0; i < rows; i += kBlockQueries) {
+      ScoreColumn(s, w, j, i, BlockPad(w, i));
+      NormaliseLeft(rows, BlockPad(w, i), log_sum + i, w.scores, w.n);
+      Multiply({.rows = rows,
+                .cols = w.d_pad,
+                .depth = Least(kBlockQueries, rows - i),
+                .a = w.scores,
+                .a_stride = kBlockQueries,
+                .b = w.q_plain + (j * rows + i) * w.d_pad,
+                .b_stride = w.d_pad,
+                .c = w.qbar,
+                .c_stride = w.d_pad,
+                .keep = &one,
+                .keep_stride = 0});
+    }
+    for (int64_t k = 0; k < rows; ++k) {
+      const float damping = 1 / (w.n[k] + 1e-6f) < 1e4f ? 1 / (w.n[k] + 1e-6f) : 1e4f;
+      for (int64_t e = 0; e < d; ++e)
+        w.qbar_rows[(k * d + e) * w.j_pad + j] = damping * w.qbar[k * w.d_pad + e];
+    }
+  }
+}
+
+// The sum that normalises the L of `step`, from its running softmax.
+void KeepLogSum(const MonarchShape& s, const MonarchWork& w, int64_t step) {
+  float* log_sum = w.log_sum + step * s.b2() * w.i_pad;
+  for (int64_t j = 0; j < s.b2(); ++j)
+    for (int64_t i = 0; i < w.i_pad; ++i) {
+      const int64_t at = j * w.i_pad + i;
+      log_sum[at] = i < s.b1() ? w.max[at] + __builtin_log2f(w.sum[at]) : __builtin_inff();
+    }
+}
+
+void StoreOutput(const MonarchArgs& args, const MonarchWork& w) {
+  const MonarchShape& s = args.shape;
+  const int64_t rows = s.b1(), cols = s.b2(), d = s.head_dim;
+  const int64_t token_stride = int64_t{s.heads} * d;
+  for (int64_t i = 0; i < rows; ++i) {
+    const TileRow row = FindTileRow(s, w.a, i);
+    const int64_t first = row.frame * s.rows * s.cols * token_stride + RowOffset(s, row, w.head);
+    for (int64_t j = 0; j < cols; ++j)
+      StoreFloats(w.out + (j * rows + i) * w.d_pad, 1 / w.sum[j * w.i_pad + i], d, args.out,
+                  s.storage, first + j * token_stride);
+  }
+}
+
+}  // namespace
+
+void AttendQueryTile(const MonarchArgs& args, const MonarchWork& w) {
+  const MonarchShape& s = args.shape;
+  PackQueries(args, w);
+  Fill(w.key_row, s.b2() * w.d_pad, 0);
+  Fill(w.value_row, s.b2() * w.d_pad, 0);
+  Fill(w.qbar_rows, s.iterations > 1 ? s.b1() * s.head_dim * w.j_pad : 0, 0);
+  Fill(w.out, s.b2() * s.b1() * w.d_pad, 0);
+  const int64_t key_tiles = VisibleKeyTiles(s, w.a);
+  for (int64_t pass = 0; pass < s.iterations; ++pass) {
+    const bool last = pass == s.iterations - 1;
+    Fill(w.max, s.b2() * w.i_pad, kNoMaximum);
+    Fill(w.sum, s.b2() * w.i_pad, 0);
+    for (int64_t f = 0; f < key_tiles; ++f) {
+      for (int64_t step = 0; step < pass; ++step) {
+        AverageKeyRows(args, w, f, step == 0 ? w.q_rows : w.qbar_rows, false);
+        RefineQueries(s, w, step);
+      }
+      AverageKeyRows(args, w, f, pass == 0 ? w.q_rows : w.qbar_rows, last);
+      AttendAcrossRows(s, w, last);
+    }
+    if (!last) KeepLogSum(s, w, pass);
+  }
+  StoreOutput(args, w);
+}
+
+}  // namespace mrt::MRT_ISA

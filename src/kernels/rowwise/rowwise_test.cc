@@ -1,0 +1,304 @@
+// Every implementation against the formulas of rowwise.h in double precision.
+#include "kernels/rowwise/rowwise.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/float16.h"
+
+namespace mrt {
+namespace {
+
+constexpr StorageType kStorages[] = {StorageType::kF32, StorageType::kBF16};
+// Below, at and above one vector of each instruction set, four of them, and widths of real models.
+constexpr int64_t kWidths[] = {1, 3, 7, 8, 15, 16, 17, 33, 64, 67, 96, 131, 1536};
+constexpr int64_t kRows = 6;
+
+/// A matrix in either storage, read as doubles.
+class Matrix {
+ public:
+  Matrix(StorageType storage, int64_t count) : storage_(storage), f32_(count), bf16_(count) {}
+
+  void Set(int64_t i, double value) {
+    f32_[i] = static_cast<float>(value);
+    bf16_[i] = ToBFloat16(f32_[i]);
+  }
+  double operator[](int64_t i) const {
+    return storage_ == StorageType::kF32 ? f32_[i] : ToFloat(bf16_[i]);
+  }
+  int64_t size() const { return static_cast<int64_t>(f32_.size()); }
+  RowsIn in() const { return {const_cast<Matrix*>(this)->data(), storage_}; }
+  RowsOut out() { return {data(), storage_}; }
+  float* floats() { return f32_.data(); }
+  StorageType storage() const { return storage_; }
+
+ private:
+  void* data() {
+    return storage_ == StorageType::kF32 ? static_cast<void*>(f32_.data()) : bf16_.data();
+  }
+  StorageType storage_;
+  std::vector<float> f32_;
+  std::vector<BFloat16> bf16_;
+};
+
+class RowwiseTest : public ::testing::TestWithParam<const RowwiseImpl*> {
+ protected:
+  void SetUp() override {
+    if (const char* reason = GetParam()->refuses(GetCpuFeatures())) GTEST_SKIP() << reason;
+  }
+  const RowwiseKernels& kernels() const { return *GetParam()->kernels; }
+
+  Matrix Random(StorageType storage, int64_t count, double mean = 0, double deviation = 1) {
+    std::normal_distribution<double> normal(mean, deviation);
+    Matrix m(storage, count);
+    for (int64_t i = 0; i < count; ++i) m.Set(i, normal(random_));
+    return m;
+  }
+
+  /// The storage rounds once (half a unit in the last place); the arithmetic may lose
+  /// `float_error`, which is relative to `scale`.
+  static void ExpectNear(const Matrix& got, const std::function<double(int64_t)>& want,
+                         double scale, const std::string& what, double float_error = 1e-6) {
+    const double half_ulp = got.storage() == StorageType::kBF16 ? 0x1p-8 : 0;
+    for (int64_t i = 0; i < got.size(); ++i) {
+      const double allowed = half_ulp * std::abs(want(i)) + float_error * scale;
+      ASSERT_LE(std::abs(got[i] - want(i)), allowed) << what << " element " << i;
+    }
+  }
+
+  /// For each row the sum of term(x).
+  static std::vector<double> RowSums(const Matrix& x, int64_t width,
+                                     const std::function<double(int64_t row, double x)>& term) {
+    std::vector<double> sums(x.size() / width, 0.0);
+    for (int64_t i = 0; i < x.size(); ++i) sums[i / width] += term(i / width, x[i]);
+    return sums;
+  }
+
+  /// Runs `body` for all widths and storages of x and y.
+  template <typename Body>
+  void ForAll(Body body) {
+    for (StorageType x : kStorages)
+      for (StorageType y : kStorages)
+        for (int64_t width : kWidths) {
+          body(x, y, width,
+               "width " + std::to_string(width) + (x == StorageType::kF32 ? " f32" : " bf16") +
+                   (y == StorageType::kF32 ? " f32" : " bf16"));
+          if (HasFatalFailure()) return;
+        }
+  }
+
+  std::mt19937 random_{1};
+};
+
+TEST_P(RowwiseTest, LayerNorm) {
+  ForAll([&](StorageType xs, StorageType ys, int64_t width, const std::string& what) {
+    constexpr int64_t kGroups = 2;
+    const Matrix x = Random(xs, kRows * width, 3.0, 2.0);  // a mean that must cancel
+    Matrix scale = Random(StorageType::kF32, kGroups * width);
+    Matrix shift = Random(StorageType::kF32, kGroups * width);
+    Matrix y(ys, kRows * width);
+    const LayerNormArgs args{x.in(), y.out(),         scale.floats(), shift.floats(),
+                             width,  kRows / kGroups, 1.0f,           1e-6f};
+    kernels().layer_norm(args, 0, 2);  // in two ranges, as two threads would
+    kernels().layer_norm(args, 2, kRows);
+    const auto sum = RowSums(x, width, [](int64_t, double v) { return v; });
+    const auto square =
+        RowSums(x, width, [&](int64_t row, double v) { return std::pow(v - sum[row] / width, 2); });
+    const auto want = [&](int64_t i) {
+      const int64_t row = i / width, k = row / (kRows / kGroups) * width + i % width;
+      return (x[i] - sum[row] / width) / std::sqrt(square[row] / width + 1e-6) * (scale[k] + 1) +
+             shift[k];
+    };
+    // The rounding of the mean is divided by the deviation.
+    double mean_in_deviations = 0;
+    for (int64_t row = 0; row < kRows; ++row)
+      mean_in_deviations = std::max(
+          mean_in_deviations, std::abs(sum[row] / width) / std::sqrt(square[row] / width + 1e-6));
+    ExpectNear(y, want, 3 * (1 + mean_in_deviations), what);
+  });
+}
+
+TEST_P(RowwiseTest, RmsNorm) {
+  ForAll([&](StorageType xs, StorageType ys, int64_t width, const std::string& what) {
+    const Matrix x = Random(xs, kRows * width);
+    Matrix weight = Random(StorageType::kF32, width), y(ys, kRows * width);
+    kernels().rms_norm({x.in(), y.out(), weight.floats(), width, 1e-5f}, 0, kRows);
+    const auto square = RowSums(x, width, [](int64_t, double v) { return v * v; });
+    const auto want = [&](int64_t i) {
+      return x[i] / std::sqrt(square[i / width] / width + 1e-5) * weight[i % width];
+    };
+    ExpectNear(y, want, 5, what);
+  });
+}
+
+TEST_P(RowwiseTest, ChannelNorm) {
+  for (bool silu : {false, true})
+    ForAll([&](StorageType xs, StorageType ys, int64_t width, const std::string& what) {
+      Matrix x = Random(xs, kRows * width), y(ys, kRows * width);
+      for (int64_t c = 0; c < width; ++c) x.Set(c, 0.0);  // the norm of a row may be 0
+      Matrix gamma = Random(StorageType::kF32, width, 0, 3);
+      kernels().channel_norm({x.in(), y.out(), gamma.floats(), width, silu}, 0, kRows);
+      const auto square = RowSums(x, width, [](int64_t, double v) { return v * v; });
+      const auto want = [&](int64_t i) {
+        const double v = x[i] / std::max(std::sqrt(square[i / width]), 1e-12) *
+                         std::sqrt(static_cast<double>(width)) * gamma[i % width];
+        return silu ? v / (1 + std::exp(-v)) : v;
+      };
+      ExpectNear(y, want, 10, what);
+    });
+}
+
+TEST_P(RowwiseTest, AddGated) {
+  ForAll([&](StorageType, StorageType ys, int64_t width, const std::string& what) {
+    constexpr int64_t kGroups = 3;
+    Matrix x = Random(StorageType::kF32, kRows * width), before = x;
+    const Matrix y = Random(ys, kRows * width);
+    Matrix gate = Random(StorageType::kF32, kGroups * width);
+    kernels().add_gated({x.floats(), y.in(), gate.floats(), width, kRows / kGroups}, 0, kRows);
+    const auto want = [&](int64_t i) {
+      const int64_t group = i / width / (kRows / kGroups);
+      return before[i] + gate[group * width + i % width] * y[i];
+    };
+    ExpectNear(x, want, 5, what);
+  });
+}
+
+TEST_P(RowwiseTest, AddAndMultiply) {
+  ForAll([&](StorageType xs, StorageType ys, int64_t width, const std::string& what) {
+    const Matrix before = Random(xs, kRows * width), y = Random(ys, kRows * width);
+    Matrix sum = before, relu = before, product = before;
+    kernels().add({sum.out(), y.in(), width}, 0, kRows);
+    kernels().add_relu({relu.out(), y.in(), width}, 0, kRows);
+    kernels().multiply({product.out(), y.in(), width}, 0, kRows);
+    ExpectNear(
+        sum, [&](int64_t i) { return before[i] + y[i]; }, 5, what);
+    ExpectNear(
+        relu, [&](int64_t i) { return std::max(before[i] + y[i], 0.0); }, 5, what);
+    ExpectNear(
+        product, [&](int64_t i) { return before[i] * y[i]; }, 5, what);
+  });
+}
+
+TEST_P(RowwiseTest, ScaleBias) {
+  ForAll([&](StorageType xs, StorageType ys, int64_t width, const std::string& what) {
+    const Matrix x = Random(xs, kRows * width);
+    Matrix scale = Random(StorageType::kF32, width), bias = Random(StorageType::kF32, width);
+    Matrix y(ys, kRows * width);
+    kernels().scale_bias({x.in(), y.out(), scale.floats(), bias.floats(), width}, 0, kRows);
+    ExpectNear(
+        y, [&](int64_t i) { return x[i] * scale[i % width] + bias[i % width]; }, 5, what);
+  });
+}
+
+TEST_P(RowwiseTest, Rope) {
+  for (StorageType storage : kStorages)
+    for (int64_t head_dim : {2, 6, 16, 64, 66, 128, 130}) {
+      constexpr int64_t kHeads = 3;
+      Matrix x = Random(storage, kRows * kHeads * head_dim), before = x;
+      Matrix cos = Random(StorageType::kF32, kRows * head_dim / 2);
+      Matrix sin = Random(StorageType::kF32, kRows * head_dim / 2);
+      kernels().rope({x.out(), cos.floats(), sin.floats(), kHeads, head_dim}, 0, kRows);
+      const auto want = [&](int64_t i) {
+        const int64_t angle = i / (kHeads * head_dim) * (head_dim / 2) + i % head_dim / 2;
+        return i % 2 == 0 ? before[i] * cos[angle] - before[i + 1] * sin[angle]
+                          : before[i - 1] * sin[angle] + before[i] * cos[angle];
+      };
+      ExpectNear(x, want, 5, "head_dim " + std::to_string(head_dim));
+    }
+}
+
+TEST_P(RowwiseTest, Softmax) {
+  ForAll([&](StorageType xs, StorageType, int64_t width, const std::string& what) {
+    for (double deviation : {1.0, 40.0}) {
+      Matrix x = Random(xs, kRows * width, 100.0, deviation);  // exp of it overflows
+      x.Set(width, -std::numeric_limits<double>::infinity());  // a masked element
+      if (width == 1) x.Set(width, 0.0);
+      const Matrix before = x;
+      constexpr double kScale = 0.75;
+      kernels().softmax({x.out(), width, kScale}, 0, kRows);
+      // No maximum is subtracted here: in double precision exp(-500 .. 500) is a number.
+      const auto sum =
+          RowSums(before, width, [&](int64_t, double v) { return std::exp(kScale * v); });
+      const auto want = [&](int64_t i) { return std::exp(kScale * before[i]) / sum[i / width]; };
+      // An argument near 200 has lost 2^-17 of its absolute value, so the exponential that too.
+      ExpectNear(x, want, 1, what, 3e-5);
+    }
+  });
+}
+
+TEST_P(RowwiseTest, CastIsExactOrRoundsToNearestEven) {
+  ForAll([&](StorageType xs, StorageType ys, int64_t width, const std::string& what) {
+    const Matrix x = Random(xs, kRows * width);
+    Matrix y(ys, kRows * width);
+    kernels().cast({x.in(), y.out(), width}, 0, kRows);
+    for (int64_t i = 0; i < y.size(); ++i) {
+      const float value = static_cast<float>(x[i]);
+      ASSERT_EQ(y[i], ys == StorageType::kF32 ? value : RoundToBFloat16(value)) << what;
+    }
+  });
+}
+
+TEST_P(RowwiseTest, RoundKeepsSpecialValuesAndTies) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const std::vector<float> before = {0.0f,
+                                     -0.0f,
+                                     inf,
+                                     -inf,
+                                     std::bit_cast<float>(0x7f800001u),  // NaN in its last bit only
+                                     std::bit_cast<float>(0x3f808000u),  // ties, to even
+                                     std::bit_cast<float>(0x3f818000u),
+                                     std::numeric_limits<float>::max(),  // becomes infinite
+                                     std::numeric_limits<float>::denorm_min(),
+                                     -1.2345678f};
+  for (size_t repeat = 1; repeat < 5; ++repeat) {  // through whole vectors and the rest
+    std::vector<float> x;
+    for (size_t i = 0; i < repeat; ++i) x.insert(x.end(), before.begin(), before.end());
+    std::vector<float> y = x;
+    kernels().round({y.data(), static_cast<int64_t>(y.size())}, 0, 1);
+    for (size_t i = 0; i < x.size(); ++i)
+      EXPECT_EQ(std::bit_cast<uint32_t>(y[i]), std::bit_cast<uint32_t>(RoundToBFloat16(x[i])))
+          << x[i];
+  }
+}
+
+TEST_P(RowwiseTest, SiluOfLargeArgumentsStaysFinite) {
+  // With one channel the norm is the argument itself, so gamma is the argument of SiLU.
+  for (double argument : {-1e30, -1000.0, -88.0, -20.0, 20.0, 88.0, 1000.0, 1e30}) {
+    float x = 1, y = 0, gamma = static_cast<float>(argument);
+    kernels().channel_norm(
+        {{&x, StorageType::kF32}, {&y, StorageType::kF32}, &gamma, 1, /*silu=*/true}, 0, 1);
+    if (argument > 0) {
+      EXPECT_FLOAT_EQ(y, gamma);
+    } else {
+      EXPECT_LE(y, 0);
+      EXPECT_GE(y, argument * std::exp(std::max(argument, -87.0)) * (1 + 1e-5));
+    }
+  }
+}
+
+std::vector<const RowwiseImpl*> Impls() {
+  std::vector<const RowwiseImpl*> all;
+  for (const RowwiseImpl& impl : RowwiseImpls()) all.push_back(&impl);
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Impls, RowwiseTest, ::testing::ValuesIn(Impls()),
+                         [](const auto& test) { return std::string(test.param->name); });
+
+TEST(RowwiseDispatch, ForcesAndRefuses) {
+  ASSERT_TRUE(PickRowwise("portable").ok());
+  EXPECT_STREQ(PickRowwise("portable").value()->name, "portable");
+  const Status unknown = PickRowwise("avx1024").status();
+  EXPECT_EQ(unknown.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(unknown.message().find("avx512, avx2, portable"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace mrt

@@ -1,0 +1,58 @@
+// Tests only: reads back what was written, through FFmpeg's demuxer and decoders.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "media/handles.h"
+
+namespace mrt::media::testing {
+
+/// A directory that is removed with everything in it.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory();
+  ~TemporaryDirectory();
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  const std::string& path() const { return path_; }
+  /// Names in the directory, hidden ones too, sorted.
+  std::vector<std::string> Files() const;
+
+ private:
+  std::string path_;
+};
+
+struct DecodedVideo {
+  AVCodecID codec = AV_CODEC_ID_NONE;
+  AVPixelFormat pixel_format = AV_PIX_FMT_NONE;
+  AVColorSpace matrix = AVCOL_SPC_UNSPECIFIED;
+  AVColorPrimaries primaries = AVCOL_PRI_UNSPECIFIED;
+  AVColorTransferCharacteristic transfer = AVCOL_TRC_UNSPECIFIED;
+  AVColorRange range = AVCOL_RANGE_UNSPECIFIED;
+  int width = 0;
+  int height = 0;
+  double fps = 0;
+  double duration_s = 0;
+  std::vector<FramePtr> frames;           // as decoded
+  std::vector<double> times_s;            // of the frames
+  std::vector<std::string> boxes;         // top-level MP4 boxes in file order
+  std::vector<std::vector<uint8_t>> rgb;  // per frame [height, width, 3], by the BT.709 formulas
+};
+
+/// Also decodes a PNG (a video of one frame). Fails the running test if it cannot.
+DecodedVideo Decode(const std::string& path);
+
+std::vector<uint8_t> ReadBytes(const std::string& path);
+
+/// Peak signal to noise ratio in dB of equally long byte arrays.
+double Psnr(const uint8_t* a, const uint8_t* b, int64_t count);
+
+/// rgb: [frames, height, width, 3]: smooth gradients that move one pixel per frame.
+std::vector<uint8_t> MovingGradient(int frames, int height, int width);
+
+}  // namespace mrt::media::testing

@@ -1,0 +1,42 @@
+#include "media/ffmpeg.h"
+
+#include <cerrno>
+#include <cstring>
+
+namespace mrt::media {
+
+void SilenceFfmpeg() { av_log_set_level(AV_LOG_QUIET); }
+
+Status FfmpegError(StatusCode code, const std::string& message, int error) {
+  char text[AV_ERROR_MAX_STRING_SIZE] = {};
+  av_strerror(error, text, sizeof(text));
+  return {error == AVERROR(ENOMEM) ? StatusCode::kOutOfMemory : code, message + ": " + text};
+}
+
+Result<const AVCodec*> FindEncoder(const char* name) {
+  const AVCodec* codec = avcodec_find_encoder_by_name(name);
+  if (!codec)
+    return Unavailable(std::string("[media] got FFmpeg libraries without the encoder ") + name +
+                       ", need a build that has it (`ffmpeg -encoders` lists them)");
+  return codec;
+}
+
+Result<FramePtr> NewFrame(AVPixelFormat format, int width, int height) {
+  FramePtr frame(av_frame_alloc());
+  if (!frame) return OutOfMemory("[media] no memory for a frame");
+  frame->format = format;
+  frame->width = width;
+  frame->height = height;
+  constexpr int kAlignAuto = 0;
+  if (const int error = av_frame_get_buffer(frame.get(), kAlignAuto); error < 0)
+    return FfmpegError(StatusCode::kInternal, "[media] no buffer for a frame", error);
+  return frame;
+}
+
+void CopyRgb(const uint8_t* rgb, AVFrame* frame) {
+  const int64_t row_bytes = int64_t{3} * frame->width;
+  for (int64_t y = 0; y < frame->height; ++y)
+    std::memcpy(frame->data[0] + y * frame->linesize[0], rgb + y * row_bytes, row_bytes);
+}
+
+}  // namespace mrt::media

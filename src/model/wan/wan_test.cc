@@ -1,0 +1,358 @@
+// The transformer against golden flows of the reference implementation, and its properties.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <new>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <random>
+#include <stdexcept>
+
+#include "base/threads.h"
+#include "model/wan/synthetic.h"
+#include "model/wan/transformer.h"
+#include "testing/compare.h"
+
+namespace {
+
+// Heap allocations through C++ since counting was switched on, of this code and of oneDNN.
+std::atomic<bool> counting{false};
+std::atomic<int64_t> own_allocations{0}, vendor_allocations{0};
+
+void* CountedAllocation(size_t bytes, const void* caller) {
+  if (counting) {
+    Dl_info info = {};
+    const bool vendor = dladdr(caller, &info) != 0 && info.dli_fname != nullptr &&
+                        std::strstr(info.dli_fname, "libdnnl") != nullptr;
+    ++(vendor ? vendor_allocations : own_allocations);
+  }
+  if (void* p = std::malloc(bytes)) return p;
+  throw std::bad_alloc();
+}
+
+}  // namespace
+
+// These replace the operators for the whole process, shared libraries included.
+void* operator new(size_t bytes) { return CountedAllocation(bytes, __builtin_return_address(0)); }
+void* operator new[](size_t bytes) { return CountedAllocation(bytes, __builtin_return_address(0)); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete(void* p, size_t) noexcept { std::free(p); }
+void operator delete[](void* p, size_t) noexcept { std::free(p); }
+
+namespace mrt {
+namespace {
+
+using ops::Precision;
+using testing::Compare;
+
+const std::string kFolder = std::string(MRT_GOLDEN_DIR) + "/wan_dit";
+
+template <typename T>
+T Get(Result<T> result) {
+  if (!result.ok()) throw std::runtime_error(result.status().message());
+  return std::move(result).value();
+}
+
+/// The golden model in one precision.
+struct GoldenModel {
+  explicit GoldenModel(Precision precision) : context(precision) {
+    const Checkpoint checkpoint =
+        Get(Checkpoint::Open(kFolder + "/diffusion_pytorch_model.safetensors"));
+    const WanConfig config = Get(WanConfig::Read(kFolder + "/config.json", checkpoint));
+    wan.emplace(Get(WanTransformer::Load(context, checkpoint, config)));
+  }
+  ops::Context context;
+  std::optional<WanTransformer> wan;
+};
+
+/// One golden file.
+struct GoldenCase {
+  explicit GoldenCase(const std::string& name)
+      : file(Get(Checkpoint::Open(kFolder + "/" + name + ".safetensors"))) {
+    const nlohmann::json monarch = Json("monarch");
+    attention.mode = monarch.is_null() ? ops::AttentionMode::kDense : ops::AttentionMode::kMonarch;
+    if (monarch.is_null()) return;
+    attention.f_tied = monarch.at("f_tied");
+    attention.h_reduce = monarch.at("h_reduce");
+    attention.w_reduce = monarch.at("w_reduce");
+    attention.iterations = monarch.at("num_iters");
+  }
+  nlohmann::json Json(const std::string& key) const {
+    return nlohmann::json::parse(file.metadata().at(key));
+  }
+  Tensor Float(const std::string& name) const { return ToFloat32(file.Find(name)); }
+
+  Checkpoint file;
+  ops::AttentionConfig attention;
+};
+
+int64_t TokensOf(int64_t latent_pixels) { return latent_pixels / 2; }
+
+/// `first_flow` of a rollout: the first chunk's first step.
+Tensor FirstFlow(GoldenModel& model, const GoldenCase& golden) {
+  const Tensor noise = golden.Float("noise");
+  const int64_t frames = golden.Json("num_frame_per_block");
+  const std::vector<float> timesteps(static_cast<size_t>(frames),
+                                     golden.Float("timesteps").as<float>()[0]);
+  const CrossKv text = model.wan->EncodeText(model.context, golden.Float("context"));
+  KvCache cache(model.wan->config(), TokensOf(noise.shape()[2]), TokensOf(noise.shape()[3]), frames,
+                0, model.context.activation());
+  EXPECT_TRUE(cache.BeginChunk(frames).ok());
+  const TensorView chunk = noise.view().Slice(0, frames);
+  Tensor flow(DType::kF32, chunk.shape);
+  model.wan->Forward(model.context, chunk, timesteps, text, cache, golden.attention, flow);
+  return flow;
+}
+
+Tensor BidirectionalFlow(GoldenModel& model, const GoldenCase& golden) {
+  const Tensor latents = golden.Float("latents");
+  const CrossKv text = model.wan->EncodeText(model.context, golden.Float("context"));
+  Tensor flow(DType::kF32, latents.shape());
+  model.wan->ForwardBidirectional(model.context, latents, golden.Json("timestep").get<float>(),
+                                  text, golden.attention, flow);
+  return flow;
+}
+
+/// The few-step loop over all chunks: DESIGN, the generation loop.
+Tensor Rollout(GoldenModel& model, const GoldenCase& golden) {
+  const Tensor noise = golden.Float("noise"), renoise = golden.Float("renoise");
+  const Tensor steps = golden.Float("timesteps");
+  const int64_t frames = golden.Json("num_frame_per_block");
+  const int64_t all_frames = noise.shape()[0];
+  const int64_t window = golden.Json("local_attn_size"), sink = golden.Json("sink_size");
+  const int64_t steps_count = steps.shape()[0];
+  KvCache cache(model.wan->config(), TokensOf(noise.shape()[2]), TokensOf(noise.shape()[3]),
+                window > 0 ? window : all_frames, sink, model.context.activation());
+  const CrossKv text = model.wan->EncodeText(model.context, golden.Float("context"));
+  Tensor latents = golden.Float("noise");
+  for (int64_t chunk = 0; chunk < all_frames / frames; ++chunk) {
+    const TensorView x = latents.view().Slice(chunk * frames, (chunk + 1) * frames);
+    Tensor flow(DType::kF32, x.shape);
+    const auto forward = [&](float t) {
+      model.wan->Forward(model.context, x, std::vector<float>(static_cast<size_t>(frames), t), text,
+                         cache, golden.attention, flow);
+    };
+    EXPECT_TRUE(cache.BeginChunk(frames).ok());
+    for (int64_t step = 0; step < steps_count; ++step) {
+      const float t = steps.as<float>()[step];
+      forward(t);
+      const bool last = step + 1 == steps_count;
+      const float next = last ? 0 : steps.as<float>()[step + 1] / 1000;
+      const float* fresh = renoise.as<float>();
+      if (!last) fresh += (chunk * (steps_count - 1) + step) * x.shape.elements();
+      for (int64_t i = 0; i < x.shape.elements(); ++i) {
+        const float x0 = x.as<float>()[i] - t / 1000 * flow.as<float>()[i];
+        x.as<float>()[i] = (1 - next) * x0 + (last ? 0 : next * fresh[i]);
+      }
+    }
+    forward(0);  // writes the clean chunk's keys and values
+    cache.EndChunk();
+  }
+  return latents;
+}
+
+std::vector<std::string> GoldenNames(const std::string& prefix, const std::string& tensor) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(kFolder)) {
+    const std::string name = entry.path().stem().string();
+    if (name.starts_with(prefix) && !GoldenCase(name).file.Find(tensor).empty())
+      names.push_back(name);
+  }
+  return names;
+}
+
+TEST(WanGolden, FirstFlowOfEveryRollout) {
+  GoldenModel model(Precision::kF32);
+  const auto names = GoldenNames("rollout_", "first_flow");
+  ASSERT_GE(names.size(), 6u);
+  for (const std::string& name : names) {
+    const GoldenCase golden(name);
+    const double error =
+        Compare(FirstFlow(model, golden), golden.file.Find("first_flow")).relative_l2;
+    EXPECT_LE(error, 1e-4) << name;
+    RecordProperty(name, std::to_string(error));
+  }
+}
+
+TEST(WanGolden, BidirectionalFlow) {
+  GoldenModel model(Precision::kF32);
+  for (const std::string name : {"bidirectional_dense", "bidirectional_monarch"}) {
+    const GoldenCase golden(name);
+    const double error =
+        Compare(BidirectionalFlow(model, golden), golden.file.Find("flow")).relative_l2;
+    EXPECT_LE(error, 1e-4) << name;
+  }
+}
+
+TEST(WanGolden, LatentsOfWholeRollouts) {
+  GoldenModel model(Precision::kF32);
+  for (const std::string name : {"rollout_dense_window", "rollout_monarch_tiles"}) {
+    const GoldenCase golden(name);
+    const double error = Compare(Rollout(model, golden), golden.file.Find("latents")).relative_l2;
+    EXPECT_LE(error, 1e-4) << name;
+  }
+}
+
+TEST(WanGolden, BFloat16CostsNoMoreThanItsRounding) {
+  if (!ops::HasNativeBF16()) GTEST_SKIP() << "this CPU has no native bfloat16";
+  GoldenModel emulated(Precision::kBF16Emulated), native(Precision::kBF16);
+  for (const std::string& name : GoldenNames("rollout_", "first_flow")) {
+    const GoldenCase golden(name);
+    const ConstTensorView want = golden.file.Find("first_flow");
+    const double allowed = 2 * Compare(FirstFlow(emulated, golden), want).relative_l2;
+    EXPECT_LE(Compare(FirstFlow(native, golden), want).relative_l2, allowed) << name;
+    EXPECT_LE(allowed, 0.05) << name;
+  }
+  const GoldenCase golden("bidirectional_monarch");
+  const ConstTensorView want = golden.file.Find("flow");
+  const double allowed = 2 * Compare(BidirectionalFlow(emulated, golden), want).relative_l2;
+  EXPECT_LE(Compare(BidirectionalFlow(native, golden), want).relative_l2, allowed);
+}
+
+// ---- Properties, on synthetic weights ----
+
+WanConfig SmallConfig() {
+  return {.dim = 96,
+          .ffn_dim = 160,
+          .freq_dim = 32,
+          .num_heads = 3,
+          .num_layers = 2,
+          .in_dim = 4,
+          .out_dim = 5,
+          .text_dim = 24,
+          .text_len = 7};
+}
+
+Tensor RandomTensor(const Shape& shape, unsigned seed) {
+  Tensor x(DType::kF32, shape);
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  for (int64_t i = 0; i < shape.elements(); ++i) x.as<float>()[i] = normal(random);
+  return x;
+}
+
+/// A small transformer with everything one forward over 3 frames of 4 x 6 tokens needs.
+struct SmallModel {
+  static constexpr int64_t kFrames = 3, kRows = 4, kCols = 6;
+
+  explicit SmallModel(const Checkpoint& checkpoint = SyntheticWan(SmallConfig()),
+                      Precision precision = Precision::kF32)
+      : context(precision),
+        wan(Get(WanTransformer::Load(context, checkpoint, SmallConfig()))),
+        text(wan.EncodeText(context, RandomTensor({5, SmallConfig().text_dim}, 1))),
+        cache(SmallConfig(), kRows, kCols, 6, 0, context.activation()),
+        latents(RandomTensor({kFrames, SmallConfig().in_dim, 2 * kRows, 2 * kCols}, 2)),
+        flow(DType::kF32, {kFrames, SmallConfig().out_dim, 2 * kRows, 2 * kCols}) {
+    EXPECT_TRUE(cache.BeginChunk(kFrames).ok());
+  }
+  void Forward(std::span<const float> timesteps) {
+    wan.Forward(context, latents, timesteps, text, cache, {}, flow);
+  }
+
+  ops::Context context;
+  WanTransformer wan;
+  CrossKv text;
+  KvCache cache;
+  Tensor latents, flow;
+};
+
+TEST(WanTransformer, DoesNotDependOnTheThreadCount) {
+  const std::array<float, 3> timesteps = {900, 900, 900};
+  const int before = ThreadCount();
+  SmallModel one, three;
+  SetThreadCount(1);
+  one.Forward(timesteps);
+  SetThreadCount(3);
+  three.Forward(timesteps);
+  SetThreadCount(before);
+  EXPECT_LE(Compare(three.flow, one.flow).relative_l2, 1e-6);
+}
+
+// Without self-attention no frame sees another, so every frame follows its own timestep only.
+TEST(WanTransformer, EveryFrameHasItsOwnTimestep) {
+  Checkpoint checkpoint = SyntheticWan(SmallConfig());
+  for (const std::string block : {"blocks.0", "blocks.1"}) {
+    for (const std::string part : {".weight", ".bias"}) {
+      const std::string name = block + ".self_attn.o" + part;
+      auto zeros = std::make_shared<Tensor>(DType::kF32, checkpoint.Find(name).shape);
+      checkpoint.Add(name, *zeros, zeros);
+    }
+  }
+  SmallModel mixed(checkpoint), uniform(checkpoint);
+  const std::array<float, 3> timesteps = {1000, 500, 20};
+  mixed.Forward(timesteps);
+  for (int64_t f = 0; f < 3; ++f) {
+    const float t = timesteps[static_cast<size_t>(f)];
+    uniform.Forward(std::array<float, 3>{t, t, t});
+    const TensorView got = mixed.flow.view().Slice(f, f + 1);
+    EXPECT_LE(Compare(got, uniform.flow.view().Slice(f, f + 1)).relative_l2, 1e-6) << f;
+    const int64_t other = (f + 1) % 3;
+    EXPECT_GT(Compare(mixed.flow.view().Slice(other, other + 1),
+                      uniform.flow.view().Slice(other, other + 1))
+                  .relative_l2,
+              1e-2);
+  }
+}
+
+// oneDNN allocates a map of its arguments for every primitive it runs; that is not ours to change.
+TEST(WanTransformer, SecondForwardOfAShapeAllocatesNothing) {
+  for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+    if (precision == Precision::kBF16 && !ops::HasNativeBF16()) continue;
+    SmallModel model(SyntheticWan(SmallConfig()), precision);
+    const std::array<float, 3> timesteps = {900, 900, 900};
+    model.Forward(timesteps);
+    const int64_t capacity = model.context.arena().capacity_bytes();
+    own_allocations = vendor_allocations = 0;
+    counting = true;
+    model.Forward(timesteps);
+    counting = false;
+    EXPECT_EQ(own_allocations, 0);
+    EXPECT_EQ(model.context.arena().capacity_bytes(), capacity);
+    RecordProperty("vendor_allocations", std::to_string(vendor_allocations));
+    counting = true;
+    delete new std::string(100, 'x');
+    counting = false;
+    EXPECT_GT(own_allocations, 0) << "the counter counts";
+  }
+}
+
+TEST(WanTransformer, PlansItsWeights) {
+  for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+    if (precision == Precision::kBF16 && !ops::HasNativeBF16()) continue;
+    const GoldenModel model(precision);
+    const int64_t planned = WanTransformer::WeightBytes(model.wan->config(), precision);
+    // Packing may pad a narrow matrix, such as the head's.
+    EXPECT_NEAR(static_cast<double>(planned) / static_cast<double>(model.wan->weight_bytes()), 1,
+                0.02);
+  }
+  EXPECT_NEAR(static_cast<double>(WanTransformer::WeightBytes(Wan21_1_3B(), Precision::kBF16)),
+              2 * 1.42e9 + 2 * 17e6, 0.02e9);
+}
+
+TEST(WanTransformer, ListsEveryMissingAndWrongTensor) {
+  const Checkpoint whole = SyntheticWan(SmallConfig());
+  Checkpoint broken;
+  auto owner = std::make_shared<Checkpoint>(whole);
+  for (const auto& [name, tensor] : whole.tensors()) {
+    if (name == "blocks.1.ffn.2.bias" || name == "head.modulation") continue;
+    ConstTensorView view = tensor;
+    if (name == "blocks.0.norm3.weight") view.shape = {1};
+    broken.Add(name, view, owner);
+  }
+  ops::Context context(Precision::kF32);
+  const Result<WanTransformer> result = WanTransformer::Load(context, broken, SmallConfig());
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.status().code(), StatusCode::kNotFound);
+  for (const char* name : {"blocks.1.ffn.2.bias", "head.modulation", "blocks.0.norm3.weight"})
+    EXPECT_NE(result.status().message().find(name), std::string::npos) << result.status().message();
+  EXPECT_EQ(result.status().message().find('\n'), std::string::npos);
+}
+
+}  // namespace
+}  // namespace mrt

@@ -1,0 +1,165 @@
+// Conv against a plain loop, in every precision.
+#include "ops/conv.h"
+
+#include <vector>
+
+#include "ops/test_util.h"
+
+namespace mrt::ops {
+namespace {
+
+struct ConvCase {
+  Shape weight;  // [out, in, (time,) rows, columns]
+  Shape x;       // [time, rows, columns, in]
+  ConvParams params;
+  bool bias = true;
+  DType dtype = DType::kF32;  // of the weight
+
+  friend void PrintTo(const ConvCase& c, std::ostream* os) {
+    *os << "weight " << c.weight.ToString() << " x " << c.x.ToString() << " stride "
+        << c.params.stride_time << "," << c.params.stride_space;
+  }
+};
+
+constexpr ConvParams kSame{1, 1, 1, 1, 1, 1};   // 3 x 3, the size stays
+constexpr ConvParams kHalve{1, 2, 0, 0, 1, 1};  // Wan encoder: one row and column at the end
+constexpr ConvParams kHalveBothSides{1, 2, 1, 1, 1, 1};
+constexpr ConvParams kHalveTime{2, 1, 0, 0, 0, 0};
+constexpr ConvParams kLopsided{1, 1, 2, 0, 1, 3};
+
+std::vector<ConvCase> Cases() {
+  std::vector<ConvCase> cases = {
+      {{8, 8, 1, 1}, {2, 5, 7, 8}, {}},
+      {{5, 3, 1, 1, 1}, {4, 6, 5, 3}, {}},
+      {{32, 48, 1, 1, 1}, {3, 9, 8, 48}, {}},
+      {{36, 20, 3, 3, 3}, {4, 9, 11, 20}, kSame},
+      {{36, 20, 3, 1, 1}, {6, 9, 11, 20}, {}},
+      {{20, 20, 3, 1, 1}, {5, 4, 6, 20}, kHalveTime},
+      {{24, 16, 3, 3}, {2, 10, 14, 16}, kHalve},
+      {{24, 16, 3, 3}, {2, 9, 13, 16}, kHalve},
+      {{24, 16, 3, 3}, {2, 10, 14, 16}, kHalveBothSides},
+      {{17, 9, 3, 3}, {1, 7, 6, 9}, kLopsided},
+      {{17, 9, 2, 3, 3}, {3, 7, 6, 9}, kLopsided},
+      {{16, 16, 3, 3, 3}, {3, 3, 3, 16}, {}},                // one output pixel
+      {{16, 4, 1, 2, 2}, {3, 6, 8, 4}, {1, 2, 0, 0, 0, 0}},  // patches of the transformer
+      {{40, 16, 3, 3, 3}, {3, 1, 1, 16}, kSame},             // mostly padding
+      {{24, 64, 3, 3}, {2, 6, 40, 64}, kSame, false},
+  };
+  for (int64_t in : {1, 3, 8, 16, 96})
+    for (int64_t out : {1, 3, 8, 16, 96}) {
+      cases.push_back({{out, in, 3, 3}, {2, 5, 6, in}, kSame});
+      cases.push_back({{out, in, 3, 3, 3}, {3, 5, 6, in}, kSame, out != 1});
+    }
+  for (DType dtype : {DType::kF16, DType::kBF16, DType::kF64})
+    cases.push_back({{12, 10, 3, 3}, {2, 5, 6, 10}, kSame, true, dtype});
+  return cases;
+}
+
+/// y = conv(x) by seven loops, over the weight as the precision stores it.
+std::vector<double> Want(const Context& context, const ConvCase& c, const Tensor& x,
+                         const Tensor& weight, const Tensor& bias, const Shape& y) {
+  const bool is_3d = c.weight.rank() == 5;
+  const int64_t kt = is_3d ? c.weight[2] : 1;
+  const int64_t kr = c.weight[c.weight.rank() - 2], kc = c.weight.back();
+  const int64_t in = c.weight[1], out = c.weight[0];
+  std::vector<double> w(c.weight.elements()), want;
+  for (size_t i = 0; i < w.size(); ++i)
+    w[i] = StoredWeight(context, weight, static_cast<int64_t>(i));
+  for (int64_t t = 0; t < y[0]; ++t)
+    for (int64_t row = 0; row < y[1]; ++row)
+      for (int64_t col = 0; col < y[2]; ++col)
+        for (int64_t o = 0; o < out; ++o) {
+          double sum = bias.empty() ? 0 : ElementAsFloat(bias, o);
+          for (int64_t a = 0; a < kt; ++a)
+            for (int64_t b = 0; b < kr; ++b)
+              for (int64_t d = 0; d < kc; ++d) {
+                const int64_t from_t = t * c.params.stride_time + a;
+                const int64_t from_row = row * c.params.stride_space + b - c.params.pad_top;
+                const int64_t from_col = col * c.params.stride_space + d - c.params.pad_left;
+                if (from_row < 0 || from_row >= c.x[1] || from_col < 0 || from_col >= c.x[2])
+                  continue;
+                const int64_t pixel = (from_t * c.x[1] + from_row) * c.x[2] + from_col;
+                for (int64_t i = 0; i < in; ++i)
+                  sum += ElementAsFloat(x, pixel * in + i) *
+                         w[(((o * in + i) * kt + a) * kr + b) * kc + d];
+              }
+          want.push_back(sum);
+        }
+  return want;
+}
+
+class ConvTest : public PrecisionTest {};
+
+TEST_P(ConvTest, MatchesThePlainLoop) {
+  for (const ConvCase& c : Cases()) {
+    SCOPED_TRACE(::testing::PrintToString(c));
+    const Tensor weight = RandomTensor(c.dtype, c.weight, 1, 0.25);
+    const Tensor bias = c.bias ? RandomTensor(c.dtype, {c.weight[0]}, 2) : Tensor();
+    const Conv conv(context_, weight, bias, c.params);
+    EXPECT_EQ(conv.in_channels(), c.weight[1]);
+    EXPECT_EQ(conv.out_channels(), c.weight[0]);
+    const Tensor x = RandomActivation(context_, c.x, 3);
+    const Shape shape = conv.OutputShape(c.x);
+    const std::vector<double> want = Want(context_, c, x, weight, bias, shape);
+    const auto at = [&](int64_t i) { return want[i]; };
+    const double magnitude = std::sqrt(c.weight.elements() / c.weight[0]) + 1;
+    const Tensor y(context_.activation(), shape), floats(DType::kF32, shape);
+    conv.Run(context_, x, y);
+    ExpectClose(context_, y, Output::kActivation, at, magnitude, "");
+    conv.Run(context_, x, floats, Activation::kNone, Output::kFloat);
+    ExpectClose(context_, floats, Output::kFloat, at, magnitude, "F32 output");
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(ConvTest, Activations) {
+  const ConvCase c{{13, 6, 3, 3}, {2, 5, 6, 6}, kSame};
+  const Tensor weight = RandomTensor(DType::kF32, c.weight, 1, 0.25);
+  const Conv conv(context_, weight, {}, c.params);
+  const Tensor x = RandomActivation(context_, c.x, 3);
+  const Shape shape = conv.OutputShape(c.x);
+  const std::vector<double> sums = Want(context_, c, x, weight, {}, shape);
+  const Tensor relu(context_.activation(), shape), silu(context_.activation(), shape);
+  conv.Run(context_, x, relu, Activation::kRelu);
+  conv.Run(context_, x, silu, Activation::kSilu);
+  ExpectClose(
+      context_, relu, Output::kActivation, [&](int64_t i) { return std::max(sums[i], 0.0); }, 8,
+      "relu");
+  ExpectClose(
+      context_, silu, Output::kActivation,
+      [&](int64_t i) { return sums[i] / (1 + std::exp(-sums[i])); }, 8, "silu");
+}
+
+TEST_P(ConvTest, OneWeightServesAllSizes) {
+  const Tensor weight = RandomTensor(DType::kF32, {24, 12, 3, 3, 3}, 1, 0.25);
+  const Tensor bias = RandomTensor(DType::kF32, {24}, 2);
+  const Conv conv(context_, weight, bias, kSame);
+  for (const Shape& size : {Shape{3, 4, 6, 12}, {6, 4, 6, 12}, {3, 15, 26, 12}, {3, 30, 2, 12}}) {
+    const ConvCase c{{24, 12, 3, 3, 3}, size, kSame};
+    const Tensor x = RandomActivation(context_, size, 3);
+    const Tensor y(context_.activation(), conv.OutputShape(size));
+    conv.Run(context_, x, y);
+    const std::vector<double> want = Want(context_, c, x, weight, bias, y.shape());
+    ExpectClose(
+        context_, y, Output::kActivation, [&](int64_t i) { return want[i]; }, 19, size.ToString());
+  }
+}
+
+MRT_FOR_EACH_PRECISION(ConvTest);
+
+TEST(ConvTest, EmulationAgreesWithBf16) {
+  if (!HasNativeBF16()) GTEST_SKIP() << "CPU has no AVX-512 BF16";
+  Context bf16(Precision::kBF16), emulated(Precision::kBF16Emulated);
+  const Tensor weight = RandomTensor(DType::kF32, {24, 12, 3, 3, 3}, 1, 0.1);
+  const Tensor bias = RandomTensor(DType::kF32, {24}, 2);
+  const Conv a(bf16, weight, bias, kSame), b(emulated, weight, bias, kSame);
+  const Tensor x = RandomActivation(bf16, {4, 7, 9, 12}, 3), wide = ToFloat32(x);
+  const Shape shape = a.OutputShape(x.shape());
+  const Tensor y(DType::kBF16, shape), z(DType::kF32, shape);
+  a.Run(bf16, x, y);
+  b.Run(emulated, wide, z);
+  ExpectWithinOneBf16Step(y, z, 2, "conv");
+}
+
+}  // namespace
+}  // namespace mrt::ops

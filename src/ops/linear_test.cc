@@ -1,0 +1,198 @@
+// Linear and BatchedMatmul against plain loops, in every precision.
+#include "ops/linear.h"
+
+#include <algorithm>
+#include <thread>
+#include <vector>
+
+#include "base/threads.h"
+#include "ops/test_util.h"
+
+namespace mrt::ops {
+namespace {
+
+constexpr DType kWeightDTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kF64};
+constexpr Activation kActivations[] = {Activation::kNone, Activation::kGeluTanh, Activation::kSilu,
+                                       Activation::kRelu};
+
+double Apply(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kNone: return x;
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::kSilu: return x / (1 + std::exp(-x));
+    case Activation::kRelu: return std::max(x, 0.0);
+  }
+  return 0;
+}
+
+const Tensor kNoBias;
+
+class LinearTest : public PrecisionTest {
+ protected:
+  /// The plain loop over the weight as the precision stores it.
+  std::vector<double> Want(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                           Activation activation) const {
+    const int64_t rows = x.shape().rows(), out = weight.shape()[0], in = weight.shape()[1];
+    std::vector<double> w(out * in), y(rows * out);
+    for (int64_t i = 0; i < out * in; ++i) w[i] = StoredWeight(context_, weight, i);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t o = 0; o < out; ++o) {
+        double sum = bias.empty() ? 0 : ElementAsFloat(bias, o);
+        for (int64_t i = 0; i < in; ++i) sum += ElementAsFloat(x, r * in + i) * w[o * in + i];
+        y[r * out + o] = Apply(activation, sum);
+      }
+    return y;
+  }
+
+  void Check(const Linear& linear, const Tensor& weight, const Tensor& bias, int64_t rows,
+             Activation activation, DType y_dtype, Output output) {
+    const int64_t out = weight.shape()[0], in = weight.shape()[1];
+    const Tensor x = RandomActivation(context_, {rows, in}, 7);
+    const Tensor y(y_dtype, {rows, out});
+    linear.Run(context_, x, y, activation, output);
+    const std::vector<double> want = Want(x, weight, bias, activation);
+    ExpectClose(
+        context_, y, output, [&](int64_t i) { return want[i]; },
+        std::sqrt(static_cast<double>(in)) + 1,
+        std::to_string(rows) + " x " + std::to_string(in) + " x " + std::to_string(out));
+  }
+};
+
+TEST_P(LinearTest, OneWeightServesAllRowCounts) {
+  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{100, 36}, {1, 1}, {7, 65}, {129, 31}}) {
+    const Tensor weight = RandomTensor(DType::kF32, {out, in}, 1);
+    const Tensor bias = RandomTensor(DType::kF32, {out}, 2);
+    const Linear linear(context_, weight, bias);
+    EXPECT_EQ(linear.in_features(), in);
+    EXPECT_EQ(linear.out_features(), out);
+    for (int64_t rows : {1, 2, 3, 4, 5, 16, 17, 31, 32, 33, 64, 100, 257, 512, 1}) {
+      Check(linear, weight, bias, rows, Activation::kNone, context_.activation(),
+            Output::kActivation);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(LinearTest, TheRowCountsOfTheModel) {
+  const Tensor weight = RandomTensor(DType::kF32, {48, 64}, 1);
+  const Linear linear(context_, weight, {});
+  for (int64_t rows : {1560, 4680})
+    Check(linear, weight, kNoBias, rows, Activation::kNone, context_.activation(),
+          Output::kActivation);
+}
+
+TEST_P(LinearTest, EveryWeightDTypeAndActivation) {
+  for (DType dtype : kWeightDTypes)
+    for (Activation activation : kActivations)
+      for (bool has_bias : {false, true}) {
+        const Tensor weight = RandomTensor(dtype, {37, 43}, 3, 0.25);
+        Tensor bias;
+        if (has_bias) bias = RandomTensor(dtype, {37}, 4);
+        const Linear linear(context_, weight, bias);
+        Check(linear, weight, bias, 19, activation, context_.activation(), Output::kActivation);
+        Check(linear, weight, bias, 19, activation, DType::kF32, Output::kFloat);
+        if (HasFatalFailure()) return;
+      }
+}
+
+TEST_P(LinearTest, LeadingAxesAreRows) {
+  const Tensor weight = RandomTensor(DType::kF32, {8, 24}, 1);
+  const Linear linear(context_, weight, {});
+  const Tensor x = RandomActivation(context_, {2, 3, 5, 24}, 2);
+  const Tensor y(context_.activation(), {2, 3, 5, 8}), flat(context_.activation(), {30, 8});
+  linear.Run(context_, x, y);
+  linear.Run(context_, {x.view().data, x.dtype(), {30, 24}}, flat);
+  EXPECT_EQ(std::memcmp(y.view().data, flat.view().data, y.bytes()), 0);
+}
+
+TEST_P(LinearTest, AWeightMayLieAnywhereInAFile) {
+  // A view into the middle of a mapped file is aligned to its element at best.
+  const Tensor file = RandomTensor(DType::kBF16, {1 + 24 * 8}, 1);
+  const Tensor weight(DType::kBF16, {8, 24});
+  std::memcpy(weight.view().data, file.as<BFloat16>() + 1, weight.bytes());
+  const Linear linear(context_, {file.as<BFloat16>() + 1, DType::kBF16, {8, 24}}, {});
+  Check(linear, weight, kNoBias, 5, Activation::kNone, context_.activation(), Output::kActivation);
+}
+
+TEST_P(LinearTest, NoRows) {
+  const Tensor weight = RandomTensor(DType::kF32, {8, 24}, 1);
+  const Linear linear(context_, weight, {});
+  char nothing = 0;
+  linear.Run(context_, {&nothing, context_.activation(), {0, 24}},
+             {&nothing, context_.activation(), {0, 8}});
+}
+
+TEST_P(LinearTest, ThreadCountMayChangeBetweenCalls) {
+  const Tensor weight = RandomTensor(DType::kF32, {65, 130}, 1);
+  const Linear linear(context_, weight, {});
+  for (int threads : {1, 3, 0}) {
+    SetThreadCount(threads);
+    Check(linear, weight, kNoBias, 96, Activation::kNone, context_.activation(),
+          Output::kActivation);
+  }
+}
+
+TEST_P(LinearTest, ContextsMayShareAWeight) {
+  const Tensor weight = RandomTensor(DType::kF32, {65, 130}, 1);
+  const Linear linear(context_, weight, {});
+  const Tensor x = RandomActivation(context_, {96, 130}, 2);
+  const Tensor here(context_.activation(), {96, 65}), there(context_.activation(), {96, 65});
+  std::thread thread([&] {
+    Context other(GetParam());
+    for (int i = 0; i < 20; ++i) linear.Run(other, x, there);
+  });
+  for (int i = 0; i < 20; ++i) linear.Run(context_, x, here);
+  thread.join();
+  EXPECT_EQ(std::memcmp(here.view().data, there.view().data, here.bytes()), 0);
+}
+
+TEST_P(LinearTest, BatchedMatmul) {
+  constexpr int64_t kBatch = 3, kM = 17, kK = 33, kN = 9;
+  const DType act = context_.activation();
+  for (bool transposed : {false, true})
+    for (DType a_dtype : {act, DType::kF32})
+      for (DType b_dtype : {act, DType::kF32})
+        for (DType y_dtype : {act, DType::kF32}) {
+          const Activation activation = transposed ? Activation::kGeluTanh : Activation::kNone;
+          const Tensor a = RandomTensor(a_dtype, {kBatch, kM, kK}, 1);
+          const Tensor b =
+              RandomTensor(b_dtype, transposed ? Shape{kBatch, kN, kK} : Shape{kBatch, kK, kN}, 2);
+          const Tensor y(y_dtype, {kBatch, kM, kN});
+          const Output output =
+              y_dtype == DType::kF32 && act != DType::kF32 ? Output::kFloat : Output::kActivation;
+          BatchedMatmul(context_, a, b, transposed, y, output, activation);
+          const auto want = [&](int64_t i) {
+            const int64_t batch = i / (kM * kN), row = i / kN % kM, col = i % kN;
+            double sum = 0;
+            for (int64_t k = 0; k < kK; ++k)
+              sum += static_cast<double>(ElementAsFloat(a, (batch * kM + row) * kK + k)) *
+                     ElementAsFloat(
+                         b, transposed ? (batch * kN + col) * kK + k : (batch * kK + k) * kN + col);
+            return Apply(activation, sum);
+          };
+          ExpectClose(context_, y, output, want, 7, "matmul");
+          if (HasFatalFailure()) return;
+        }
+}
+
+MRT_FOR_EACH_PRECISION(LinearTest);
+
+TEST(LinearTest, EmulationAgreesWithBf16) {
+  if (!HasNativeBF16()) GTEST_SKIP() << "CPU has no AVX-512 BF16";
+  Context bf16(Precision::kBF16), emulated(Precision::kBF16Emulated);
+  const Tensor weight = RandomTensor(DType::kF32, {96, 300}, 1, 0.1);
+  const Tensor bias = RandomTensor(DType::kF32, {96}, 2);
+  const Linear a(bf16, weight, bias), b(emulated, weight, bias);
+  EXPECT_LT(a.bytes(), b.bytes());
+  const Tensor x = RandomActivation(bf16, {40, 300}, 3), wide = ToFloat32(x);
+  for (Activation activation : kActivations) {
+    const Tensor y(DType::kBF16, {40, 96}), z(DType::kF32, {40, 96});
+    a.Run(bf16, x, y, activation);
+    b.Run(emulated, wide, z, activation);
+    ExpectWithinOneBf16Step(y, z, 2, "activation " + std::to_string(static_cast<int>(activation)));
+  }
+}
+
+}  // namespace
+}  // namespace mrt::ops

@@ -1,0 +1,62 @@
+// What the tests of both attention kernels share: inputs that are exact in bfloat16, tensors that
+// end at a guard page, and an error norm for plain arrays.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "base/check.h"
+#include "base/float16.h"
+#include "testing/guarded_buffer.h"
+
+namespace mrt::testing {
+
+/// Normal values times `scale`, rounded to bfloat16 so that both storage types hold them exactly.
+inline std::vector<double> RandomBf16(int64_t count, uint32_t seed, double scale = 1) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<double> normal;
+  std::vector<double> x(static_cast<size_t>(count));
+  for (double& value : x) value = RoundToBFloat16(static_cast<float>(scale * normal(generator)));
+  return x;
+}
+
+/// `x` as float32 or bfloat16 in memory that ends at a guard page.
+inline GuardedBuffer Stored(std::span<const double> x, bool bf16) {
+  const int64_t count = static_cast<int64_t>(x.size());
+  GuardedBuffer buffer(count * (bf16 ? 2 : 4));
+  for (int64_t i = 0; i < count; ++i) {
+    const float value = static_cast<float>(x[i]);
+    if (bf16) {
+      static_cast<BFloat16*>(buffer.data())[i] = ToBFloat16(value);
+    } else {
+      static_cast<float*>(buffer.data())[i] = value;
+    }
+  }
+  return buffer;
+}
+
+/// The other way round.
+inline std::vector<double> Loaded(const GuardedBuffer& buffer, int64_t count, bool bf16) {
+  std::vector<double> x(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i)
+    x[i] = bf16 ? ToFloat(static_cast<const BFloat16*>(buffer.data())[i])
+                : static_cast<const float*>(buffer.data())[i];
+  return x;
+}
+
+/// ||got - want|| / ||want||; infinite if anything is not finite.
+inline double RelativeL2(std::span<const double> got, std::span<const double> want) {
+  MRT_CHECK(got.size() == want.size());
+  double difference_sq = 0, want_sq = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    if (!std::isfinite(got[i])) return INFINITY;
+    difference_sq += (got[i] - want[i]) * (got[i] - want[i]);
+    want_sq += want[i] * want[i];
+  }
+  return want_sq > 0 ? std::sqrt(difference_sq / want_sq) : difference_sq > 0 ? INFINITY : 0;
+}
+
+}  // namespace mrt::testing
