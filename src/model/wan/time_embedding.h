@@ -1,7 +1,8 @@
 // From a timestep to the vectors that modulate every block.
 //
-// All of it is float32 in every precision: a few rows only, and an error here shifts all tokens of
-// a frame alike instead of averaging out.
+// All of it is float32 in every precision: it is a few rows only, and an error here shifts all
+// tokens of a frame alike instead of averaging out. Rounded to bfloat16 it would raise the error of
+// the golden flows by 6 % (one step) to 12 % (two refinement steps).
 #pragma once
 
 #include <cstdint>

@@ -219,12 +219,14 @@ int64_t WanTransformer::WeightBytes(const WanConfig& config, ops::Precision prec
 int64_t WanTransformer::ScratchBytes(const WanConfig& config, int64_t frames, int64_t rows,
                                      int64_t cols, ops::Precision precision) {
   const int64_t tokens = frames * rows * cols;
-  const int64_t act = precision == ops::Precision::kBF16 ? 2 : 4;             // bytes per element
-  const int64_t lasting = tokens * (config.dim + config.head_dim()) * 4;      // x, cosines, sines
-  const int64_t attention = 3 * tokens * config.dim * act;                    // y, q, attended
-  const int64_t feed_forward = tokens * (config.dim + config.ffn_dim) * act;  // y, hidden
-  const int64_t vectors = 16 * frames * config.dim * 4;  // time embedding and modulations
-  return lasting + vectors + std::max(attention, feed_forward);
+  const int64_t act = precision == ops::Precision::kBF16 ? 2 : 4;         // bytes per element
+  const int64_t lasting = tokens * (config.dim + config.head_dim()) * 4;  // x, cosines, sines
+  const int64_t vectors = 16 * frames * config.dim * 4;     // time embedding and modulations
+  const int64_t attention = 3 * tokens * config.dim * act;  // y, q, attended
+  // The feed-forward layers reuse y, but `hidden` seldom fits into what attention has left.
+  const int64_t hidden = tokens * config.ffn_dim * act;
+  constexpr int64_t kTails = int64_t{64} << 20;  // ends of arena blocks where nothing fits
+  return lasting + vectors + attention + hidden + kTails;
 }
 
 }  // namespace mrt

@@ -69,8 +69,8 @@ class WanTransformer {
   /// What weight_bytes() will be, before loading.
   static int64_t WeightBytes(const WanConfig& config, ops::Precision precision);
 
-  /// What one Forward of that many frames of rows x cols tokens takes from the context's arena, not
-  /// counting the scratch of single operations.
+  /// How large one Forward of that many frames of rows x cols tokens makes the context's arena, not
+  /// counting the scratch of the attention kernel.
   static int64_t ScratchBytes(const WanConfig& config, int64_t frames, int64_t rows, int64_t cols,
                               ops::Precision precision);
 

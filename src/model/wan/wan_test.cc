@@ -314,6 +314,9 @@ TEST(WanTransformer, SecondForwardOfAShapeAllocatesNothing) {
     counting = false;
     EXPECT_EQ(own_allocations, 0);
     EXPECT_EQ(model.context.arena().capacity_bytes(), capacity);
+    EXPECT_LE(capacity,
+              WanTransformer::ScratchBytes(SmallConfig(), SmallModel::kFrames, SmallModel::kRows,
+                                           SmallModel::kCols, precision));
     RecordProperty("vendor_allocations", std::to_string(vendor_allocations));
     counting = true;
     delete new std::string(100, 'x');
