@@ -144,7 +144,7 @@ class ContactSheet::Impl {
   const int64_t tiles_wanted_;
   const int tile_width_;
   const int tile_height_;
-  FramePtr rgb_;  // a padded copy of the caller's frame: the scaler may read past its end
+  FramePtr rgb_;  // a padded copy of the caller's frame: the scaler reads past its end
   ScalerPtr scaler_;
   int64_t frames_seen_ = 0;
   int64_t stride_ = 1;           // tiles_[i] is frame i * stride_

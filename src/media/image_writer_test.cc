@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "media/decode_for_test.h"
+#include "testing/guarded_buffer.h"
 
 namespace mrt::media {
 namespace {
 
 using testing::Decode;
 using testing::DecodedVideo;
+using testing::GuardedBuffer;
 using ::testing::IsEmpty;
 using testing::MovingGradient;
 using testing::ReadBytes;
@@ -111,6 +113,19 @@ TEST(ContactSheet, KeepsColours) {
       for (int c = 0; c < 3; ++c)
         ASSERT_NEAR(image.rgb[0][3 * (y * image.width + x) + c], colour[c], 2);
   EXPECT_EQ(image.rgb[0][0], 32);  // the gap
+}
+
+// FFmpeg's scaler reads behind the last pixel; the sheet must not let it.
+TEST(ContactSheet, ReadsNoByteTooMany) {
+  for (const int width : {30, 64, 202}) {
+    const auto frames = MovingGradient(2, 16, width);
+    const GuardedBuffer memory(static_cast<int64_t>(frames.size()));
+    auto* const rgb = static_cast<uint8_t*>(memory.data());
+    std::copy(frames.begin(), frames.end(), rgb);
+    auto sheet = ContactSheet::Create({.width = width, .height = 16, .tile_width = width / 2});
+    ASSERT_TRUE(sheet.ok());
+    EXPECT_TRUE(sheet->Add(rgb, 2).ok());
+  }
 }
 
 TEST(ContactSheet, RefusesBadSizes) {

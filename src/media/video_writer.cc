@@ -145,7 +145,7 @@ class VideoWriter::Impl {
     if (!end_.ok()) return end_;
     if (frames < 0 || (frames > 0 && !rgb))
       return InvalidArgument("[video_writer] got " + std::to_string(frames) +
-                             " frames or no pixels, need both");
+                             " frames, need 0 or more, and a pointer to their pixels");
     const int64_t frame_bytes = int64_t{3} * rgb_->width * rgb_->height;
     for (int64_t i = 0; i < frames; ++i)
       if (Status s = WriteFrame(rgb + i * frame_bytes); !s.ok()) return Close(std::move(s));
@@ -220,7 +220,7 @@ class VideoWriter::Impl {
   std::optional<AtomicFile> file_;
   CodecContextPtr encoder_;
   ScalerPtr converter_;
-  FramePtr rgb_;  // a padded copy of the caller's frame: the converter may read past its end
+  FramePtr rgb_;  // a padded copy of the caller's frame: the converter reads past its end
   FramePtr yuv_;  // the same frame converted
   OutputPtr muxer_;
   PacketPtr packet_;

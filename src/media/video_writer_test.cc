@@ -15,6 +15,7 @@
 
 #include "media/decode_for_test.h"
 #include "media/ffmpeg.h"
+#include "testing/guarded_buffer.h"
 
 namespace mrt::media {
 namespace {
@@ -22,6 +23,7 @@ namespace {
 using testing::Decode;
 using testing::DecodedVideo;
 using ::testing::ElementsAre;
+using testing::GuardedBuffer;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::MovingGradient;
@@ -288,6 +290,21 @@ TEST(VideoWriter, EverySmallSizeWorks) {
     EXPECT_EQ(video.frames.size(), 3u);
     EXPECT_EQ(video.width, width);
     EXPECT_EQ(video.height, height);
+  }
+}
+
+// FFmpeg's colour conversion reads behind the last pixel; the writer must not let it.
+TEST(VideoWriter, ReadsNoByteTooMany) {
+  const TemporaryDirectory dir;
+  for (const int width : {30, 64, 202}) {
+    const auto frames = MovingGradient(2, 16, width);
+    const GuardedBuffer memory(static_cast<int64_t>(frames.size()));
+    auto* const rgb = static_cast<uint8_t*>(memory.data());
+    std::copy(frames.begin(), frames.end(), rgb);
+    auto writer = VideoWriter::Open(dir / "v.mp4", {.width = width, .height = 16});
+    ASSERT_TRUE(writer.ok());
+    EXPECT_TRUE(writer->Write(rgb, 2).ok());
+    EXPECT_TRUE(writer->Finish().ok());
   }
 }
 
