@@ -17,6 +17,8 @@ constexpr int64_t kConvertGrain = int64_t{1} << 16;
 /// Writes `from`, any floating point dtype, as F32 or BF16.
 void Convert(const ConstTensorView& from, DType dtype, void* to) {
   const int64_t count = from.shape.elements();
+  MRT_CHECK(from.dtype == DType::kF32 || from.dtype == DType::kBF16 || from.dtype == DType::kF16 ||
+            from.dtype == DType::kF64);
   if (from.dtype == DType::kF32 || from.dtype == DType::kBF16) {
     const CastArgs args{{from.data, Storage(from.dtype)}, {to, Storage(dtype)}, 1};
     return ParallelFor(count, kConvertGrain,
@@ -24,7 +26,9 @@ void Convert(const ConstTensorView& from, DType dtype, void* to) {
   }
   ParallelFor(count, kConvertGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const float value = ElementAsFloat(from, i);
+      const float value = from.dtype == DType::kF16
+                              ? ToFloat(static_cast<const Float16*>(from.data)[i])
+                              : static_cast<float>(static_cast<const double*>(from.data)[i]);
       if (dtype == DType::kBF16) {
         static_cast<BFloat16*>(to)[i] = ToBFloat16(value);
       } else {
