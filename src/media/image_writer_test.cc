@@ -14,9 +14,9 @@
 namespace mrt::media {
 namespace {
 
+using mrt::testing::GuardedBuffer;
 using testing::Decode;
 using testing::DecodedVideo;
-using testing::GuardedBuffer;
 using ::testing::IsEmpty;
 using testing::MovingGradient;
 using testing::ReadBytes;

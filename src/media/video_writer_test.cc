@@ -20,10 +20,10 @@
 namespace mrt::media {
 namespace {
 
+using mrt::testing::GuardedBuffer;
 using testing::Decode;
 using testing::DecodedVideo;
 using ::testing::ElementsAre;
-using testing::GuardedBuffer;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::MovingGradient;
