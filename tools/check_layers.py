@@ -27,7 +27,7 @@ MAY_INCLUDE = {
     "src/inspect": {"src/tensor", "src/base"},
     "src/media": {"src/base"},
     "apps": {"include/monarchrt", "src/verify", "src/inspect", "src/media", "src/base"},
-    "testing": {"src/tensor", "src/base"},
+    "testing": {"include/monarchrt", "src"},
     "tests": {"include/monarchrt", "apps", "testing", "src"},
     "bench": {"include/monarchrt", "src"},
 }
@@ -37,7 +37,7 @@ OPEN_HEADERS = {"include/monarchrt/status.h"}
 CONTRACTS_ONLY = {"src/ops", "src/pipeline"}
 CONTRACT = re.compile(r"src/kernels/(?:(\w+)/\1|\w+)\.h")
 # Tests and benchmarks beside the code may use what their folder may, and these.
-TEST_SUFFIXES = ("_test.cc", "_bench.cc")
+TEST_SUFFIXES = ("_test.cc", "_bench.cc", "/test_util.h")
 TEST_EXTRA = {"testing", "src/tensor", "src/base"}
 
 # Header pattern -> the folders that may include it. The first pattern that fits counts; an angle
@@ -52,7 +52,7 @@ VENDOR = [
     (r"CLI/.*", ["apps"]),
     (r"nlohmann/.*", ["src/tensor", "src/model", "src/pipeline", "src/verify", "src/inspect",
                       "apps", "tests"]),
-    (r"(gtest|gmock)/.*", ["*_test.cc", "testing", "tests"]),
+    (r"(gtest|gmock)/.*", ["*_test.cc", "*/test_util.h", "testing", "tests"]),
     (r"benchmark/.*", ["*_bench.cc", "bench"]),
 ]
 # Headers of the operating system: src/, apps/ and tests/, never the public API.
@@ -88,8 +88,8 @@ def is_test(path):
 
 
 def fits(path, place):
-    """Whether a path lies in a place: a folder, "*/name" (a folder of that name) or "*suffix"."""
-    if place.startswith("*/"):
+    """Whether a path lies in a place: a folder, "*/name" (folders so called) or "*suffix.ext"."""
+    if place.startswith("*/") and "." not in place:
         return f"/{place[2:]}/" in f"/{path}"
     if place.startswith("*"):
         return path.endswith(place[1:])

@@ -12,6 +12,14 @@ else
   mapfile -t files < <(find src apps -name '*.cc' ! -name '*_test.cc' ! -name '*_bench.cc' \
     ! -name cpu_features.cc 2>/dev/null | sort)
 fi
-printf '%s\0' "${files[@]}" | xargs -0 -n1 -P"$(nproc)" clang-tidy-14 -p "$build" --quiet 2>&1 |
+# A source that is compiled once per instruction set is read once.
+database=$build/clang_tidy
+mkdir -p "$database"
+python3 - "$build/compile_commands.json" "$database/compile_commands.json" <<'EOT'
+import json, sys
+commands = {command["file"]: command for command in json.load(open(sys.argv[1]))}
+json.dump(list(commands.values()), open(sys.argv[2], "w"))
+EOT
+printf '%s\0' "${files[@]}" | xargs -0 -n1 -P"$(nproc)" clang-tidy-14 -p "$database" --quiet 2>&1 |
   { grep -vE '^[0-9]+ warnings? generated\.$|^Suppressed |^Use -header-filter' || true; }
 echo "run_clang_tidy: ${#files[@]} files"
