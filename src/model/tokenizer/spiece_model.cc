@@ -157,13 +157,13 @@ struct TrieUnit {
   uint32_t offset() const { return (bits >> 10) << ((bits & (1u << 9)) >> 6); }
 };
 
-// Follows every path of the trie once.
+// Follows every path of a trie of at least one unit.
 class TrieCheck {
  public:
   TrieCheck(std::vector<TrieUnit> units, std::string_view strings)
       : units_(std::move(units)), strings_(strings), height_(units_.size(), kUnknown) {}
 
-  bool Ok() { return !units_.empty() && Height(0, 0) >= 0; }
+  bool Ok() { return Height(0, 0) >= 0; }
 
  private:
   static constexpr int8_t kUnknown = -1;
@@ -207,9 +207,9 @@ Status CheckCharsmap(std::string_view charsmap) {
                " bytes, need 5 to " + std::to_string(kCharsmapBytesMax));
   std::memcpy(&trie_bytes, charsmap.data(), sizeof(trie_bytes));
   charsmap.remove_prefix(sizeof(trie_bytes));
-  if (trie_bytes >= charsmap.size() || trie_bytes % sizeof(TrieUnit) != 0)
+  if (trie_bytes == 0 || trie_bytes >= charsmap.size() || trie_bytes % sizeof(TrieUnit) != 0)
     return Bad("the normalizer's trie has " + std::to_string(trie_bytes) + " bytes of " +
-               std::to_string(charsmap.size()) + ", need less, in units of 4");
+               std::to_string(charsmap.size()) + ", need 4 or more, less than all, in units of 4");
   std::vector<TrieUnit> units(trie_bytes / sizeof(TrieUnit));
   std::memcpy(units.data(), charsmap.data(), trie_bytes);
   if (!TrieCheck(std::move(units), charsmap.substr(trie_bytes)).Ok())

@@ -179,8 +179,7 @@ TEST(SpieceModel, RefusesTriesThatLeadOutside) {
   }));
 }
 
-// Every cut and many random changes: refused or loaded, and what is loaded encodes. Nothing is
-// printed. Run under ASan this shows that the library was given nothing it would stumble over.
+// Random cuts and changes: refused or loaded, and what is loaded encodes. Nothing is printed.
 TEST(SpieceModel, SurvivesDamage) {
   const std::string good = ReadFile(kGoldenModel);
   ASSERT_FALSE(good.empty());
