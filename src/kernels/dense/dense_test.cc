@@ -108,7 +108,7 @@ constexpr DenseShape kOddTail = {.heads = 3,
                                  .head_dim = 17,
                                  .scale = 0.3f};
 constexpr DenseShape kManyBlocks = {.heads = 2,
-                                    .tokens_q = 130,
+                                    .tokens_q = 330,
                                     .tokens_per_frame = 97,
                                     .frames_kv = 2,
                                     .head_dim = 64,

@@ -1,21 +1,20 @@
-// Dense attention of one head and one block of queries, compiled once per instruction set.
+// Dense attention of one head and up to kTaskQueries queries, compiled once per instruction set.
 #include "kernels/dense/cpu/portable.h"
 
-#include "kernels/common/cpu/scratch.h"
 #include "kernels/common/cpu/tile_math.h"
 
 namespace mrt::MRT_ISA {
 namespace {
 
-// Queries -> [d, kBlockQueries]; the columns past the last query are zero.
+// Queries -> [d, kTaskQueries]; the columns past the last query are zero.
 void PackQueries(const DenseArgs& args, const DenseWork& w) {
   const DenseShape& s = args.shape;
   const int64_t d = s.head_dim;
-  Fill(w.q, d * kBlockQueries, 0);
+  Fill(w.q, d * kTaskQueries, 0);
   for (int64_t i = 0; i < w.queries; ++i) {
     float* token = w.keys;  // not yet in use
     LoadFloats(args.q, s.storage, ((w.first_query + i) * s.heads + w.head) * d, d, token);
-    for (int64_t e = 0; e < d; ++e) w.q[e * kBlockQueries + i] = s.scale * kLog2e * token[e];
+    for (int64_t e = 0; e < d; ++e) w.q[e * kTaskQueries + i] = s.scale * kLog2e * token[e];
   }
 }
 
@@ -30,51 +29,59 @@ void LoadTokens(const DenseShape& s, const void* const* frames, const DenseWork&
   }
 }
 
-// scores [l, query] += bias of the keys [first, first + count).
-void AddBias(const DenseArgs& args, const DenseWork& w, int64_t first, int64_t count) {
+// scores [l, query] += bias of the queries [i, i + queries) and the keys [l, l + keys).
+void AddBias(const DenseArgs& args, const DenseWork& w, int64_t i, int64_t queries, int64_t l,
+             int64_t keys) {
   const DenseShape& s = args.shape;
   const int64_t tokens_kv = s.frames_kv * s.tokens_per_frame;
-  const float* bias = args.bias + (w.head * s.tokens_q + w.first_query) * tokens_kv + first;
-  for (int64_t i = 0; i < w.queries; ++i)
-    for (int64_t l = 0; l < count; ++l)
-      w.scores[l * kBlockQueries + i] += kLog2e * bias[i * tokens_kv + l];
+  const float* bias = args.bias + (w.head * s.tokens_q + w.first_query + i) * tokens_kv + l;
+  for (int64_t query = 0; query < queries; ++query)
+    for (int64_t key = 0; key < keys; ++key)
+      w.scores[key * kBlockQueries + query] += kLog2e * bias[query * tokens_kv + key];
+}
+
+// The keys [l, l + keys), which are loaded, in the softmax and the output of the queries [i, ...).
+void AttendBlock(const DenseArgs& args, const DenseWork& w, int64_t i, int64_t l, int64_t keys) {
+  const int64_t queries = Least(kBlockQueries, w.queries - i);
+  const int64_t queries_pad = (queries + kLanes - 1) / kLanes * kLanes;
+  Multiply({.rows = keys,
+            .cols = queries_pad,
+            .depth = args.shape.head_dim,
+            .a = w.keys,
+            .a_stride = w.d_pad,
+            .b = w.q + i,
+            .b_stride = kTaskQueries,
+            .c = w.scores,
+            .c_stride = kBlockQueries});
+  if (args.bias != nullptr) AddBias(args, w, i, queries, l, keys);
+  UpdateSoftmax(keys, queries_pad, w.scores, kBlockQueries, {w.max + i, w.sum + i, w.keep});
+  MultiplyTransposed({.rows = queries,
+                      .cols = w.d_pad,
+                      .depth = keys,
+                      .a = w.scores,
+                      .a_stride = kBlockQueries,
+                      .b = w.values,
+                      .b_stride = w.d_pad,
+                      .c = w.out + i * w.d_pad,
+                      .c_stride = w.d_pad,
+                      .keep = w.keep});
 }
 
 }  // namespace
 
-void AttendQueryBlock(const DenseArgs& args, const DenseWork& w) {
+void AttendQueries(const DenseArgs& args, const DenseWork& w) {
   const DenseShape& s = args.shape;
   PackQueries(args, w);
   Fill(w.keys, kBlockKeys * w.d_pad, 0);
   Fill(w.values, kBlockKeys * w.d_pad, 0);
-  Fill(w.max, kBlockQueries, kNoMaximum);
-  Fill(w.sum, kBlockQueries, 0);
-  Fill(w.out, kBlockQueries * w.d_pad, 0);
-  for (int64_t first = 0; first < w.keys_visible; first += kBlockKeys) {
-    const int64_t count = Least(kBlockKeys, w.keys_visible - first);
-    LoadTokens(s, args.k_frames, w, first, count, w.keys);
-    LoadTokens(s, args.v_frames, w, first, count, w.values);
-    Multiply({.rows = count,
-              .cols = w.queries_pad,
-              .depth = s.head_dim,
-              .a = w.keys,
-              .a_stride = w.d_pad,
-              .b = w.q,
-              .b_stride = kBlockQueries,
-              .c = w.scores,
-              .c_stride = kBlockQueries});
-    if (args.bias != nullptr) AddBias(args, w, first, count);
-    UpdateSoftmax(count, w.queries_pad, w.scores, kBlockQueries, {w.max, w.sum, w.keep});
-    MultiplyTransposed({.rows = w.queries,
-                        .cols = w.d_pad,
-                        .depth = count,
-                        .a = w.scores,
-                        .a_stride = kBlockQueries,
-                        .b = w.values,
-                        .b_stride = w.d_pad,
-                        .c = w.out,
-                        .c_stride = w.d_pad,
-                        .keep = w.keep});
+  Fill(w.max, kTaskQueries, kNoMaximum);
+  Fill(w.sum, kTaskQueries, 0);
+  Fill(w.out, kTaskQueries * w.d_pad, 0);
+  for (int64_t l = 0; l < w.keys_visible; l += kBlockKeys) {
+    const int64_t keys = Least(kBlockKeys, w.keys_visible - l);
+    LoadTokens(s, args.k_frames, w, l, keys, w.keys);
+    LoadTokens(s, args.v_frames, w, l, keys, w.values);
+    for (int64_t i = 0; i < w.queries; i += kBlockQueries) AttendBlock(args, w, i, l, keys);
   }
   for (int64_t i = 0; i < w.queries; ++i)
     StoreFloats(w.out + i * w.d_pad, 1 / w.sum[i], s.head_dim, args.out, s.storage,

@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "base/threads.h"
-#include "kernels/common/cpu/scratch.h"
 #include "kernels/dense/cpu/portable.h"
 
 namespace mrt {
@@ -11,14 +10,14 @@ DenseWork Carve(const DenseShape& s, ScratchCarver& carver) {
   const int64_t d = s.head_dim;
   DenseWork w;
   w.d_pad = PadFloats(d);
-  w.q = carver.Take(d * kBlockQueries);
+  w.q = carver.Take(d * kTaskQueries);
   w.keys = carver.Take(kBlockKeys * w.d_pad);
   w.values = carver.Take(kBlockKeys * w.d_pad);
   w.scores = carver.Take(kBlockKeys * kBlockQueries);
-  w.max = carver.Take(kBlockQueries);
-  w.sum = carver.Take(kBlockQueries);
+  w.max = carver.Take(kTaskQueries);
+  w.sum = carver.Take(kTaskQueries);
   w.keep = carver.Take(kBlockQueries);
-  w.out = carver.Take(kBlockQueries * w.d_pad);
+  w.out = carver.Take(kTaskQueries * w.d_pad);
   return w;
 }
 
@@ -33,24 +32,23 @@ int64_t GroupTokens(const DenseShape& s) {
   return s.causal_block_frames == 0 ? s.tokens_q : s.causal_block_frames * s.tokens_per_frame;
 }
 
-int64_t BlocksPerGroup(const DenseShape& s) {
-  return (GroupTokens(s) + kBlockQueries - 1) / kBlockQueries;
+int64_t TasksPerGroup(const DenseShape& s) {
+  return (GroupTokens(s) + kTaskQueries - 1) / kTaskQueries;
 }
 
 int64_t TaskCount(const DenseShape& s) {
-  return s.heads * (s.tokens_q / GroupTokens(s)) * BlocksPerGroup(s);
+  return s.heads * (s.tokens_q / GroupTokens(s)) * TasksPerGroup(s);
 }
 
 // Tasks of one head follow one another, so that threads share its keys in the cache.
 DenseWork PlanTask(const DenseShape& s, int64_t task, float* scratch) {
   ScratchCarver carver(scratch);
   DenseWork w = Carve(s, carver);
-  const int64_t blocks = BlocksPerGroup(s), groups = s.tokens_q / GroupTokens(s);
-  const int64_t first_in_group = task % blocks * kBlockQueries;
-  w.head = task / (blocks * groups);
-  w.first_query = task / blocks % groups * GroupTokens(s) + first_in_group;
-  w.queries = std::min(kBlockQueries, GroupTokens(s) - first_in_group);
-  w.queries_pad = PadFloats(w.queries);
+  const int64_t tasks = TasksPerGroup(s), groups = s.tokens_q / GroupTokens(s);
+  const int64_t first_in_group = task % tasks * kTaskQueries;
+  w.head = task / (tasks * groups);
+  w.first_query = task / tasks % groups * GroupTokens(s) + first_in_group;
+  w.queries = std::min(kTaskQueries, GroupTokens(s) - first_in_group);
   w.keys_visible = VisibleKeyFrames(s, w.first_query) * s.tokens_per_frame;
   return w;
 }
@@ -69,8 +67,8 @@ int64_t DensePortableScratchBytes(const DenseShape& shape, int threads) {
   return threads * WorkFloats(shape) * int64_t{sizeof(float)};
 }
 
-void RunDensePortable(const DenseArgs& args) { RunTasks(args, portable::AttendQueryBlock); }
-void RunDenseAvx2(const DenseArgs& args) { RunTasks(args, avx2::AttendQueryBlock); }
-void RunDenseAvx512(const DenseArgs& args) { RunTasks(args, avx512::AttendQueryBlock); }
+void RunDensePortable(const DenseArgs& args) { RunTasks(args, portable::AttendQueries); }
+void RunDenseAvx2(const DenseArgs& args) { RunTasks(args, avx2::AttendQueries); }
+void RunDenseAvx512(const DenseArgs& args) { RunTasks(args, avx512::AttendQueries); }
 
 }  // namespace mrt

@@ -54,6 +54,20 @@ void LoadRow(const MonarchShape& s, const void* const* frames, const MonarchWork
                to + l * w.d_pad);
 }
 
+// Row k of key tile f will be loaded soon: tokens lie heads * head_dim apart, too far for the
+// hardware to foresee.
+void PrefetchRow(const MonarchShape& s, const void* const* frames, const MonarchWork& w, int64_t f,
+                 int64_t k) {
+  constexpr int64_t kCacheLine = 64;
+  const TileRow row = FindTileRow(s, f, k);
+  const int64_t token_bytes = s.head_dim * StorageBytes(s.storage);
+  const char* token = static_cast<const char*>(frames[row.frame]) +
+                      RowOffset(s, row, w.head) * StorageBytes(s.storage);
+  for (int64_t l = 0; l < s.b2(); ++l, token += s.heads * token_bytes)
+    for (int64_t byte = 0; byte < token_bytes; byte += kCacheLine)
+      __builtin_prefetch(token + byte, 0, 2);
+}
+
 // z [l, cols] -> r over l, and c[j,k] of `count` columns j to c[0], c[c_stride] ...
 void SoftmaxWithEntropy(int64_t rows, int64_t cols, int64_t count, float* z, float* c,
                         int64_t c_stride) {
@@ -85,6 +99,7 @@ void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, co
   for (int64_t k = 0; k < rows; ++k) {
     LoadRow(s, args.k_frames, w, f, k, w.key_row);
     if (with_values) LoadRow(s, args.v_frames, w, f, k, w.value_row);
+    if (k + 1 < rows) PrefetchRow(s, args.k_frames, w, f, k + 1);
     for (int64_t j = 0; j < cols; j += kBlockQueries) {
       const int64_t pad = Least(kBlockQueries, w.j_pad - j);
       const int64_t count = Least(kBlockQueries, cols - j);
@@ -97,6 +112,7 @@ void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, co
                 .b_stride = w.j_pad,
                 .c = w.scores,
                 .c_stride = kBlockQueries});
+      if (k + 1 < rows && j == 0 && with_values) PrefetchRow(s, args.v_frames, w, f, k + 1);
       SoftmaxWithEntropy(cols, pad, count, w.scores, w.c + j * rows + k, rows);
       Product mean = {.rows = count,
                       .cols = w.d_pad,
@@ -105,12 +121,12 @@ void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, co
                       .a_stride = kBlockQueries,
                       .b = w.key_row,
                       .b_stride = w.d_pad,
-                      .c = w.kbar + (j * rows + k) * w.d_pad,
-                      .c_stride = rows * w.d_pad};
+                      .c = w.kbar + (k * cols + j) * w.d_pad,
+                      .c_stride = w.d_pad};
       MultiplyTransposed(mean);
       if (!with_values) continue;
       mean.b = w.value_row;
-      mean.c = w.vbar + (j * rows + k) * w.d_pad;
+      mean.c = w.vbar + (k * cols + j) * w.d_pad;
       MultiplyTransposed(mean);
     }
   }
@@ -122,8 +138,8 @@ void ScoreColumn(const MonarchShape& s, const MonarchWork& w, int64_t j, int64_t
   Multiply({.rows = rows,
             .cols = pad,
             .depth = d,
-            .a = w.kbar + j * rows * w.d_pad,
-            .a_stride = w.d_pad,
+            .a = w.kbar + j * w.d_pad,
+            .a_stride = s.b2() * w.d_pad,
             .b = w.q_columns + j * d * w.i_pad + i,
             .b_stride = w.i_pad,
             .c = w.scores,
@@ -151,8 +167,8 @@ void AttendAcrossRows(const MonarchShape& s, const MonarchWork& w, bool with_val
                           .depth = rows,
                           .a = w.scores,
                           .a_stride = kBlockQueries,
-                          .b = w.vbar + j * rows * w.d_pad,
-                          .b_stride = w.d_pad,
+                          .b = w.vbar + j * w.d_pad,
+                          .b_stride = s.b2() * w.d_pad,
                           .c = w.out + (j * rows + i) * w.d_pad,
                           .c_stride = w.d_pad,
                           .keep = w.keep});

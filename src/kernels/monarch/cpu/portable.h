@@ -19,8 +19,8 @@ struct MonarchWork {
   float* key_row = nullptr;    // [l, d_pad]: K[f,k,l] of one key tile f and row k
   float* value_row = nullptr;  // [l, d_pad]
   float* scores = nullptr;     // [max(l, k), kBlockQueries]
-  float* kbar = nullptr;       // [j, k, d_pad] of one key tile
-  float* vbar = nullptr;       // [j, k, d_pad]
+  float* kbar = nullptr;       // [k, j, d_pad] of one key tile
+  float* vbar = nullptr;       // [k, j, d_pad]
   float* c = nullptr;          // [j, k], base 2
   float* max = nullptr;        // [j, i_pad]: the running softmax of L
   float* sum = nullptr;        // [j, i_pad]
