@@ -1,4 +1,6 @@
 // After its first call with a shape, an operation leaves the heap alone. This binary counts.
+#include <gtest/gtest.h>
+
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -7,9 +9,9 @@
 #include "base/threads.h"
 #include "ops/attention.h"
 #include "ops/conv.h"
+#include "ops/for_test.h"
 #include "ops/linear.h"
 #include "ops/rowwise.h"
-#include "ops/test_util.h"
 
 namespace {
 std::atomic<int64_t> news = 0;
@@ -41,8 +43,12 @@ namespace {
 constexpr int64_t kVendorNewsMax = 10;
 constexpr int64_t kVendorBytesMax = 512;
 
-class AllocationTest : public PrecisionTest {
+class AllocationTest : public ::testing::TestWithParam<Precision> {
  protected:
+  void SetUp() override {
+    if (const char* reason = Unsupported(GetParam())) GTEST_SKIP() << reason;
+  }
+
   /// Calls `run` three times; the last must allocate at most that much, and the arena not grow.
   template <typename Run>
   void ExpectQuiet(const char* what, int64_t news_max, int64_t bytes_max, Run run) {
@@ -59,6 +65,8 @@ class AllocationTest : public PrecisionTest {
   void ExpectNone(const char* what, Run run) {
     ExpectQuiet(what, 0, 0, run);
   }
+
+  Context context_{GetParam()};
 };
 
 TEST_P(AllocationTest, Products) {
@@ -97,7 +105,8 @@ TEST_P(AllocationTest, RowwiseOperations) {
   });
 }
 
-MRT_FOR_EACH_PRECISION(AllocationTest);
+INSTANTIATE_TEST_SUITE_P(All, AllocationTest, ::testing::ValuesIn(kPrecisions),
+                         [](const auto& test) { return PrecisionName(test.param); });
 
 }  // namespace
 }  // namespace mrt::ops

@@ -1,9 +1,11 @@
 // Conv against a plain loop, in every precision.
 #include "ops/conv.h"
 
+#include <gtest/gtest.h>
+
 #include <vector>
 
-#include "ops/test_util.h"
+#include "ops/for_test.h"
 
 namespace mrt::ops {
 namespace {
@@ -88,7 +90,13 @@ std::vector<double> Want(const Context& context, const ConvCase& c, const Tensor
   return want;
 }
 
-class ConvTest : public PrecisionTest {};
+class ConvTest : public ::testing::TestWithParam<Precision> {
+ protected:
+  void SetUp() override {
+    if (const char* reason = Unsupported(GetParam())) GTEST_SKIP() << reason;
+  }
+  Context context_{GetParam()};
+};
 
 TEST_P(ConvTest, MatchesThePlainLoop) {
   for (const ConvCase& c : Cases()) {
@@ -105,10 +113,9 @@ TEST_P(ConvTest, MatchesThePlainLoop) {
     const double magnitude = std::sqrt(c.weight.elements() / c.weight[0]) + 1;
     const Tensor y(context_.activation(), shape), floats(DType::kF32, shape);
     conv.Run(context_, x, y);
-    ExpectClose(context_, y, Output::kActivation, at, magnitude, "");
+    ASSERT_EQ(Mismatch(context_, y, Output::kActivation, at, magnitude), "");
     conv.Run(context_, x, floats, Activation::kNone, Output::kFloat);
-    ExpectClose(context_, floats, Output::kFloat, at, magnitude, "F32 output");
-    if (HasFatalFailure()) return;
+    ASSERT_EQ(Mismatch(context_, floats, Output::kFloat, at, magnitude), "") << "F32 output";
   }
 }
 
@@ -122,12 +129,16 @@ TEST_P(ConvTest, Activations) {
   const Tensor relu(context_.activation(), shape), silu(context_.activation(), shape);
   conv.Run(context_, x, relu, Activation::kRelu);
   conv.Run(context_, x, silu, Activation::kSilu);
-  ExpectClose(
-      context_, relu, Output::kActivation, [&](int64_t i) { return std::max(sums[i], 0.0); }, 8,
-      "relu");
-  ExpectClose(
-      context_, silu, Output::kActivation,
-      [&](int64_t i) { return sums[i] / (1 + std::exp(-sums[i])); }, 8, "silu");
+  ASSERT_EQ(Mismatch(
+                context_, relu, Output::kActivation,
+                [&](int64_t i) { return std::max(sums[i], 0.0); }, 8),
+            "")
+      << "relu";
+  ASSERT_EQ(Mismatch(
+                context_, silu, Output::kActivation,
+                [&](int64_t i) { return sums[i] / (1 + std::exp(-sums[i])); }, 8),
+            "")
+      << "silu";
 }
 
 TEST_P(ConvTest, OneWeightServesAllSizes) {
@@ -140,12 +151,15 @@ TEST_P(ConvTest, OneWeightServesAllSizes) {
     const Tensor y(context_.activation(), conv.OutputShape(size));
     conv.Run(context_, x, y);
     const std::vector<double> want = Want(context_, c, x, weight, bias, y.shape());
-    ExpectClose(
-        context_, y, Output::kActivation, [&](int64_t i) { return want[i]; }, 19, size.ToString());
+    ASSERT_EQ(Mismatch(
+                  context_, y, Output::kActivation, [&](int64_t i) { return want[i]; }, 19),
+              "")
+        << size.ToString();
   }
 }
 
-MRT_FOR_EACH_PRECISION(ConvTest);
+INSTANTIATE_TEST_SUITE_P(All, ConvTest, ::testing::ValuesIn(kPrecisions),
+                         [](const auto& test) { return PrecisionName(test.param); });
 
 TEST(ConvTest, EmulationAgreesWithBf16) {
   if (!HasNativeBF16()) GTEST_SKIP() << "CPU has no AVX-512 BF16";
@@ -158,7 +172,7 @@ TEST(ConvTest, EmulationAgreesWithBf16) {
   const Tensor y(DType::kBF16, shape), z(DType::kF32, shape);
   a.Run(bf16, x, y);
   b.Run(emulated, wide, z);
-  ExpectWithinOneBf16Step(y, z, 2, "conv");
+  ASSERT_EQ(MoreThanOneBf16Step(y, z, 2), "") << "conv";
 }
 
 }  // namespace

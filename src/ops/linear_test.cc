@@ -1,12 +1,14 @@
 // Linear and BatchedMatmul against plain loops, in every precision.
 #include "ops/linear.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <thread>
 #include <vector>
 
 #include "base/threads.h"
-#include "ops/test_util.h"
+#include "ops/for_test.h"
 
 namespace mrt::ops {
 namespace {
@@ -28,8 +30,12 @@ double Apply(Activation activation, double x) {
 
 const Tensor kNoBias;
 
-class LinearTest : public PrecisionTest {
+class LinearTest : public ::testing::TestWithParam<Precision> {
  protected:
+  void SetUp() override {
+    if (const char* reason = Unsupported(GetParam())) GTEST_SKIP() << reason;
+  }
+
   /// The plain loop over the weight as the precision stores it.
   std::vector<double> Want(const Tensor& x, const Tensor& weight, const Tensor& bias,
                            Activation activation) const {
@@ -52,11 +58,14 @@ class LinearTest : public PrecisionTest {
     const Tensor y(y_dtype, {rows, out});
     linear.Run(context_, x, y, activation, output);
     const std::vector<double> want = Want(x, weight, bias, activation);
-    ExpectClose(
-        context_, y, output, [&](int64_t i) { return want[i]; },
-        std::sqrt(static_cast<double>(in)) + 1,
-        std::to_string(rows) + " x " + std::to_string(in) + " x " + std::to_string(out));
+    ASSERT_EQ(Mismatch(
+                  context_, y, output, [&](int64_t i) { return want[i]; },
+                  std::sqrt(static_cast<double>(in)) + 1),
+              "")
+        << std::to_string(rows) + " x " + std::to_string(in) + " x " + std::to_string(out);
   }
+
+  Context context_{GetParam()};
 };
 
 TEST_P(LinearTest, OneWeightServesAllRowCounts) {
@@ -171,12 +180,12 @@ TEST_P(LinearTest, BatchedMatmul) {
                          b, transposed ? (batch * kN + col) * kK + k : (batch * kK + k) * kN + col);
             return Apply(activation, sum);
           };
-          ExpectClose(context_, y, output, want, 7, "matmul");
-          if (HasFatalFailure()) return;
+          ASSERT_EQ(Mismatch(context_, y, output, want, 7), "") << "matmul";
         }
 }
 
-MRT_FOR_EACH_PRECISION(LinearTest);
+INSTANTIATE_TEST_SUITE_P(All, LinearTest, ::testing::ValuesIn(kPrecisions),
+                         [](const auto& test) { return PrecisionName(test.param); });
 
 TEST(LinearTest, EmulationAgreesWithBf16) {
   if (!HasNativeBF16()) GTEST_SKIP() << "CPU has no AVX-512 BF16";
@@ -190,7 +199,8 @@ TEST(LinearTest, EmulationAgreesWithBf16) {
     const Tensor y(DType::kBF16, {40, 96}), z(DType::kF32, {40, 96});
     a.Run(bf16, x, y, activation);
     b.Run(emulated, wide, z, activation);
-    ExpectWithinOneBf16Step(y, z, 2, "activation " + std::to_string(static_cast<int>(activation)));
+    ASSERT_EQ(MoreThanOneBf16Step(y, z, 2), "")
+        << "activation " + std::to_string(static_cast<int>(activation));
   }
 }
 

@@ -1,9 +1,11 @@
 // The row-wise operations on tensors: shapes, groups, threads and rounding. The arithmetic of the
 // kernels has its own test in kernels/rowwise.
+#include <gtest/gtest.h>
+
 #include <vector>
 
+#include "ops/for_test.h"
 #include "ops/rowwise.h"
-#include "ops/test_util.h"
 
 namespace mrt::ops {
 namespace {
@@ -11,8 +13,12 @@ namespace {
 // Large enough for several threads.
 constexpr int64_t kRows = 600, kWidth = 100;
 
-class RowwiseOpsTest : public PrecisionTest {
+class RowwiseOpsTest : public ::testing::TestWithParam<Precision> {
  protected:
+  void SetUp() override {
+    if (const char* reason = Unsupported(GetParam())) GTEST_SKIP() << reason;
+  }
+
   Tensor Floats(const Shape& shape, uint32_t seed) {
     return RandomTensor(DType::kF32, shape, seed);
   }
@@ -22,6 +28,8 @@ class RowwiseOpsTest : public PrecisionTest {
     return copy;
   }
   DType act() const { return context_.activation(); }
+
+  Context context_{GetParam()};
 };
 
 double At(const Tensor& x, int64_t i) { return ElementAsFloat(x, i); }
@@ -50,7 +58,8 @@ TEST_P(RowwiseOpsTest, LayerNormModulateHasOneGroupPerFrame) {
       const int64_t k = i / kWidth / (kRows / groups) * kWidth + i % kWidth;
       return normal[i] * (1 + At(scale, k)) + At(shift, k);
     };
-    ExpectClose(context_, y, Output::kActivation, want, 5, "groups " + std::to_string(groups));
+    ASSERT_EQ(Mismatch(context_, y, Output::kActivation, want, 5), "")
+        << "groups " + std::to_string(groups);
   }
 }
 
@@ -62,7 +71,7 @@ TEST_P(RowwiseOpsTest, LayerNorm) {
   const auto want = [&](int64_t i) {
     return normal[i] * At(weight, i % kWidth) + At(bias, i % kWidth);
   };
-  ExpectClose(context_, y, Output::kActivation, want, 5, "");
+  ASSERT_EQ(Mismatch(context_, y, Output::kActivation, want, 5), "");
 }
 
 TEST_P(RowwiseOpsTest, RmsNormInPlaceAndToFloat) {
@@ -76,8 +85,8 @@ TEST_P(RowwiseOpsTest, RmsNormInPlaceAndToFloat) {
       square += std::pow(At(x, i / kWidth * kWidth + c), 2) / kWidth;
     return At(x, i) / std::sqrt(square + 1e-6) * At(weight, i % kWidth);
   };
-  ExpectClose(context_, in_place, Output::kActivation, want, 5, "in place");
-  ExpectClose(context_, floats, Output::kFloat, want, 5, "to float");
+  ASSERT_EQ(Mismatch(context_, in_place, Output::kActivation, want, 5), "") << "in place";
+  ASSERT_EQ(Mismatch(context_, floats, Output::kFloat, want, 5), "") << "to float";
 }
 
 TEST_P(RowwiseOpsTest, ChannelNormOfAVideo) {
@@ -90,7 +99,7 @@ TEST_P(RowwiseOpsTest, ChannelNormOfAVideo) {
     const double v = At(x, i) / std::sqrt(square) * std::sqrt(1.0 * kWidth) * At(gamma, i % kWidth);
     return v / (1 + std::exp(-v));
   };
-  ExpectClose(context_, y, Output::kActivation, want, 5, "");
+  ASSERT_EQ(Mismatch(context_, y, Output::kActivation, want, 5), "");
 }
 
 TEST_P(RowwiseOpsTest, AddGatedKeepsTheResidualInFloat) {
@@ -100,7 +109,7 @@ TEST_P(RowwiseOpsTest, AddGatedKeepsTheResidualInFloat) {
   const auto want = [&](int64_t i) {
     return At(before, i) + At(gate, i / kWidth / (kRows / 3) * kWidth + i % kWidth) * At(y, i);
   };
-  ExpectClose(context_, x, Output::kFloat, want, 5, "");
+  ASSERT_EQ(Mismatch(context_, x, Output::kFloat, want, 5), "");
 }
 
 TEST_P(RowwiseOpsTest, AddAndMultiply) {
@@ -112,14 +121,18 @@ TEST_P(RowwiseOpsTest, AddAndMultiply) {
   Add(context_, floats, y, /*relu=*/false, Output::kFloat);
   Multiply(context_, product, y);
   const auto want_sum = [&](int64_t i) { return At(x, i) + At(y, i); };
-  ExpectClose(context_, sum, Output::kActivation, want_sum, 5, "add");
-  ExpectClose(context_, floats, Output::kFloat, want_sum, 5, "add to float");
-  ExpectClose(
-      context_, relu, Output::kActivation, [&](int64_t i) { return std::max(want_sum(i), 0.0); }, 5,
-      "relu");
-  ExpectClose(
-      context_, product, Output::kActivation, [&](int64_t i) { return At(x, i) * At(y, i); }, 5,
-      "multiply");
+  ASSERT_EQ(Mismatch(context_, sum, Output::kActivation, want_sum, 5), "") << "add";
+  ASSERT_EQ(Mismatch(context_, floats, Output::kFloat, want_sum, 5), "") << "add to float";
+  ASSERT_EQ(Mismatch(
+                context_, relu, Output::kActivation,
+                [&](int64_t i) { return std::max(want_sum(i), 0.0); }, 5),
+            "")
+      << "relu";
+  ASSERT_EQ(Mismatch(
+                context_, product, Output::kActivation,
+                [&](int64_t i) { return At(x, i) * At(y, i); }, 5),
+            "")
+      << "multiply";
 }
 
 TEST_P(RowwiseOpsTest, Rope) {
@@ -132,7 +145,7 @@ TEST_P(RowwiseOpsTest, Rope) {
     return i % 2 == 0 ? At(before, i) * At(cos, angle) - At(before, i + 1) * At(sin, angle)
                       : At(before, i - 1) * At(sin, angle) + At(before, i) * At(cos, angle);
   };
-  ExpectClose(context_, x, Output::kActivation, want, 5, "");
+  ASSERT_EQ(Mismatch(context_, x, Output::kActivation, want, 5), "");
 }
 
 TEST_P(RowwiseOpsTest, CastRoundsOnlyWhereBf16Would) {
@@ -155,8 +168,8 @@ TEST_P(RowwiseOpsTest, ScaleBias) {
   const auto want = [&](int64_t i) {
     return At(x, i) * At(scale, i % kWidth) + At(bias, i % kWidth);
   };
-  ExpectClose(context_, y, Output::kActivation, want, 5, "");
-  ExpectClose(context_, floats, Output::kFloat, want, 5, "to float");
+  ASSERT_EQ(Mismatch(context_, y, Output::kActivation, want, 5), "");
+  ASSERT_EQ(Mismatch(context_, floats, Output::kFloat, want, 5), "") << "to float";
 }
 
 TEST_P(RowwiseOpsTest, SoftmaxRowsSumToOne) {
@@ -168,7 +181,7 @@ TEST_P(RowwiseOpsTest, SoftmaxRowsSumToOne) {
     for (int64_t i = 0; i < x.shape().elements(); ++i)
       sums[i / kWidth] += std::exp(0.5 * At(before, i));
     const auto want = [&](int64_t i) { return std::exp(0.5 * At(before, i)) / sums[i / kWidth]; };
-    ExpectClose(context_, x, output, want, 1, "");
+    ASSERT_EQ(Mismatch(context_, x, output, want, 1), "");
   }
 }
 
@@ -193,7 +206,8 @@ TEST_P(RowwiseOpsTest, NoRows) {
   Add(context_, x, x);
 }
 
-MRT_FOR_EACH_PRECISION(RowwiseOpsTest);
+INSTANTIATE_TEST_SUITE_P(All, RowwiseOpsTest, ::testing::ValuesIn(kPrecisions),
+                         [](const auto& test) { return PrecisionName(test.param); });
 
 }  // namespace
 }  // namespace mrt::ops

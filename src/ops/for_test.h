@@ -2,8 +2,6 @@
 // off.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -68,52 +66,46 @@ inline double StoredWeight(const Context& context, const ConstTensorView& weight
   return context.precision() == Precision::kF32 ? value : RoundToBFloat16(value);
 }
 
-/// Every element of `got` is want(i) but for float32 sums, whose terms have a total size of about
-/// magnitude(i), and for bfloat16 rounding of the result where the precision has it.
-inline void ExpectClose(const Context& context, const ConstTensorView& got, Output output,
-                        const std::function<double(int64_t)>& want, double magnitude,
-                        const std::string& what) {
+/// Empty if every element of `got` is want(i), else the first that is not. float32 sums may differ,
+/// whose terms have a total size of about `magnitude`, and the result is rounded to bfloat16 where
+/// the precision has it.
+inline std::string Mismatch(const Context& context, const ConstTensorView& got, Output output,
+                            const std::function<double(int64_t)>& want, double magnitude) {
   constexpr double kFloatError = 2e-6;
   constexpr double kBf16HalfUlp = 0x1p-8;
   const bool rounded =
       got.dtype == DType::kBF16 ||
       (context.precision() == Precision::kBF16Emulated && output == Output::kActivation);
   for (int64_t i = 0; i < got.shape.elements(); ++i) {
+    const float value = ElementAsFloat(got, i);
     const double w = want(i);
     const double allowed = kFloatError * magnitude + (rounded ? kBf16HalfUlp * std::abs(w) : 0);
-    ASSERT_LE(std::abs(ElementAsFloat(got, i) - w), allowed)
-        << what << " " << PrecisionName(context.precision()) << " element " << i;
-    if (rounded) {
-      ASSERT_EQ(ElementAsFloat(got, i), RoundToBFloat16(ElementAsFloat(got, i))) << what;
-    }
+    if (std::abs(value - w) <= allowed && (!rounded || value == RoundToBFloat16(value))) continue;
+    return "element " + std::to_string(i) + " got " + std::to_string(value) + ", want " +
+           std::to_string(w) + " +- " + std::to_string(allowed);
   }
+  return "";
 }
 
-/// kBF16 and kBF16Emulated differ by the order of float32 sums, so by one step of bfloat16 at most:
-/// where the sums lie on two sides of a rounding boundary.
-inline void ExpectWithinOneBf16Step(const ConstTensorView& a, const ConstTensorView& b,
-                                    double magnitude, const std::string& what) {
+/// Empty if kBF16 and kBF16Emulated differ only by the order of float32 sums, so by one step of
+/// bfloat16 at most: where the sums lie on two sides of a rounding boundary.
+inline std::string MoreThanOneBf16Step(const ConstTensorView& a, const ConstTensorView& b,
+                                       double magnitude) {
   for (int64_t i = 0; i < a.shape.elements(); ++i) {
     const double x = ElementAsFloat(a, i), y = ElementAsFloat(b, i);
-    ASSERT_LE(std::abs(x - y), 0x1p-7 * std::max(std::abs(x), std::abs(y)) + 4e-6 * magnitude)
-        << what << " element " << i;
+    const double allowed = 0x1p-7 * std::max(std::abs(x), std::abs(y)) + 4e-6 * magnitude;
+    if (std::abs(x - y) <= allowed) continue;
+    return "element " + std::to_string(i) + " " + std::to_string(x) + " and " + std::to_string(y);
   }
+  return "";
 }
 
-/// A fixture for each precision; kBF16 is skipped where the machine has no bfloat16.
-class PrecisionTest : public ::testing::TestWithParam<Precision> {
- protected:
-  void SetUp() override {
-    if (GetParam() == Precision::kBF16 && !HasNativeBF16())
-      GTEST_SKIP() << "CPU has no AVX-512 BF16";
-  }
-  Context context_{GetParam()};
-};
+/// Null if this machine runs `precision`, else why not.
+inline const char* Unsupported(Precision precision) {
+  return precision == Precision::kBF16 && !HasNativeBF16() ? "CPU has no AVX-512 BF16" : nullptr;
+}
 
-#define MRT_FOR_EACH_PRECISION(Fixture)                                               \
-  INSTANTIATE_TEST_SUITE_P(                                                           \
-      All, Fixture,                                                                   \
-      ::testing::Values(Precision::kF32, Precision::kBF16, Precision::kBF16Emulated), \
-      [](const auto& test) { return PrecisionName(test.param); })
+inline constexpr Precision kPrecisions[] = {Precision::kF32, Precision::kBF16,
+                                            Precision::kBF16Emulated};
 
 }  // namespace mrt::ops
