@@ -39,7 +39,8 @@ ops::AttentionGrid GridOf(const BlockInputs& in) {
           .head_dim = static_cast<int>(in.config.head_dim())};
 }
 
-/// Writes the keys and values of y act [tokens, dim] to the last frames of the window.
+/// Writes the keys and values of y act [tokens, dim] to the last frames of the window, frame by
+/// frame because their slots need not be neighbours.
 void WriteKeysAndValues(ops::Context& context, const AttentionWeights& w, const BlockInputs& in,
                         const TensorView& y, const KvCache::Window& window) {
   const WanConfig& c = in.config;
