@@ -45,14 +45,17 @@ Result<std::string> ModelFileIn(const std::string& folder) {
                   " in this folder");
 }
 
+Result<std::shared_ptr<const MappedFile>> OpenFileOrFolder(const std::string& path) {
+  if (!IsFolder(path)) return MappedFile::Open(path);
+  MRT_ASSIGN_OR_RETURN(const std::string file, ModelFileIn(path));
+  return MappedFile::Open(file);
+}
+
 }  // namespace
 
 Result<Checkpoint> Checkpoint::Open(const std::string& path, const std::string& key) {
-  std::string file_path = path;
-  if (IsFolder(path)) {
-    MRT_ASSIGN_OR_RETURN(file_path, ModelFileIn(path));
-  }
-  MRT_ASSIGN_OR_RETURN(auto file, MappedFile::Open(file_path));
+  MRT_ASSIGN_OR_RETURN(auto file, OpenFileOrFolder(path));
+  const std::string& file_path = file->path();
   const Format format = Recognise(file->bytes());
   if (!key.empty() && (format == Format::kSafetensors || format == Format::kSafetensorsIndex))
     return InvalidArgument("[checkpoint] " + file_path + ": got the key " + key +
@@ -76,6 +79,12 @@ Result<Checkpoint> Checkpoint::Open(const std::string& path, const std::string& 
   return checkpoint;
 }
 
+Result<std::vector<std::string>> Checkpoint::Keys(const std::string& path) {
+  MRT_ASSIGN_OR_RETURN(auto file, OpenFileOrFolder(path));
+  if (Recognise(file->bytes()) != Format::kPt) return std::vector<std::string>{""};
+  return PtKeys(std::move(file));
+}
+
 void Checkpoint::Add(const std::string& name, ConstTensorView tensor,
                      std::shared_ptr<const void> owner) {
   loaded_.tensors[name] = tensor;
@@ -85,6 +94,12 @@ void Checkpoint::Add(const std::string& name, ConstTensorView tensor,
 ConstTensorView Checkpoint::Find(const std::string& name) const {
   const auto it = loaded_.tensors.find(name);
   return it == loaded_.tensors.end() ? ConstTensorView{} : it->second;
+}
+
+std::vector<std::string> Checkpoint::file_paths() const {
+  std::vector<std::string> paths;
+  for (const auto& file : loaded_.files) paths.push_back(file->path());
+  return paths;
 }
 
 void Checkpoint::StripPrefix(const std::string& prefix) {

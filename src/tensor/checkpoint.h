@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "tensor/loaded_tensors.h"
@@ -30,6 +31,10 @@ class Checkpoint {
   /// a key for another format is InvalidArgument.
   static Result<Checkpoint> Open(const std::string& path, const std::string& key = "");
 
+  /// The keys of a .pt file under which there are tensors, in the order of the file; "" means the
+  /// top level. For another format, and for a .pt file whose top level holds tensors, just "".
+  static Result<std::vector<std::string>> Keys(const std::string& path);
+
   /// An empty checkpoint to Add() to: synthetic weights, tests.
   Checkpoint() = default;
 
@@ -47,6 +52,9 @@ class Checkpoint {
 
   /// Where it came from, for messages.
   const std::string& path() const { return path_; }
+
+  /// The files that are mapped: one, or the shards.
+  std::vector<std::string> file_paths() const;
 
   /// Renames every tensor that starts with `prefix` by cutting it; the others are dropped. Nothing
   /// happens if none starts with it.

@@ -62,6 +62,7 @@ void ExpectReadable(const LoadedTensors& loaded, uint64_t& sum) {
 bool TryRead(const std::string& path, bool pt, uint64_t& sum) {
   const auto opened = Checkpoint::Open(path);
   EXPECT_EQ(opened.ok(), opened.status().ok());
+  EXPECT_TRUE(!opened.ok() || Checkpoint::Keys(path).ok());
   const auto file = MappedFile::Open(path);
   EXPECT_TRUE(file.ok());
   const auto loaded = pt ? ReadPt(*file, "") : ReadSafetensors(*file);

@@ -6,7 +6,10 @@
 
 namespace mrt {
 
-/// `text` in quotes: anything but printable ASCII becomes \xNN, and long text is cut.
+/// `text` with everything but printable ASCII, and the backslash, as \xNN.
+std::string Escaped(std::string_view text);
+
+/// The same in quotes, and cut if it is long.
 std::string Printable(std::string_view text);
 
 }  // namespace mrt

@@ -1,8 +1,8 @@
 #include "tensor/pt.h"
 
-#include <bit>
-#include <charconv>
+#include <algorithm>
 #include <optional>
+#include <unordered_set>
 #include <vector>
 
 #include "tensor/pickle.h"
@@ -67,15 +67,25 @@ class PtReader {
   explicit PtReader(std::shared_ptr<const MappedFile> file)
       : file_(std::move(file)), budget_(*file_) {}
 
-  Result<LoadedTensors> Read(const std::string& key) {
+  /// The directory and the pickle. Comes first, once.
+  Status Open() {
     MRT_ASSIGN_OR_RETURN(entries_, ReadZip(*file_));
     MRT_RETURN_IF_ERROR(FindRoot());
     MRT_RETURN_IF_ERROR(CheckByteOrder());
-    MRT_RETURN_IF_ERROR(ParsePickle());
+    return ParsePickle();
+  }
+
+  Result<LoadedTensors> Read(const std::string& key) {
     MRT_ASSIGN_OR_RETURN(const PickleValue* dict, FindDict(key));
     MRT_RETURN_IF_ERROR(AddTensors(*dict, key));
     loaded_.files.push_back(file_);
     return std::move(loaded_);
+  }
+
+  std::vector<std::string> Keys() {
+    std::vector<std::string> keys;
+    if (pickle_.root().kind == Kind::kDict) CollectKeys(pickle_.root(), "", 1, keys);
+    return keys;
   }
 
  private:
@@ -93,6 +103,8 @@ class PtReader {
   Status ParsePickle();
   Result<const PickleValue*> FindDict(const std::string& key) const;
   Status AddTensors(const PickleValue& dict, const std::string& key);
+  void CollectKeys(const PickleValue& dict, const std::string& path, int depth,
+                   std::vector<std::string>& keys);
   Result<ConstTensorView> ReadTensor(const PickleValue& value);
   Result<Storage> ReadStorage(const PickleValue& value) const;
   Status ReadIntegers(const PickleValue& value, std::vector<int64_t>& out) const;
@@ -104,6 +116,7 @@ class PtReader {
   ZipEntries entries_;
   std::string root_;  // "archive/": all entries of the file are under it
   Pickle pickle_;
+  std::unordered_set<const PickleValue*> searched_;  // dictionaries that Keys() has seen
   LoadedTensors loaded_;
 };
 
@@ -160,20 +173,43 @@ Result<const PickleValue*> PtReader::FindDict(const std::string& key) const {
   const PickleValue* dict = &pickle_.root();
   if (dict->kind != Kind::kDict) return Bad("the top level is not a dictionary");
   std::string_view rest = key;
-  while (!rest.empty()) {
-    // A key may hold dots itself, so the whole rest is tried first.
+  for (bool more = !key.empty(); more;) {
+    // A name may hold dots itself: the longest one that is there counts.
+    size_t end = rest.size();
     const PickleValue* next = Lookup(*dict, rest);
-    const size_t dot = next != nullptr ? rest.npos : rest.find('.');
-    const std::string_view name = rest.substr(0, dot);
-    if (next == nullptr) next = Lookup(*dict, name);
+    while (next == nullptr && end > 0 && (end = rest.rfind('.', end - 1)) != rest.npos)
+      next = Lookup(*dict, rest.substr(0, end));
+    if (next == nullptr) end = std::min(rest.find('.'), rest.size());
     if (next == nullptr || next->kind != Kind::kDict)
-      return NotFound("[pt] " + file_->path() + ": " + Printable(name) +
+      return NotFound("[pt] " + file_->path() + ": " + Printable(rest.substr(0, end)) +
                       (next == nullptr ? " is not there" : " is not a dictionary") +
                       "; the keys are: " + KeysOf(*dict));
     dict = next;
-    rest = dot == rest.npos ? std::string_view() : rest.substr(dot + 1);
+    more = end < rest.size();
+    if (more) rest.remove_prefix(end + 1);
   }
   return dict;
+}
+
+/// Adds `path` if this dictionary holds tensors, else looks into the dictionaries in it. Each one
+/// is looked at once, so shared and cyclic values cost no more than others.
+void PtReader::CollectKeys(const PickleValue& dict, const std::string& path, int depth,
+                           std::vector<std::string>& keys) {
+  constexpr int kDepthMax = 4;
+  constexpr size_t kKeysMax = 64;
+  if (depth > kDepthMax || !searched_.insert(&dict).second) return;
+  for (size_t i = 0; i < dict.items.size(); i += 2) {
+    if (keys.size() == kKeysMax) return;
+    if (pickle_.item(dict, i).kind != Kind::kString) continue;
+    if (IsTensor(pickle_, pickle_.item(dict, i + 1))) return keys.push_back(path);
+  }
+  for (size_t i = 0; i < dict.items.size(); i += 2) {
+    const PickleValue& name = pickle_.item(dict, i);
+    const PickleValue& value = pickle_.item(dict, i + 1);
+    if (name.kind == Kind::kString && !name.text.empty() && value.kind == Kind::kDict)
+      CollectKeys(value, (path.empty() ? "" : path + ".") + std::string(name.text), depth + 1,
+                  keys);
+  }
 }
 
 Status PtReader::AddTensors(const PickleValue& dict, const std::string& key) {
@@ -270,7 +306,15 @@ bool IsLegacyPt(std::string_view bytes) {
 }
 
 Result<LoadedTensors> ReadPt(std::shared_ptr<const MappedFile> file, const std::string& key) {
-  return PtReader(std::move(file)).Read(key);
+  PtReader reader(std::move(file));
+  MRT_RETURN_IF_ERROR(reader.Open());
+  return reader.Read(key);
+}
+
+Result<std::vector<std::string>> PtKeys(std::shared_ptr<const MappedFile> file) {
+  PtReader reader(std::move(file));
+  MRT_RETURN_IF_ERROR(reader.Open());
+  return reader.Keys();
 }
 
 }  // namespace mrt

@@ -4,6 +4,8 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/status.h"
 #include "tensor/loaded_tensors.h"
@@ -15,6 +17,10 @@ namespace mrt {
 /// if `key` is wrong or the dictionary holds no tensor; BadData if the file is damaged or needs
 /// anything that is not a tensor or a plain container.
 Result<LoadedTensors> ReadPt(std::shared_ptr<const MappedFile> file, const std::string& key);
+
+/// The keys under which ReadPt finds tensors, in the order of the file: just "" if the top level
+/// holds some, else those of the dictionaries below it. At most 64 of them, at most 4 levels deep.
+Result<std::vector<std::string>> PtKeys(std::shared_ptr<const MappedFile> file);
 
 /// Do these bytes begin like a file that torch.save wrote before PyTorch 1.6?
 bool IsLegacyPt(std::string_view bytes);

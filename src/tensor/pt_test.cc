@@ -99,6 +99,7 @@ TEST_F(PtTest, ReadsStridesOffsetsAndSharedStorages) {
   // Contiguous tensors are the mapped bytes themselves, not copies.
   EXPECT_EQ(opened->Find("whole").data, opened->Find("parameter").data);
   EXPECT_EQ(opened->Find("tail").as<float>(), opened->Find("whole").as<float>() + 4);
+  EXPECT_EQ(opened->Find("unit").as<float>(), opened->Find("whole").as<float>() + 2);
 }
 
 TEST_F(PtTest, ReadsProtocol4AndModuleStates) {
@@ -138,6 +139,40 @@ TEST_F(PtTest, KeysPickNestedDictionaries) {
   fails("a", "no tensors under 'a'");
   fails(".", "is not there");
   fails("a..b", "is not there");
+  fails("ema.", "'' is not there");
+}
+
+TEST_F(PtTest, KeysListsDictionariesOfTensors) {
+  const PtTensor tensor{"w", "FloatStorage", "0", 6, 1, {1}, {1}};
+  const auto keys = [&](PickleWriter& pickle) {
+    const std::string path = folder_.Write("k.pt", PtFile(pickle.Finish(), {{"0", six_}}));
+    const auto found = Checkpoint::Keys(path);
+    EXPECT_TRUE(found.ok()) << found.status().message();
+    if (!found.ok()) return std::vector<std::string>();
+    for (const std::string& key : *found) EXPECT_TRUE(Checkpoint::Open(path, key).ok()) << key;
+    return *found;
+  };
+  PickleWriter flat;
+  EXPECT_EQ(keys(flat.Dict({tensor})), std::vector<std::string>{""});
+  PickleWriter nested;  // {"ema": {w}, "step": 3, "a": {"b.c": {w}}, "empty": {}, "": {w}}
+  nested.Raw("}(").String("ema").Dict({tensor}).String("step").Int(3);
+  nested.String("a").Raw("}(").String("b.c").Dict({tensor}).Raw("u");
+  nested.String("empty").Raw("}").String("").Dict({tensor}).Raw("u");
+  EXPECT_EQ(keys(nested), (std::vector<std::string>{"ema", "a.b.c"}));
+  PickleWriter list;
+  EXPECT_TRUE(keys(list.Raw("]")).empty());
+  // Each level holds the one below under 3000 names, and the lowest holds itself: 27e9 paths lead
+  // down, but each dictionary is looked at once.
+  PickleWriter knot;
+  knot.Raw("}").String("levels").Raw("](}q\1").String("self").Raw("h\1s");
+  for (const std::string level : {"\2", "\3", "\4"}) {
+    const std::string below(1, static_cast<char>(level[0] - 1));
+    knot.Raw("}q").Raw(level);
+    for (int name = 0; name < 3000; ++name)
+      knot.String(std::to_string(name)).Raw("h").Raw(below).Raw("s");
+  }
+  knot.Raw("es").String("top").Raw("h\4s");
+  EXPECT_TRUE(keys(knot).empty());
 }
 
 TEST_F(PtTest, RefusesTensorsThatLeaveTheirStorage) {

@@ -157,8 +157,7 @@ Result<std::string_view> LocateData(const MappedFile& file, const CentralEntry& 
   const size_t name_bytes = Load<uint16_t>(bytes, entry.local_header + 26);
   const size_t extra_bytes = Load<uint16_t>(bytes, entry.local_header + 28);
   const uint64_t name_at = entry.local_header + kLocalHeaderBytes;
-  if (!Inside(name_at, name_bytes + extra_bytes, directory) ||
-      bytes.substr(name_at, name_bytes) != entry.name)
+  if (bytes.substr(name_at, name_bytes) != entry.name)
     return Bad(file, where + "its local header has another name");
   const uint64_t data = name_at + name_bytes + extra_bytes;
   if (!Inside(data, entry.bytes, directory))
