@@ -19,3 +19,5 @@ run_one() {
 
 run_one base_test '*'
 run_one tensor_test '*'
+run_one monarch_test '*IsDense*/portable:*Constant*/portable:Monarch.*'
+run_one dense_test '*Golden*/portable:Dense.*'
