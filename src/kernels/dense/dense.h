@@ -33,7 +33,7 @@ struct DenseArgs {
   const void* const* v_frames = nullptr;
   const float* bias = nullptr;  // [heads, tokens_q, frames_kv * tokens_per_frame], or null
   void* out = nullptr;          // [tokens_q, heads, head_dim]; must not alias the inputs
-  void* scratch = nullptr;      // ScratchBytes of the implementation, 64-byte aligned
+  void* scratch = nullptr;      // scratch_bytes of the shape and ThreadCount(), 64-byte aligned
 };
 
 /// Ok, or InvalidArgument with got and need.

@@ -26,6 +26,10 @@
 
 namespace mrt {
 
+// The two numbers of the last formula.
+constexpr double kMonarchDampingEpsilon = 1e-6;
+constexpr double kMonarchDampingMax = 1e4;
+
 struct MonarchShape {
   int heads = 1;      // query heads == key heads; Wan 2.1 has no grouped heads
   int frames_q = 1;   // latent frames being denoised
@@ -54,7 +58,7 @@ struct MonarchArgs {
       nullptr;  // frames_kv pointers to [rows, cols, heads, head_dim], in order
   const void* const* v_frames = nullptr;  // the same for the values
   void* out = nullptr;      // [frames_q, rows, cols, heads, head_dim]; must not alias q, k, v
-  void* scratch = nullptr;  // ScratchBytes of the implementation, 64-byte aligned
+  void* scratch = nullptr;  // scratch_bytes of the shape and ThreadCount(), 64-byte aligned
 };
 
 /// Ok, or InvalidArgument with got and need.

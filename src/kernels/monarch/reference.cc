@@ -145,7 +145,7 @@ MonarchWeights NextWeights(const TileExtents& e, const Array<4>& q, const Monarc
       for (int64_t j = 0; j < e.j; ++j) {
         double n = 0;
         for (int64_t i = 0; i < e.i; ++i) n += before.left(j, i, f, k);
-        w.damping(f, k, j) = std::min(1 / (n + 1e-6), kDampingMax);
+        w.damping(f, k, j) = std::min(1 / (n + kMonarchDampingEpsilon), kMonarchDampingMax);
         for (int64_t d = 0; d < e.d; ++d) {
           double qbar = 0;
           for (int64_t i = 0; i < e.i; ++i) qbar += before.left(j, i, f, k) * q(0, i, j, d);

@@ -63,7 +63,7 @@ void BackAcrossRows(const TileExtents& e, const Array<4>& q, const MonarchStep& 
 }
 
 // kbar = sum_l r K, vbar = sum_l r V, c = sum_l r log r, r = softmax over l of z,
-// z = s * (qbar . K) * damping, damping = 1 / (n + 1e-6) unless that is kDampingMax or more.
+// z = s * (qbar . K) * damping, damping = 1 / (n + 1e-6) unless that is kMonarchDampingMax or more.
 // The result holds d_qbar, and d_n in the place of the damping.
 MonarchWeights BackAlongRows(const TileExtents& e, const TileTensors& in,
                              const MonarchWeights& weights, const MonarchStep& step,
@@ -95,7 +95,8 @@ MonarchWeights BackAlongRows(const TileExtents& e, const TileTensors& in,
             grad.keys(f, k, l, d) += e.s * d_z * damping * weights.qbar(f, k, j, d);
           }
         }
-        d_weights.damping(f, k, j) = damping < kDampingMax ? -d_damping * damping * damping : 0;
+        d_weights.damping(f, k, j) =
+            damping < kMonarchDampingMax ? -d_damping * damping * damping : 0;
       }
   return d_weights;
 }

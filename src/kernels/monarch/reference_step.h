@@ -80,8 +80,6 @@ struct MonarchStep {
   Array<4> left;  // [j,i,f,k]: L
 };
 
-inline constexpr double kDampingMax = 1e4;
-
 /// L = identity.
 MonarchWeights FirstWeights(const TileExtents& e, const Array<4>& q);
 /// The weights that follow from the L of the step before.

@@ -14,7 +14,7 @@
 namespace mrt::MRT_ISA {
 namespace {
 
-// The element where row `i` of tile `tile` begins in its frame.
+// The element of its frame where a tile's row begins.
 int64_t RowOffset(const MonarchShape& s, const TileRow& row, int64_t head) {
   return (row.token * s.heads + head) * s.head_dim;
 }
@@ -214,7 +214,9 @@ void RefineQueries(const MonarchShape& s, const MonarchWork& w, int64_t step) {
                 .keep_stride = 0});
     }
     for (int64_t k = 0; k < rows; ++k) {
-      const float damping = 1 / (w.n[k] + 1e-6f) < 1e4f ? 1 / (w.n[k] + 1e-6f) : 1e4f;
+      const double inverse = 1 / (w.n[k] + kMonarchDampingEpsilon);
+      const float damping =
+          static_cast<float>(inverse < kMonarchDampingMax ? inverse : kMonarchDampingMax);
       for (int64_t e = 0; e < d; ++e)
         w.qbar_rows[(k * d + e) * w.j_pad + j] = damping * w.qbar[k * w.d_pad + e];
     }
