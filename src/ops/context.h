@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "tensor/arena.h"
 #include "tensor/tensor.h"
@@ -52,5 +53,8 @@ class Context {
 
 /// Whether this machine runs kBF16 natively (oneDNN needs AVX-512 with BF16, or AMX).
 bool HasNativeBF16();
+
+/// The vendor library's version and the instruction set it uses here, for people.
+std::string VendorDescription();
 
 }  // namespace mrt::ops

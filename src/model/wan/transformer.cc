@@ -39,12 +39,16 @@ TextWindow CrossKv::Layer(int64_t layer) const {
           values_.view().Slice(layer, layer + 1).Reshape(one)};
 }
 
-Result<WanTransformer> WanTransformer::Load(ops::Context& context, const Checkpoint& checkpoint,
-                                            const WanConfig& config) {
+Status WanTransformer::Check(const Checkpoint& checkpoint, const WanConfig& config) {
   MRT_RETURN_IF_ERROR(config.Validate());
   WeightReader reader(checkpoint, "[wan]");
   for (const NamedShape& tensor : WanTensors(config)) reader.Require(tensor.name, tensor.shape);
-  MRT_RETURN_IF_ERROR(reader.status());
+  return reader.status();
+}
+
+Result<WanTransformer> WanTransformer::Load(ops::Context& context, const Checkpoint& checkpoint,
+                                            const WanConfig& config) {
+  MRT_RETURN_IF_ERROR(Check(checkpoint, config));
   return WanTransformer(context, checkpoint, config);
 }
 

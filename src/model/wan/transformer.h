@@ -37,8 +37,11 @@ class CrossKv {
 
 class WanTransformer {
  public:
-  /// Checks all tensors first, so that one Status names everything missing or misshapen, then packs
-  /// them for the context's precision, dropping mapped pages as it goes.
+  /// Ok if the checkpoint has every tensor of these sizes; else one Status that names everything
+  /// missing or misshapen. Reads no weights.
+  static Status Check(const Checkpoint& checkpoint, const WanConfig& config);
+
+  /// Checks, then packs all tensors for the context's precision, dropping mapped pages as it goes.
   static Result<WanTransformer> Load(ops::Context& context, const Checkpoint& checkpoint,
                                      const WanConfig& config);
 

@@ -182,4 +182,20 @@ bool HasNativeBF16() {
   return vendor && (cpu.avx512_bf16 || cpu.amx_bf16);
 }
 
+std::string VendorDescription() {
+  const dnnl_version_t* version = dnnl_version();
+  const auto isa = [] {
+    switch (dnnl_get_effective_cpu_isa()) {
+      case dnnl_cpu_isa_avx512_core_amx: return "AMX";
+      case dnnl_cpu_isa_avx512_core_bf16: return "AVX-512 BF16";
+      case dnnl_cpu_isa_avx512_core_vnni: return "AVX-512 VNNI";
+      case dnnl_cpu_isa_avx512_core: return "AVX-512";
+      case dnnl_cpu_isa_avx2: return "AVX2";
+      default: return "another instruction set";
+    }
+  };
+  return std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
+         std::to_string(version->patch) + ", " + isa();
+}
+
 }  // namespace mrt::ops
