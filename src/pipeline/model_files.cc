@@ -1,0 +1,145 @@
+#include "pipeline/model_files.h"
+
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "model/taehv/synthetic.h"
+#include "model/taehv/taehv.h"
+#include "model/umt5/synthetic.h"
+#include "model/vae/synthetic.h"
+#include "model/wan/synthetic.h"
+
+namespace mrt {
+namespace {
+
+namespace fs = std::filesystem;
+using monarchrt::EngineOptions;
+using monarchrt::VaeKind;
+
+constexpr char kTextEncoderFile[] = "models_t5_umt5-xxl-enc-bf16.pth";
+constexpr char kTokenizerFile[] = "google/umt5-xxl/spiece.model";
+constexpr char kWanVaeFile[] = "Wan2.1_VAE.pth";
+constexpr char kTaehvFile[] = "taew2_1.pth";
+constexpr char kVaeStatisticsFile[] = "vae_config.json";
+constexpr int kWanVaeBaseDim = 96;  // of the released VAE
+
+bool IsFile(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path, ignored);
+}
+
+// `name` in the first of the directories that has it.
+Result<std::string> FindFile(const std::string& name, const std::vector<std::string>& directories) {
+  std::string tried;
+  for (const std::string& directory : directories) {
+    const fs::path path = fs::path(directory) / name;
+    if (IsFile(path)) return path.string();
+    if (tried.find(directory) == std::string::npos)
+      tried += (tried.empty() ? "" : " or ") + directory;
+  }
+  return NotFound("[model] " + name + " is not in " + tried);
+}
+
+Result<ModelFiles> MakeSynthetic(const EngineOptions& options) {
+  if (options.synthetic != "wan2.1-1.3b")
+    return InvalidArgument("[synthetic] got '" + options.synthetic + "', need wan2.1-1.3b");
+  ModelFiles files;
+  files.config = Wan21_1_3B();
+  files.transformer = SyntheticWan(files.config);
+  files.vae = options.vae == VaeKind::kWan ? SyntheticWanVae(kWanVaeBaseDim) : SyntheticTaehv();
+  files.latent_statistics = LatentStatistics::Wan21();
+  files.text_encoder = SyntheticUmt5(Umt5Xxl());
+  return files;
+}
+
+// Splits "FILE:key" unless a file of the whole name exists.
+std::pair<std::string, std::string> SplitKey(const std::string& text,
+                                             const std::vector<std::string>& directories) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string::npos || FindFile(text, directories).ok()) return {text, ""};
+  return {text.substr(0, colon), text.substr(colon + 1)};
+}
+
+}  // namespace
+
+Result<std::string> FindModelDirectory(const std::string& model) {
+  std::error_code ignored;
+  if (model.empty()) return InvalidArgument("[model] got no directory, need --model DIR");
+  if (!fs::is_directory(model, ignored))
+    return NotFound("[model] " + model + " is not a directory");
+  if (IsFile(fs::path(model) / "config.json")) return model;
+  std::vector<std::string> found;
+  const fs::path models = fs::path(model) / "wan_models";
+  if (fs::is_directory(models, ignored))
+    for (const auto& entry : fs::directory_iterator(models, ignored))
+      if (IsFile(entry.path() / "config.json")) found.push_back(entry.path().string());
+  if (found.size() == 1) return found[0];
+  if (found.empty())
+    return NotFound("[model] no config.json in " + model + " or in " + model + "/wan_models/*");
+  std::string list;
+  for (const std::string& directory : found) list += (list.empty() ? "" : ", ") + directory;
+  return InvalidArgument("[model] " + model + " holds several models, name one: " + list);
+}
+
+Result<Checkpoint> OpenTransformerCheckpoint(const std::string& checkpoint,
+                                             const std::string& model_directory,
+                                             const std::string& tree) {
+  if (checkpoint.empty()) return Checkpoint::Open(model_directory);
+  const std::vector<std::string> directories = {".", tree, model_directory};
+  const auto [name, key] = SplitKey(checkpoint, directories);
+  MRT_ASSIGN_OR_RETURN(const std::string path, FindFile(name, directories));
+  Result<Checkpoint> opened = Checkpoint::Open(path, key);
+  if (!opened.ok() && key.empty()) {
+    for (const char* usual : {"generator_ema", "generator"}) {
+      Result<Checkpoint> with_key = Checkpoint::Open(path, usual);
+      if (!with_key.ok()) continue;
+      opened = std::move(with_key);
+      break;
+    }
+  }
+  if (!opened.ok()) return opened.status();
+  opened->StripPrefix("model.");
+  opened->StripPrefix("_fsdp_wrapped_module.");
+  return opened;
+}
+
+Result<ModelFiles> OpenModelFiles(const EngineOptions& options) {
+  if (!options.synthetic.empty()) return MakeSynthetic(options);
+  MRT_ASSIGN_OR_RETURN(const std::string directory, FindModelDirectory(options.model));
+  const std::vector<std::string> places = {directory, options.model,
+                                           options.model + "/checkpoints"};
+  ModelFiles files;
+  MRT_ASSIGN_OR_RETURN(files.transformer,
+                       OpenTransformerCheckpoint(options.checkpoint, directory, options.model));
+  MRT_ASSIGN_OR_RETURN(files.config,
+                       WanConfig::Read(directory + "/config.json", files.transformer));
+
+  const char* vae_file = options.vae == VaeKind::kWan ? kWanVaeFile : kTaehvFile;
+  MRT_ASSIGN_OR_RETURN(const std::string vae_path, FindFile(vae_file, places));
+  MRT_ASSIGN_OR_RETURN(files.vae, Checkpoint::Open(vae_path));
+  files.latent_statistics = LatentStatistics::Wan21();
+  const Result<std::string> statistics = FindFile(kVaeStatisticsFile, places);
+  if (statistics.ok()) {
+    MRT_ASSIGN_OR_RETURN(files.latent_statistics, LatentStatistics::Read(*statistics));
+  }
+
+  MRT_ASSIGN_OR_RETURN(const std::string text_path, FindFile(kTextEncoderFile, places));
+  MRT_ASSIGN_OR_RETURN(files.text_encoder, Checkpoint::Open(text_path));
+  MRT_ASSIGN_OR_RETURN(files.tokenizer_path, FindFile(kTokenizerFile, places));
+  return files;
+}
+
+Result<std::unique_ptr<VideoDecoder>> LoadDecoder(ops::Context& context, const ModelFiles& files,
+                                                  VaeKind vae) {
+  Result<std::unique_ptr<VideoDecoder>> decoder =
+      vae == VaeKind::kWan ? LoadWanVaeDecoder(context, files.vae, files.latent_statistics)
+                           : LoadTaehvDecoder(context, files.vae);
+  if (!decoder.ok()) return decoder;
+  const int64_t channels = (*decoder)->latent_channels();
+  if (channels == files.config.out_dim) return decoder;
+  return BadData("[vae] " + files.vae.path() + " decodes " + std::to_string(channels) +
+                 " latent channels, the transformer makes " + std::to_string(files.config.out_dim));
+}
+
+}  // namespace mrt

@@ -1,0 +1,42 @@
+// Finds and opens the files of a model tree as users download it. Maps them; loads no weights.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "model/umt5/umt5.h"
+#include "model/vae/wan_vae.h"
+#include "model/wan/config.h"
+#include "monarchrt/engine.h"
+#include "tensor/checkpoint.h"
+
+namespace mrt {
+
+struct ModelFiles {
+  Checkpoint transformer;
+  WanConfig config;
+  Checkpoint vae;
+  LatentStatistics latent_statistics;  // of the Wan VAE
+  Checkpoint text_encoder;
+  std::string tokenizer_path;  // empty for a synthetic model, which has no tokenizer
+};
+
+/// NotFound, BadData or InvalidArgument name the file. Synthetic models are made here, too.
+Result<ModelFiles> OpenModelFiles(const monarchrt::EngineOptions& options);
+
+/// Packs the autoencoder's decoder, the small part of a model. BadData if its latents are not the
+/// transformer's.
+Result<std::unique_ptr<VideoDecoder>> LoadDecoder(ops::Context& context, const ModelFiles& files,
+                                                  monarchrt::VaeKind vae);
+
+/// The directory with config.json: `model` itself, or the only wan_models/* in it that has one.
+Result<std::string> FindModelDirectory(const std::string& model);
+
+/// Opens "FILE" or "FILE:key" with the rules of EngineOptions::checkpoint; strips the prefixes
+/// "model." and
+/// "_fsdp_wrapped_module." that training wrappers leave.
+Result<Checkpoint> OpenTransformerCheckpoint(const std::string& checkpoint,
+                                             const std::string& model_directory,
+                                             const std::string& tree);
+
+}  // namespace mrt

@@ -1,0 +1,82 @@
+#include "pipeline/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+namespace mrt {
+namespace {
+
+using monarchrt::StreamOptions;
+using ::testing::HasSubstr;
+
+WanConfig SmallConfig() {
+  WanConfig config = {};
+  config.dim = 256;
+  config.num_heads = 2;
+  config.num_layers = 2;
+  config.patch_size = {1, 2, 2};
+  return config;
+}
+
+std::string Refusal(const StreamOptions& options) {
+  const Result<VideoPlan> plan = PlanVideo(SmallConfig(), options);
+  return plan.ok() ? "" : plan.status().message();
+}
+
+TEST(Plan, CountsChunksFromVideoFrames) {
+  for (const auto& [frames, chunks] :
+       {std::pair{1, 1}, {9, 1}, {10, 2}, {21, 2}, {22, 3}, {81, 7}, {82, 8}}) {
+    const Result<VideoPlan> plan = PlanVideo(SmallConfig(), {.frames = frames});
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    EXPECT_EQ(plan->chunks, chunks) << frames;
+  }
+}
+
+TEST(Plan, DerivesTheGrid) {
+  const Result<VideoPlan> plan = PlanVideo(SmallConfig(), {});
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->latent_rows, 60);
+  EXPECT_EQ(plan->latent_cols, 104);
+  EXPECT_EQ(plan->grid.rows, 30);
+  EXPECT_EQ(plan->grid.cols, 52);
+  EXPECT_EQ(plan->window_frames, 21);
+}
+
+TEST(Plan, NamesTheNearestSizesThatFit) {
+  EXPECT_THAT(Refusal({.width = 830}), HasSubstr("nearest: 816 or 832"));
+  EXPECT_THAT(Refusal({.height = 1}), HasSubstr("nearest: 16"));
+  EXPECT_THAT(Refusal({.width = 0}), HasSubstr("need a multiple of 16"));
+  EXPECT_THAT(Refusal({.width = -32}), HasSubstr("need a multiple of 16"));
+  EXPECT_THAT(Refusal({.width = std::numeric_limits<int>::max()}), HasSubstr("8192"));
+  // Four cuts of the columns need columns that four divides: 64 pixels.
+  EXPECT_THAT(Refusal({.width = 848, .attention = {.w_reduce = 4}}),
+              HasSubstr("nearest: 832 or 896"));
+  EXPECT_EQ(Refusal({.width = 832, .attention = {.w_reduce = 4}}), "");
+}
+
+TEST(Plan, RefusesSettingsThatCannotWork) {
+  EXPECT_NE(Refusal({.frames = 0}), "");
+  EXPECT_NE(Refusal({.frames = -5}), "");
+  EXPECT_NE(Refusal({.frames = std::numeric_limits<int64_t>::max()}), "");
+  EXPECT_NE(Refusal({.attention = {.f_tied = 0}}), "");
+  EXPECT_NE(Refusal({.attention = {.f_tied = 2}}), "");  // does not divide a chunk of 3
+  EXPECT_NE(Refusal({.attention = {.iterations = 0}}), "");
+  EXPECT_NE(Refusal({.window_frames = 2}), "");
+  EXPECT_NE(Refusal({.window_frames = 6, .sink_frames = 4}), "");
+  EXPECT_NE(Refusal({.sink_frames = -1}), "");
+  EXPECT_NE(Refusal({.attention = {.f_tied = 3}, .window_frames = 20}), "");
+  EXPECT_NE(Refusal({.attention = {.implementation = "no such kernel"}}), "");
+  EXPECT_EQ(Refusal({.window_frames = 6, .sink_frames = 3}), "");
+}
+
+TEST(Plan, RefusesMoreMemoryThanThereIs) {
+  EXPECT_TRUE(CheckMemory(1 << 20).ok());
+  const Status status = CheckMemory(int64_t{1} << 60);
+  EXPECT_EQ(status.code(), StatusCode::kOutOfMemory);
+  EXPECT_THAT(status.message(), HasSubstr("available"));
+}
+
+}  // namespace
+}  // namespace mrt

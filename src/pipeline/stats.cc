@@ -1,0 +1,56 @@
+#include "monarchrt/stats.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+namespace monarchrt {
+namespace {
+
+double Rate(int64_t frames, double seconds) {
+  return seconds > 0 ? static_cast<double>(frames) / seconds : 0;
+}
+
+// Nearest-rank percentile: the smallest value that at least p percent of the values do not exceed.
+double Percentile(std::vector<double> values, double p) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const auto rank = static_cast<size_t>(std::ceil(p / 100 * static_cast<double>(values.size())));
+  return values[std::max<size_t>(rank, 1) - 1];
+}
+
+}  // namespace
+
+const char* Version() { return MRT_VERSION; }
+
+double GenerationStats::FpsTransformer() const { return Rate(frames, transformer_s); }
+double GenerationStats::FpsWithVae() const { return Rate(frames, transformer_s + vae_s); }
+double GenerationStats::FpsEndToEnd() const { return Rate(frames, wall_s); }
+
+std::string ToJson(const GenerationStats& s) {
+  nlohmann::ordered_json json;
+  json["load_s"] = s.load_s;
+  json["text_s"] = s.text_s;
+  json["first_frame_s"] = s.first_frame_s;
+  json["frames"] = s.frames;
+  json["fps_transformer"] = s.FpsTransformer();
+  json["fps_with_vae"] = s.FpsWithVae();
+  json["fps_end_to_end"] = s.FpsEndToEnd();
+  json["chunk_ms"] = {{"transformer_p50", Percentile(s.chunk_transformer_ms, 50)},
+                      {"transformer_p95", Percentile(s.chunk_transformer_ms, 95)},
+                      {"vae_p50", Percentile(s.chunk_vae_ms, 50)},
+                      {"vae_p95", Percentile(s.chunk_vae_ms, 95)}};
+  json["peak_rss_bytes"] = s.peak_rss_bytes;
+  json["model"] = s.model;
+  json["attention"] = {{"mode", s.attention_mode},
+                       {"tiles", s.tiles},
+                       {"iterations", s.iterations},
+                       {"sparsity", s.sparsity}};
+  json["dtype"] = s.dtype;
+  json["threads"] = s.threads;
+  json["cpu"] = s.cpu;
+  json["version"] = s.version;
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace monarchrt
