@@ -1,0 +1,102 @@
+#include "verify/judge.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+namespace mrt::verify {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+struct Difference {
+  double max_abs = 0;
+  double relative_l2 = 0;
+};
+
+Difference Measure(const ConstTensorView& got, const ConstTensorView& want) {
+  double difference_sq = 0, want_sq = 0, max_abs = 0;
+  for (int64_t i = 0; i < want.shape.elements(); ++i) {
+    const double g = ElementAsFloat(got, i), w = ElementAsFloat(want, i);
+    if (!std::isfinite(g) || !std::isfinite(w)) return {kInfinity, kInfinity};
+    max_abs = std::max(max_abs, std::abs(g - w));
+    difference_sq += (g - w) * (g - w);
+    want_sq += w * w;
+  }
+  if (want_sq == 0) return {max_abs, difference_sq == 0 ? 0 : kInfinity};
+  return {max_abs, std::sqrt(difference_sq / want_sq)};
+}
+
+}  // namespace
+
+void Judge::Add(monarchrt::VerifyLine line) {
+  lines_.push_back(std::move(line));
+  if (on_line_) on_line_(lines_.back());
+}
+
+void Judge::Compare(const std::string& file, const std::string& tensor, const ConstTensorView& got,
+                    const ConstTensorView& want, double limit) {
+  const std::string key = file + " " + tensor;
+  const bool same_size = got.shape.elements() == want.shape.elements();
+  const Difference difference = same_size ? Measure(got, want) : Difference{kInfinity, kInfinity};
+  if (yardstick_pass_) {
+    yardsticks_[key] = difference.relative_l2;
+    return;
+  }
+  const auto yardstick = yardsticks_.find(key);
+  if (yardstick != yardsticks_.end()) limit = std::max(limit, 2 * yardstick->second);
+  Add({.file = file,
+       .tensor = tensor,
+       .max_abs_error = difference.max_abs,
+       .relative_l2 = difference.relative_l2,
+       .allowed = limit,
+       .ok = difference.relative_l2 <= limit && std::isfinite(difference.relative_l2)});
+}
+
+void Judge::CompareExact(const std::string& file, const std::string& tensor,
+                         const std::vector<int32_t>& got, const ConstTensorView& want) {
+  if (yardstick_pass_) return;
+  const int64_t n = want.shape.elements();
+  int64_t wrong = std::abs(n - static_cast<int64_t>(got.size()));
+  for (int64_t i = 0; i < std::min<int64_t>(n, static_cast<int64_t>(got.size())); ++i)
+    wrong += got[static_cast<size_t>(i)] != want.as<int32_t>()[i];
+  const double share = n > 0 ? static_cast<double>(wrong) / static_cast<double>(n) : 0;
+  Add({.file = file,
+       .tensor = tensor,
+       .max_abs_error = static_cast<double>(wrong),
+       .relative_l2 = share,
+       .allowed = 0,
+       .ok = wrong == 0});
+}
+
+void Judge::Skip(const std::string& file, const std::string& tensor, const std::string& reason) {
+  if (yardstick_pass_) return;
+  Add({.file = file, .tensor = tensor, .ok = true, .skipped = reason});
+}
+
+}  // namespace mrt::verify
+
+namespace monarchrt {
+
+std::string ToJson(const std::vector<VerifyLine>& lines) {
+  nlohmann::ordered_json json;
+  json["ok"] = std::all_of(lines.begin(), lines.end(), [](const VerifyLine& l) { return l.ok; });
+  json["lines"] = nlohmann::ordered_json::array();
+  // JSON knows no infinity: an error that is not finite is null.
+  const auto number = [](double x) -> nlohmann::ordered_json {
+    return std::isfinite(x) ? nlohmann::ordered_json(x) : nlohmann::ordered_json(nullptr);
+  };
+  for (const VerifyLine& line : lines) {
+    json["lines"].push_back({{"file", line.file},
+                             {"tensor", line.tensor},
+                             {"max_abs_error", number(line.max_abs_error)},
+                             {"relative_l2", number(line.relative_l2)},
+                             {"allowed", line.allowed},
+                             {"ok", line.ok},
+                             {"skipped", line.skipped}});
+  }
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace monarchrt

@@ -1,0 +1,44 @@
+// Compares what was computed with what the golden data says and keeps the verdicts.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "monarchrt/verify.h"
+#include "tensor/tensor.h"
+
+namespace mrt::verify {
+
+/// float32 limits of the relative L2 error.
+inline constexpr double kTensorLimit = 1e-4;   // one module's output
+inline constexpr double kRolloutLimit = 1e-3;  // after a whole rollout or run
+
+class Judge {
+ public:
+  explicit Judge(monarchrt::VerifyCallback on_line) : on_line_(std::move(on_line)) {}
+
+  /// While set, Compare() only notes the error: the next pass may have twice as much.
+  void set_yardstick_pass(bool on) { yardstick_pass_ = on; }
+
+  /// `got` and `want` floating point, of one element count. `limit` holds unless a yardstick pass
+  /// has set a larger one for this file and tensor.
+  void Compare(const std::string& file, const std::string& tensor, const ConstTensorView& got,
+               const ConstTensorView& want, double limit);
+  /// Integers that must be equal; max_abs_error counts those that are not.
+  void CompareExact(const std::string& file, const std::string& tensor,
+                    const std::vector<int32_t>& got, const ConstTensorView& want);
+  void Skip(const std::string& file, const std::string& tensor, const std::string& reason);
+
+  const std::vector<monarchrt::VerifyLine>& lines() const { return lines_; }
+
+ private:
+  void Add(monarchrt::VerifyLine line);
+
+  monarchrt::VerifyCallback on_line_;
+  bool yardstick_pass_ = false;
+  std::map<std::string, double> yardsticks_;  // "file tensor" -> relative L2
+  std::vector<monarchrt::VerifyLine> lines_;
+};
+
+}  // namespace mrt::verify

@@ -1,0 +1,71 @@
+#include "model/tokenizer/tokenizer.h"
+#include "model/umt5/umt5.h"
+#include "model/vae/wan_vae.h"
+#include "model/wan/transformer.h"
+#include "pipeline/model_files.h"
+#include "verify/autoencoder_case.h"
+#include "verify/cases.h"
+#include "verify/metadata.h"
+#include "verify/rollout_case.h"
+#include "verify/text_case.h"
+
+namespace mrt::verify {
+namespace {
+
+// Decoded values low..high -> 0..1, clamped, as the golden video is.
+void ToUnitRange(const TensorView& frames, PixelRange range) {
+  float* x = frames.as<float>();
+  for (int64_t i = 0; i < frames.shape.elements(); ++i) {
+    const float unit = (x[i] - range.low) / (range.high - range.low);
+    x[i] = unit < 0 ? 0 : unit > 1 ? 1 : unit;
+  }
+}
+
+Status VerifyRun(const std::string& tree, const std::string& path, ops::Context& context,
+                 const RunOptions& options, Judge& judge) {
+  MRT_ASSIGN_OR_RETURN(const Checkpoint file, Checkpoint::Open(path));
+  const Metadata metadata(file);
+  MRT_ASSIGN_OR_RETURN(
+      ModelFiles model,
+      OpenModelFiles({.model = tree, .checkpoint = metadata.Text("checkpoint", "")}));
+  MRT_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(model.tokenizer_path));
+  MRT_ASSIGN_OR_RETURN(const Umt5Encoder encoder, Umt5Encoder::Open(std::move(model.text_encoder)));
+  const int text_len = static_cast<int>(model.config.text_len);
+  const std::vector<int32_t> ids =
+      tokenizer.Encode(CleanPrompt(metadata.Text("prompt", "")), text_len);
+  if (!file.Find("ids").empty()) {
+    if (file.Find("ids").dtype != DType::kI32)
+      return BadData("[verify] " + path + ": ids must be I32");
+    judge.CompareExact(path, "ids", PadTokens(ids, text_len), file.Find("ids"));
+  }
+  MRT_ASSIGN_OR_RETURN(const Tensor text, encoder.Encode(context, ids, text_len));
+  if (!file.Find("context").empty())
+    judge.Compare(path, "context", text, file.Find("context"), kTensorLimit);
+
+  MRT_ASSIGN_OR_RETURN(const WanTransformer transformer,
+                       WanTransformer::Load(context, model.transformer, model.config));
+  MRT_RETURN_IF_ERROR(CheckRolloutLatents(model.config, file, "noise"));
+  MRT_ASSIGN_OR_RETURN(const RolloutCase rollout_case,
+                       RolloutCase::Read(model.config, file, options.implementation));
+  MRT_ASSIGN_OR_RETURN(const RolloutResult result,
+                       RunRolloutCase(context, transformer, rollout_case, text, {}));
+  judge.Compare(path, "latents", result.latents, file.Find("latents"), kRolloutLimit);
+  if (file.Find("video").empty()) return {};
+  MRT_ASSIGN_OR_RETURN(const auto decoder,
+                       LoadWanVaeDecoder(context, model.vae, model.latent_statistics));
+  MRT_ASSIGN_OR_RETURN(const Tensor frames, DecodeAll(context, *decoder, result.latents, path));
+  ToUnitRange(frames, decoder->range());
+  judge.Compare(path, "video", ChannelsFirst(frames), file.Find("video"), kRolloutLimit);
+  return {};
+}
+
+}  // namespace
+
+Status VerifyRuns(const std::string& tree, const Files& files, ops::Context& context,
+                  const RunOptions& options, Judge& judge) {
+  for (const std::string& path : files)
+    MRT_RETURN_IF_ERROR(VerifyRun(tree, path, context, options, judge));
+  return {};
+}
+
+}  // namespace mrt::verify

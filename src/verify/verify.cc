@@ -1,0 +1,161 @@
+#include "monarchrt/verify.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <new>
+
+#include "base/threads.h"
+#include "pipeline/plan.h"
+#include "verify/cases.h"
+#include "verify/judge.h"
+
+namespace mrt::verify {
+namespace {
+
+namespace fs = std::filesystem;
+
+enum class Kind { kNone, kAttention, kWan, kWanVae, kTaehv, kText, kRuns };
+
+// Files of one kind that share a model directory.
+struct Group {
+  Kind kind = Kind::kNone;
+  std::string directory;
+  Files files;
+};
+
+bool HasFile(const fs::path& directory, const char* name) {
+  std::error_code ignored;
+  return fs::is_regular_file(directory / name, ignored);
+}
+
+// What a safetensors file holds, by its tensors.
+Kind KindOfTensors(const Checkpoint& file) {
+  const auto has = [&](const char* name) { return !file.Find(name).empty(); };
+  if (has("q") && has("k") && has("v") && has("out")) return Kind::kAttention;
+  if (has("ids_0")) return Kind::kText;
+  if (has("noise") && has("latents"))
+    return file.metadata().contains("prompt") ? Kind::kRuns : Kind::kWan;
+  if (has("flow") && has("latents") && has("context")) return Kind::kWan;
+  if ((has("decoded") && has("latents")) || (has("encoded") && has("video"))) return Kind::kWanVae;
+  return Kind::kNone;
+}
+
+Result<Kind> KindOfFile(const std::string& path) {
+  MRT_ASSIGN_OR_RETURN(const Checkpoint file, Checkpoint::Open(path));
+  const Kind kind = KindOfTensors(file);
+  const bool tiny = kind == Kind::kWanVae && HasFile(fs::path(path).parent_path(), "taew2_1.pth");
+  return tiny ? Kind::kTaehv : kind;
+}
+
+void AddToGroups(std::vector<Group>& groups, Kind kind, const std::string& file) {
+  std::string directory = fs::path(file).parent_path().string();
+  if (directory.empty()) directory = ".";
+  for (Group& group : groups)
+    if (group.kind == kind && group.directory == directory) return group.files.push_back(file);
+  groups.push_back({kind, directory, {file}});
+}
+
+// Weights, not cases: they may be large and are opened with their model.
+bool IsWeightsFile(const fs::path& path) {
+  return path.filename().string().starts_with("diffusion_pytorch_model");
+}
+
+// All cases below a directory, in the order of their names.
+Status FindCases(const fs::path& directory, int depth, std::vector<Group>& groups) {
+  constexpr int kDepthMax = 8;
+  std::vector<fs::path> files, directories;
+  std::error_code error;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    std::error_code ignored;
+    if (it->is_directory(ignored)) directories.push_back(it->path());
+    if (it->is_regular_file(ignored) && it->path().extension() == ".safetensors" &&
+        !IsWeightsFile(it->path()))
+      files.push_back(it->path());
+  }
+  if (error) return IoError("[verify] " + directory.string() + ": " + error.message());
+  std::sort(files.begin(), files.end());
+  std::sort(directories.begin(), directories.end());
+  for (const fs::path& file : files) {
+    MRT_ASSIGN_OR_RETURN(const Kind kind, KindOfFile(file.string()));
+    if (kind != Kind::kNone) AddToGroups(groups, kind, file.string());
+  }
+  if (depth >= kDepthMax) return {};
+  for (const fs::path& below : directories)
+    MRT_RETURN_IF_ERROR(FindCases(below, depth + 1, groups));
+  return {};
+}
+
+Result<std::vector<Group>> FindGroups(const std::string& path) {
+  std::vector<Group> groups;
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) {
+    MRT_RETURN_IF_ERROR(FindCases(path, 0, groups));
+  } else {
+    MRT_ASSIGN_OR_RETURN(const Kind kind, KindOfFile(path));
+    if (kind != Kind::kNone) AddToGroups(groups, kind, path);
+  }
+  if (!groups.empty()) return groups;
+  return NotFound(
+      "[verify] " + path +
+      " holds no golden data: need a safetensors file with q, k, v, out, or with latents "
+      "and what they become");
+}
+
+Status RunGroup(const Group& group, ops::Context& context, const RunOptions& options,
+                Judge& judge) {
+  switch (group.kind) {
+    case Kind::kAttention:
+      for (const std::string& file : group.files)
+        MRT_RETURN_IF_ERROR(VerifyAttention(file, context, options, judge));
+      return {};
+    case Kind::kWan: return VerifyWan(group.directory, group.files, context, options, judge);
+    case Kind::kWanVae: return VerifyWanVae(group.directory, group.files, context, judge);
+    case Kind::kTaehv: return VerifyTaehv(group.directory, group.files, context, judge);
+    case Kind::kText: return VerifyText(group.directory, group.files, context, judge);
+    case Kind::kRuns: return VerifyRuns(group.directory, group.files, context, options, judge);
+    case Kind::kNone: break;
+  }
+  return {};
+}
+
+Status RunPass(const std::vector<Group>& groups, ops::Precision precision,
+               const RunOptions& options, Judge& judge) {
+  ops::Context context(precision);
+  for (const Group& group : groups) MRT_RETURN_IF_ERROR(RunGroup(group, context, options, judge));
+  return {};
+}
+
+Result<std::vector<monarchrt::VerifyLine>> Run(const std::string& path,
+                                               const monarchrt::VerifyOptions& options,
+                                               const monarchrt::VerifyCallback& on_line) {
+  MRT_ASSIGN_OR_RETURN(const ops::Precision precision, ResolvePrecision(options.precision));
+  MRT_ASSIGN_OR_RETURN(const std::vector<Group> groups, FindGroups(path));
+  SetThreadCount(options.threads);
+  const RunOptions run = {.implementation = options.implementation};
+  Judge judge(on_line);
+  if (precision == ops::Precision::kBF16) {
+    judge.set_yardstick_pass(true);
+    MRT_RETURN_IF_ERROR(RunPass(groups, ops::Precision::kBF16Emulated, run, judge));
+    judge.set_yardstick_pass(false);
+  }
+  MRT_RETURN_IF_ERROR(RunPass(groups, precision, run, judge));
+  return judge.lines();
+}
+
+}  // namespace
+}  // namespace mrt::verify
+
+namespace monarchrt {
+
+Result<std::vector<VerifyLine>> Verify(const std::string& path, const VerifyOptions& options,
+                                       const VerifyCallback& on_line) {
+  try {
+    return mrt::verify::Run(path, options, on_line);
+  } catch (const std::bad_alloc&) {
+    return mrt::OutOfMemory("[memory] the system gave no more memory");
+  } catch (const std::exception& e) {
+    return mrt::Internal(std::string("[verify] ") + e.what());
+  }
+}
+
+}  // namespace monarchrt

@@ -1,0 +1,155 @@
+#include "monarchrt/verify.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "ops/context.h"
+
+namespace monarchrt {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+const std::string kGolden = MRT_GOLDEN_DIR;
+
+std::string Describe(const VerifyLine& line) {
+  return line.file + " " + line.tensor + " rel L2 " + std::to_string(line.relative_l2) +
+         " allowed " + std::to_string(line.allowed);
+}
+
+class VerifyGolden : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(VerifyGolden, HoldsInFloat32) {
+  const auto lines = Verify(kGolden + "/" + GetParam(), {.precision = Precision::kF32});
+  ASSERT_TRUE(lines.ok()) << lines.status().message();
+  EXPECT_FALSE(lines->empty());
+  for (const VerifyLine& line : *lines) {
+    EXPECT_TRUE(line.ok) << Describe(line);
+    EXPECT_EQ(line.skipped, "");
+    EXPECT_LE(line.allowed, 1e-3);
+  }
+}
+
+TEST_P(VerifyGolden, HoldsInBFloat16) {
+  if (!mrt::ops::HasNativeBF16()) GTEST_SKIP() << "this CPU has no bf16 arithmetic";
+  const auto lines = Verify(kGolden + "/" + GetParam(), {.precision = Precision::kBF16});
+  ASSERT_TRUE(lines.ok()) << lines.status().message();
+  EXPECT_FALSE(lines->empty());
+  for (const VerifyLine& line : *lines) EXPECT_TRUE(line.ok) << Describe(line);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, VerifyGolden,
+                         ::testing::Values("attention", "wan_dit", "wan_vae", "taehv", "umt5",
+                                           "toy_wan"),
+                         [](const auto& suite) { return std::string(suite.param); });
+
+// Every case file of the golden tree is looked at, and everything it holds is compared.
+TEST(Verify, CoversEveryGoldenFile) {
+  std::set<std::string> files, seen;
+  for (const auto& entry : fs::recursive_directory_iterator(kGolden)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.path().extension() == ".safetensors" && !name.starts_with("diffusion_pytorch_model"))
+      files.insert(entry.path().string());
+  }
+  const auto lines = Verify(kGolden, {.precision = Precision::kF32});
+  ASSERT_TRUE(lines.ok()) << lines.status().message();
+  for (const VerifyLine& line : *lines) seen.insert(line.file);
+  EXPECT_EQ(seen, files);
+  const auto count = [&](const char* tensor) {
+    return std::count_if(lines->begin(), lines->end(),
+                         [&](const VerifyLine& line) { return line.tensor == tensor; });
+  };
+  EXPECT_EQ(count("out"), 11);
+  EXPECT_EQ(count("grad_k"), 10);
+  EXPECT_EQ(count("dense_out"), 9);
+  EXPECT_EQ(count("first_flow"), 7);
+  EXPECT_EQ(count("flow"), 2);
+  EXPECT_EQ(count("latents"), 18);
+  EXPECT_EQ(count("video"), 3);
+}
+
+// A copy of a golden file, changed: byte `offset` from the end gets its exponent bits flipped.
+class ChangedCopy : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = fs::path(::testing::TempDir()) /
+                 ("verify-" + std::to_string(getpid()) + "-" +
+                  ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::create_directories(directory_);
+  }
+  void TearDown() override { fs::remove_all(directory_); }
+
+  std::string Copy(const std::string& file) {
+    const fs::path to = directory_ / fs::path(file).filename();
+    fs::copy_file(kGolden + "/" + file, to, fs::copy_options::overwrite_existing);
+    fs::permissions(to, fs::perms::owner_write, fs::perm_options::add);
+    return to.string();
+  }
+  static void Replace(const std::string& path, const std::string& from, const std::string& to) {
+    ASSERT_EQ(from.size(), to.size());
+    std::ifstream in(path, std::ios::binary);
+    std::string bytes((std::istreambuf_iterator<char>(in)), {});
+    const size_t at = bytes.find(from);
+    ASSERT_NE(at, std::string::npos);
+    bytes.replace(at, from.size(), to);
+    std::ofstream(path, std::ios::binary) << bytes;
+  }
+
+  fs::path directory_;
+};
+
+TEST_F(ChangedCopy, OfTheAnswerIsWrong) {
+  const std::string path = Copy("attention/causal3.safetensors");
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-2, std::ios::end);  // the last value of the last tensor: its exponent
+  file.put(0x7f);
+  file.close();
+  const auto lines = Verify(path, {});
+  ASSERT_TRUE(lines.ok()) << lines.status().message();
+  EXPECT_EQ(std::count_if(lines->begin(), lines->end(), [](const auto& l) { return !l.ok; }), 1);
+}
+
+TEST_F(ChangedCopy, OfTheTilingIsWrong) {
+  const std::string path = Copy("attention/h_reduce2.safetensors");
+  Replace(path, "\"h_reduce\":\"2\"", "\"h_reduce\":\"4\"");
+  const auto lines = Verify(path, {});
+  ASSERT_TRUE(lines.ok()) << lines.status().message();
+  EXPECT_TRUE(std::any_of(lines->begin(), lines->end(),
+                          [](const auto& l) { return l.tensor == "out" && !l.ok; }));
+}
+
+TEST_F(ChangedCopy, WithSettingsThatDoNotFitIsRefused) {
+  const std::string path = Copy("attention/h_reduce2.safetensors");
+  Replace(path, "\"h_reduce\":\"2\"", "\"h_reduce\":\"3\"");
+  EXPECT_FALSE(Verify(path, {}).ok());
+  Replace(path, "\"h_reduce\":\"3\"", "\"h_reduce\":\"x\"");
+  const auto lines = Verify(path, {});
+  ASSERT_FALSE(lines.ok());
+  EXPECT_THAT(lines.status().message(), HasSubstr("h_reduce"));
+}
+
+TEST(Verify, RefusesWhatIsNoGoldenData) {
+  EXPECT_EQ(Verify("/no/such/path", {}).status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(Verify(kGolden + "/toy_wan/wan_models", {}).status().code(), StatusCode::kNotFound);
+  EXPECT_FALSE(Verify(kGolden + "/README.md", {}).ok());
+  EXPECT_FALSE(Verify(kGolden + "/attention", {.implementation = "no such kernel"}).ok());
+}
+
+TEST(Verify, WritesJson) {
+  const std::string json =
+      ToJson({{.file = "a", .tensor = "out", .relative_l2 = INFINITY, .allowed = 1e-4}});
+  EXPECT_THAT(json, HasSubstr("\"ok\": false"));
+  EXPECT_THAT(json, HasSubstr("\"relative_l2\": null"));
+}
+
+}  // namespace
+}  // namespace monarchrt
