@@ -1,0 +1,78 @@
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+
+#include "apps/commands.h"
+#include "apps/exit.h"
+#include "apps/generation_flags.h"
+#include "apps/generation_run.h"
+#include "apps/text_output.h"
+#include "base/status.h"
+
+namespace mrt::apps {
+namespace {
+
+struct BenchFlags {
+  GenerationFlags generation;
+  bool json = false;
+};
+
+void PrintShare(const char* part, double seconds, double wall_s) {
+  std::printf("  %-12s %8.2f s  %5.1f %%\n", part, seconds, 100 * seconds / wall_s);
+}
+
+// The video is encoded for real, into a file that is gone afterwards.
+Status Run(BenchFlags& flags) {
+  MRT_RETURN_IF_ERROR(ResolveGenerationFlags(flags.generation));
+  std::error_code error;
+  const std::filesystem::path directory = std::filesystem::temp_directory_path(error);
+  if (error) return IoError("[bench] no directory for temporary files: " + error.message());
+  const std::string video =
+      (directory / ("monarchrt-bench-" + std::to_string(getpid()) + ".mp4")).string();
+  const Result<GenerationResult> result = Generate({.engine = flags.generation.engine,
+                                                    .stream = flags.generation.stream,
+                                                    .video_path = video,
+                                                    .contact_sheet_path = ""});
+  std::filesystem::remove(video, error);
+  if (!result.ok()) return result.status();
+  const monarchrt::GenerationStats& s = result->stats;
+  if (flags.json) {
+    std::printf("%s\n", ToJson(s).c_str());
+    return {};
+  }
+  std::printf("%s, %s, %s attention, %d threads, %s\n%s", s.model.c_str(), s.dtype.c_str(),
+              s.attention_mode.c_str(), s.threads, s.cpu.c_str(), FormatRates(s).c_str());
+  std::printf("share of %.2f s\n", s.wall_s);
+  PrintShare("text", s.text_s, s.wall_s);
+  PrintShare("transformer", s.transformer_s, s.wall_s);
+  PrintShare("VAE", s.vae_s, s.wall_s);
+  PrintShare("encoder", result->encode_s, s.wall_s);
+  return {};
+}
+
+}  // namespace
+
+void AddBench(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<BenchFlags>();
+  CLI::App* bench = app.add_subcommand("bench", "Measure this machine.");
+  bench->require_subcommand(1);
+  CLI::App* command = bench->add_subcommand(
+      "generate",
+      "Measure a whole generation, with a model or with random weights of a real size.");
+  AddGenerationFlags(*command, flags->generation);
+  command
+      ->add_option("--synthetic", flags->generation.engine.synthetic,
+                   "wan2.1-1.3b: random weights of that size made in memory, instead of --model")
+      ->excludes("--model")
+      ->excludes("--checkpoint");
+  flags->generation.stream.prompt = "A red ball bounces on a wooden table, close-up shot.";
+  command->add_option("--prompt", flags->generation.stream.prompt, "what to show")
+      ->capture_default_str();
+  command->add_flag("--json", flags->json, "print the statistics as one JSON object");
+  command->footer("Example:\n  monarchrt bench generate --synthetic wan2.1-1.3b --frames 9");
+  command->callback([flags, &action] { action = [flags] { return Finish(Run(*flags)); }; });
+}
+
+}  // namespace mrt::apps

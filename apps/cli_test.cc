@@ -1,0 +1,270 @@
+// The binary as a user calls it: exit codes, one line of complaint, files that appear whole or not
+// at all.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+extern char** environ;
+
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+const std::string kGolden = MRT_GOLDEN_DIR;
+const std::string kTree = kGolden + "/toy_wan";
+
+std::string ReadFile(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+struct Outcome {
+  int exit_code = -1;  // -1: killed by a signal
+  std::string out, err;
+};
+
+class Cli : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::path(::testing::TempDir()) /
+              ("cli-" + std::to_string(getpid()) + "-" +
+               ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string In(const std::string& name) const { return (folder_ / name).string(); }
+
+  Outcome Run(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), MRT_BINARY);
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    for (const auto& [fd, name] : {std::pair{1, ".out"}, {2, ".err"}})
+      posix_spawn_file_actions_addopen(&actions, fd, In(name).c_str(), O_WRONLY | O_CREAT | O_TRUNC,
+                                       0600);
+    pid_t pid = 0;
+    const int error = posix_spawn(&pid, MRT_BINARY, &actions, nullptr, argv.data(), environ);
+    posix_spawn_file_actions_destroy(&actions);
+    Outcome outcome;
+    if (error != 0) return outcome;
+    int status = 0;
+    waitpid(pid, &status, 0);
+    if (WIFEXITED(status)) outcome.exit_code = WEXITSTATUS(status);
+    outcome.out = ReadFile(In(".out"));
+    outcome.err = ReadFile(In(".err"));
+    return outcome;
+  }
+
+  // generate on the miniature model, with other or more flags.
+  Outcome Generate(const std::vector<std::string>& more, const std::string& out = "v.mp4") const {
+    std::vector<std::string> arguments = {"generate",
+                                          "--model",
+                                          kTree,
+                                          "--checkpoint",
+                                          "checkpoints/self_forcing_dmd.pt:generator_ema",
+                                          "--prompt",
+                                          "A red ball bounces.",
+                                          "--out",
+                                          In(out)};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return Run(arguments);
+  }
+
+  // Nothing but the captured output is in the folder.
+  size_t FilesLeft() const {
+    return static_cast<size_t>(std::distance(fs::directory_iterator(folder_), {})) - 2;
+  }
+
+  // One clear line, the exit code, no file.
+  void ExpectRefusal(const Outcome& outcome, int exit_code, const std::string& needle) const {
+    EXPECT_EQ(outcome.exit_code, exit_code) << outcome.err;
+    EXPECT_THAT(outcome.err, AllOf(StartsWith("monarchrt: "), HasSubstr(needle)));
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_EQ(FilesLeft(), 0u);
+  }
+
+  fs::path folder_;
+};
+
+TEST_F(Cli, GeneratesAVideoWithStatsAndContactSheet) {
+  const Outcome outcome = Generate({"--size", "80x48", "--frames", "21", "--stats", In("s.json"),
+                                    "--contact-sheet", In("c.png")});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("v.mp4"));
+  const std::string video = ReadFile(In("v.mp4"));
+  EXPECT_EQ(video.substr(4, 4), "ftyp");
+  EXPECT_LT(video.find("moov"), video.find("mdat"));  // faststart
+  EXPECT_EQ(ReadFile(In("c.png")).substr(1, 3), "PNG");
+  EXPECT_EQ(FilesLeft(), 3u);
+  const auto stats = nlohmann::json::parse(ReadFile(In("s.json")));
+  for (const char* key : {"load_s", "text_s", "first_frame_s", "frames", "fps_transformer",
+                          "fps_with_vae", "fps_end_to_end", "chunk_ms", "peak_rss_bytes", "model",
+                          "attention", "dtype", "threads", "cpu", "version"})
+    EXPECT_TRUE(stats.contains(key)) << key;
+  EXPECT_EQ(stats["frames"], 21);
+  EXPECT_EQ(stats["attention"]["mode"], "monarch");
+  EXPECT_EQ(stats["attention"]["tiles"], nlohmann::json({1, 1, 1}));
+  EXPECT_GT(stats["fps_transformer"], stats["fps_with_vae"]);
+  EXPECT_GT(stats["fps_with_vae"], stats["fps_end_to_end"]);
+  EXPECT_GE(stats["chunk_ms"]["transformer_p95"], stats["chunk_ms"]["transformer_p50"]);
+}
+
+TEST_F(Cli, GivesTheSameFileForTheSameSeed) {
+  const std::vector<std::string> flags = {"--size", "80x48", "--frames", "9", "--seed", "3"};
+  ASSERT_EQ(Generate(flags, "a.mp4").exit_code, 0);
+  std::vector<std::string> one_thread = flags;
+  one_thread.insert(one_thread.end(), {"--threads", "1"});
+  ASSERT_EQ(Generate(one_thread, "b.mp4").exit_code, 0);
+  EXPECT_EQ(ReadFile(In("a.mp4")), ReadFile(In("b.mp4")));
+}
+
+TEST_F(Cli, TakesEveryFlag) {
+  const Outcome outcome =
+      Generate({"--size",       "96x64",     "--seconds",   "1",       "--seed",  "1",
+                "--steps",      "1000,500",  "--attention", "monarch", "--tiles", "3,2,3",
+                "--iterations", "2",         "--window",    "6",       "--sink",  "3",
+                "--vae",        "wan",       "--threads",   "2",       "--dtype", "f32",
+                "--stats",      In("s.json")});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto stats = nlohmann::json::parse(ReadFile(In("s.json")));
+  EXPECT_EQ(stats["frames"], 16);
+  EXPECT_EQ(stats["dtype"], "f32");
+  EXPECT_EQ(stats["attention"]["iterations"], 2);
+  EXPECT_EQ(stats["attention"]["tiles"], nlohmann::json({3, 2, 3}));
+}
+
+TEST_F(Cli, ExplainsItself) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"--help"},
+                                             {"generate", "--help"},
+                                             {"verify", "--help"},
+                                             {"inspect", "--help"},
+                                             {"doctor", "--help"},
+                                             {"bench", "generate", "--help"},
+                                             {"--version"}}) {
+    const Outcome outcome = Run(arguments);
+    EXPECT_EQ(outcome.exit_code, 0) << arguments[0];
+    EXPECT_EQ(outcome.err, "");
+    EXPECT_NE(outcome.out, "");
+  }
+  EXPECT_THAT(Run({"generate", "--help"}).out, HasSubstr("Example"));
+}
+
+TEST_F(Cli, RefusesWrongCalls) {
+  ExpectRefusal(Run({}), 2, "subcommand");
+  ExpectRefusal(Run({"fly"}), 2, "");
+  ExpectRefusal(Run({"generate"}), 2, "--model");
+  ExpectRefusal(Generate({"--no-such-flag"}), 2, "no-such-flag");
+  ExpectRefusal(Generate({"--size", "80by48"}), 2, "[size]");
+  ExpectRefusal(Generate({"--size", "80x"}), 2, "[size]");
+  ExpectRefusal(Generate({"--size", "99999999999x48"}), 2, "[size]");
+  ExpectRefusal(Generate({"--size", "81x48"}), 2, "nearest: 80 or 96");
+  ExpectRefusal(Generate({"--size", "80x48", "--tiles", "1,2,1"}), 2, "nearest: 32 or 64");
+  ExpectRefusal(Generate({"--size", "80x48", "--tiles", "1,2"}), 2, "tiles");
+  ExpectRefusal(Generate({"--size", "80x48", "--frames", "0"}), 2, "[frames]");
+  ExpectRefusal(Generate({"--size", "80x48", "--frames", "many"}), 2, "many");
+  ExpectRefusal(Generate({"--size", "80x48", "--seconds", "-1"}), 2, "[seconds]");
+  ExpectRefusal(Generate({"--size", "80x48", "--seconds", "nan"}), 2, "[seconds]");
+  ExpectRefusal(Generate({"--size", "80x48", "--frames", "9", "--seconds", "1"}), 2, "excludes");
+  ExpectRefusal(Generate({"--size", "80x48", "--steps", "250,500"}), 2, "[steps]");
+  ExpectRefusal(Generate({"--size", "80x48", "--attention", "sparse"}), 2, "sparse");
+  ExpectRefusal(Generate({"--size", "80x48", "--vae", "jpeg"}), 2, "jpeg");
+  ExpectRefusal(Generate({"--size", "80x48", "--dtype", "f8"}), 2, "f8");
+  ExpectRefusal(Generate({"--size", "80x48", "--threads", "-1"}), 2, "[threads]");
+  ExpectRefusal(Generate({"--size", "80x48", "--window", "1"}), 2, "[window]");
+  ExpectRefusal(Generate({"--size", "80x48", "--impl", "none"}), 2, "none");
+  ExpectRefusal(Generate({"--size", "80x48"}, "v.avi"), 2, ".mp4");
+}
+
+TEST_F(Cli, RefusesMissingAndWrongFiles) {
+  const std::vector<std::string> small = {"--size", "80x48", "--frames", "9"};
+  const auto generate = [&](const std::string& model, const std::string& checkpoint,
+                            const std::string& out) {
+    std::vector<std::string> arguments = {"generate",     "--model",  model,   "--prompt", "x",
+                                          "--checkpoint", checkpoint, "--out", out};
+    arguments.insert(arguments.end(), small.begin(), small.end());
+    return Run(arguments);
+  };
+  const std::string good = kTree + "/checkpoints/self_forcing_dmd.pt";
+  ExpectRefusal(generate("/no/such/model", good, In("v.mp4")), 1, "/no/such/model");
+  ExpectRefusal(generate(kTree, "/no/such.pt", In("v.mp4")), 1, "/no/such.pt");
+  ExpectRefusal(generate(kTree, good + ":critic", In("v.mp4")), 1, "generator_ema");
+  ExpectRefusal(generate(kTree, kGolden + "/README.md", In("v.mp4")), 1, "README.md");
+  // A file of another model: every tensor it lacks is named.
+  ExpectRefusal(generate(kTree, kGolden + "/taehv/taew2_1.pth", In("v.mp4")), 1, "patch_embedding");
+  EXPECT_EQ(generate(kTree, good, "/no/such/folder/v.mp4").exit_code, 1);
+  EXPECT_EQ(generate(kTree, good, folder_.string()).exit_code, 2);
+  EXPECT_EQ(Generate({"--size", "80x48", "--frames", "9", "--stats", "/no/such/s.json"}).exit_code,
+            1);
+  EXPECT_EQ(FilesLeft(), 0u);
+}
+
+TEST_F(Cli, RefusesAModelThatDoesNotFitInMemory) {
+  ExpectRefusal(Generate({"--size", "8192x8192", "--frames", "8000", "--window", "-1"}), 1,
+                "[memory] needs");
+}
+
+TEST_F(Cli, VerifyTellsRightFromWrong) {
+  const Outcome good =
+      Run({"verify", kGolden + "/attention/causal3.safetensors", kGolden + "/umt5"});
+  EXPECT_EQ(good.exit_code, 0) << good.out << good.err;
+  EXPECT_THAT(good.out,
+              AllOf(HasSubstr("causal3"), HasSubstr("embedding_3"), HasSubstr("0 wrong")));
+  fs::copy_file(kGolden + "/attention/causal3.safetensors", In("changed.safetensors"));
+  fs::permissions(In("changed.safetensors"), fs::perms::owner_write, fs::perm_options::add);
+  std::fstream file(In("changed.safetensors"), std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-2, std::ios::end);
+  file.put(0x7f);
+  file.close();
+  const Outcome wrong = Run({"verify", In("changed.safetensors"), "--json"});
+  EXPECT_EQ(wrong.exit_code, 1);
+  EXPECT_EQ(nlohmann::json::parse(wrong.out)["ok"], false);
+  EXPECT_EQ(Run({"verify", "/no/such/path"}).exit_code, 1);
+  EXPECT_EQ(Run({"verify"}).exit_code, 2);
+}
+
+TEST_F(Cli, InspectsFilesAndTrees) {
+  const Outcome file = Run({"inspect", kTree + "/checkpoints/self_forcing_dmd.pt:generator_ema"});
+  EXPECT_EQ(file.exit_code, 0) << file.err;
+  EXPECT_THAT(file.out, HasSubstr("patch_embedding.weight"));
+  const Outcome tree = Run({"inspect", kTree});
+  EXPECT_EQ(tree.exit_code, 0) << tree.err;
+  EXPECT_THAT(tree.out, HasSubstr("Wan2.1_VAE.pth"));
+  EXPECT_EQ(Run({"inspect", "/no/such"}).exit_code, 1);
+}
+
+TEST_F(Cli, DoctorDescribesTheMachine) {
+  const Outcome outcome = Run({"doctor"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("monarch attention"), HasSubstr("reference"),
+                                 HasSubstr("libx264"), HasSubstr("threads")));
+}
+
+TEST_F(Cli, BenchMeasuresAModel) {
+  const Outcome outcome =
+      Run({"bench", "generate", "--model", kTree, "--checkpoint", "checkpoints/self_forcing_dmd.pt",
+           "--size", "80x48", "--frames", "9", "--json"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(nlohmann::json::parse(outcome.out)["frames"], 9);
+  EXPECT_EQ(Run({"bench", "generate", "--synthetic", "gpt-2"}).exit_code, 2);
+  EXPECT_EQ(Run({"bench", "generate"}).exit_code, 2);
+}
+
+}  // namespace

@@ -1,0 +1,50 @@
+#include <cstdio>
+#include <memory>
+
+#include "apps/commands.h"
+#include "apps/exit.h"
+#include "apps/text_output.h"
+#include "media/video_writer.h"
+#include "monarchrt/doctor.h"
+
+namespace mrt::apps {
+namespace {
+
+int Run() {
+  const monarchrt::DoctorReport r = monarchrt::Diagnose();
+  const auto yes = [](bool b) { return b ? "yes" : "no"; };
+  std::printf("monarchrt %s\n", r.version.c_str());
+  std::printf("CPU       %s\n", r.cpu.c_str());
+  std::printf("features  AVX2 %s, AVX-512 %s, AVX-512 BF16 %s, AMX BF16 %s\n", yes(r.avx2),
+              yes(r.avx512), yes(r.avx512_bf16), yes(r.amx_bf16));
+  std::printf("dtype     auto is %s\n",
+              r.native_bf16 ? "bf16" : "f32: this CPU has no bf16 arithmetic");
+  std::printf("oneDNN    %s\n", r.onednn.c_str());
+  std::printf("threads   %d\n", r.threads);
+  std::printf("memory    %s, of which %s are free\n", FormatBytes(r.memory_total_bytes).c_str(),
+              FormatBytes(r.memory_available_bytes).c_str());
+  std::string operation;
+  for (const auto& kernel : r.kernels) {
+    if (kernel.operation != operation)
+      std::printf("%s, for Wan 2.1 1.3B at 832x480\n", kernel.operation.c_str());
+    operation = kernel.operation;
+    std::printf("  %-10s %s\n", kernel.name.c_str(),
+                kernel.chosen            ? "runs"
+                : kernel.refuses.empty() ? "could run"
+                                         : kernel.refuses.c_str());
+  }
+  std::printf("video encoders of FFmpeg:");
+  for (const std::string& name : media::AvailableEncoders()) std::printf(" %s", name.c_str());
+  std::printf("\n");
+  return kExitOk;
+}
+
+}  // namespace
+
+void AddDoctor(CLI::App& app, Action& action) {
+  CLI::App* command = app.add_subcommand(
+      "doctor", "Say what this machine offers: CPU features, kernels, threads, memory, encoders.");
+  command->callback([&action] { action = Run; });
+}
+
+}  // namespace mrt::apps

@@ -1,0 +1,38 @@
+// monarchrt: the command line. Flags to configuration to one call of the library.
+#include <CLI/CLI.hpp>
+
+#include "apps/commands.h"
+#include "apps/exit.h"
+#include "monarchrt/stats.h"
+
+int main(int argc, char** argv) {
+  using namespace mrt::apps;
+  CLI::App app("Real-time video generation on the CPU: a prompt becomes a video while you watch.",
+               "monarchrt");
+  app.set_version_flag("--version", std::string("monarchrt ") + monarchrt::Version());
+  app.require_subcommand(1);
+  app.footer(
+      "Examples:\n"
+      "  monarchrt generate --model wan_models/Wan2.1-T2V-1.3B \\\n"
+      "      --checkpoint checkpoints/self_forcing_dmd.pt --prompt \"a red ball bounces\" --out "
+      "ball.mp4\n"
+      "  monarchrt bench generate --synthetic wan2.1-1.3b --frames 9\n"
+      "  monarchrt doctor\n"
+      "Exit codes: 0 done, 1 failed, 2 called wrongly.");
+  Action action;
+  AddGenerate(app, action);
+  AddVerify(app, action);
+  AddInspect(app, action);
+  AddDoctor(app, action);
+  AddBench(app, action);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {  // --help, --version
+    app.exit(e);
+    return kExitOk;
+  } catch (const CLI::ParseError& e) {
+    return Finish({monarchrt::StatusCode::kInvalidArgument,
+                   std::string(e.what()) + " (see monarchrt --help)"});
+  }
+  return action();
+}
