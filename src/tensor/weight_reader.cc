@@ -1,7 +1,5 @@
 #include "tensor/weight_reader.h"
 
-#include <algorithm>
-
 namespace mrt {
 namespace {
 
@@ -11,10 +9,8 @@ bool IsFloatingPoint(DType dtype) {
 }
 
 std::string Join(const std::vector<std::string>& items) {
-  constexpr size_t kListed = 20;  // a file of another kind lacks hundreds: keep the line readable
   std::string text;
-  for (size_t i = 0; i < std::min(items.size(), kListed); ++i) text += (i ? ", " : "") + items[i];
-  if (items.size() > kListed) text += " and " + std::to_string(items.size() - kListed) + " more";
+  for (const std::string& item : items) text += (text.empty() ? "" : ", ") + item;
   return text;
 }
 

@@ -29,8 +29,7 @@ class WeightReader {
 
   bool Has(const std::string& name) const { return !checkpoint_.Find(name).empty(); }
 
-  /// Ok, or NotFound/BadData with the missing tensors and the wrong ones: how many, and the first
-  /// 20 of each.
+  /// Ok, or NotFound/BadData with all missing tensors and all wrong ones.
   Status status() const;
 
  private:

@@ -15,6 +15,7 @@ using Json = nlohmann::json;
 constexpr int64_t kConfigBytesMax = 1 << 20;  // a config.json has a few hundred
 // Far above any real transformer, and low enough that no product of sizes overflows int64_t.
 constexpr int64_t kSizeMax = 1 << 20;
+constexpr int64_t kTextDimUsual = 4096;  // of UMT5 XXL; config.json does not say it
 constexpr int64_t kLayersMax = 1 << 10;
 
 std::string Number(int64_t n) { return std::to_string(n); }
@@ -62,6 +63,8 @@ class FieldReader {
     const auto field = json_.find(name);
     if (field == json_.end()) {
       if (derived > 0) return derived;
+      // The tensor is missing, too: the check of the tensors will name it among the others.
+      if (std::string_view(name) == "text_dim") return kTextDimUsual;
       return NotFound(Where(name) + "is missing, and no tensor tells it");
     }
     if (!field->is_number_integer()) return BadData(Where(name) + "is not a whole number");
@@ -162,6 +165,12 @@ Result<WanConfig> WanConfig::Read(const std::string& config_json_path,
   MRT_RETURN_IF_ERROR(fields.RequireOn("cross_attn_norm"));
   MRT_RETURN_IF_ERROR(fields.Patch(checkpoint, &c.patch_size));
 
+  // Fewer blocks than config.json says: then tensors are missing, which their check reports by
+  // name.
+  int64_t layers = CountLayers(checkpoint);
+  const auto wanted = json.find("num_layers");
+  if (wanted != json.end() && wanted->is_number_integer() && wanted->get<int64_t>() > layers)
+    layers = 0;
   const int64_t head_rows = Extent(checkpoint, "head.head.weight", 0);
   const int64_t patch = c.patch_elements();
   const struct {
@@ -182,7 +191,7 @@ Result<WanConfig> WanConfig::Read(const std::string& config_json_path,
        Extent(checkpoint, "time_embedding.0.weight", 1)},
       {"text_dim", &WanConfig::text_dim, "text_embedding.0.weight",
        Extent(checkpoint, "text_embedding.0.weight", 1)},
-      {"num_layers", &WanConfig::num_layers, "the number of blocks", CountLayers(checkpoint)},
+      {"num_layers", &WanConfig::num_layers, "the number of blocks", layers},
       {"num_heads", &WanConfig::num_heads, "", 0},
       {"text_len", &WanConfig::text_len, "", 0},
   };
