@@ -148,7 +148,7 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   Engine::Impl& e = *engine;
   const WanConfig& config = e.transformer->config();
   MRT_RETURN_IF_ERROR(CheckPrompt(options.prompt));
-  MRT_ASSIGN_OR_RETURN(plan, PlanVideo(config, options));
+  MRT_ASSIGN_OR_RETURN(plan, PlanVideo(config, options, e.context.precision()));
   MRT_ASSIGN_OR_RETURN(schedule, Schedule::Make(options.steps, options.timestep_shift));
   if (on_phase) on_phase("encoding the prompt");
   MRT_ASSIGN_OR_RETURN(const Tensor embedding, e.EncodePrompt(options.prompt));
@@ -219,7 +219,7 @@ Result<Chunk> Stream::Impl::Next() {
   chunk.start_s = static_cast<double>(frames_done) / Engine::kFps;
   const TensorView kept = decoded.Slice(0, chunk.frames);
   chunk.rgb.resize(static_cast<size_t>(kept.shape.elements()));
-  ToRgb8(kept, e.decoder->range().low, e.decoder->range().high, chunk.rgb.data());
+  ToRgb8(kept, e.decoder->range(), chunk.rgb.data());
   frames_done += chunk.frames;
 
   const double transformer_s = std::chrono::duration<double>(vae_start - transformer_start).count();
@@ -261,7 +261,7 @@ Status Engine::Validate(const EngineOptions& engine, const StreamOptions& stream
     MRT_RETURN_IF_ERROR(Schedule::Make(stream.steps, stream.timestep_shift).status());
     MRT_ASSIGN_OR_RETURN(const auto precision, ResolvePrecision(engine.precision));
     MRT_ASSIGN_OR_RETURN(const ModelFiles files, OpenModelFiles(engine));
-    MRT_ASSIGN_OR_RETURN(const VideoPlan plan, PlanVideo(files.config, stream));
+    MRT_ASSIGN_OR_RETURN(const VideoPlan plan, PlanVideo(files.config, stream, precision));
     MRT_RETURN_IF_ERROR(WanTransformer::Check(files.transformer, files.config));
     if (!files.tokenizer_path.empty())
       MRT_RETURN_IF_ERROR(Tokenizer::Load(files.tokenizer_path).status());

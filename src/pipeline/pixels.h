@@ -3,11 +3,13 @@
 
 #include <cstdint>
 
+#include "model/vae/video_codec.h"
 #include "tensor/tensor.h"
 
 namespace mrt {
 
-/// frames F32 [...], values low..high -> one byte each: clamped, rounded to nearest, NaN to 0.
-void ToRgb8(const ConstTensorView& frames, float low, float high, uint8_t* out);
+/// out[i] = rint(255 * (frames[i] - low) / (high - low)), clamped to [0, 255]; NaN becomes 0.
+/// frames: F32 of any shape; out: as many bytes. Threaded.
+void ToRgb8(const ConstTensorView& frames, PixelRange range, uint8_t* out);
 
 }  // namespace mrt

@@ -94,7 +94,8 @@ int64_t AddressSpaceLeft() {
 
 }  // namespace
 
-Result<VideoPlan> PlanVideo(const WanConfig& config, const StreamOptions& options) {
+Result<VideoPlan> PlanVideo(const WanConfig& config, const StreamOptions& options,
+                            ops::Precision precision) {
   VideoPlan plan;
   MRT_ASSIGN_OR_RETURN(plan.attention, ResolveAttention(options.attention));
   const bool monarch = plan.attention.mode == ops::AttentionMode::kMonarch;
@@ -122,7 +123,7 @@ Result<VideoPlan> PlanVideo(const WanConfig& config, const StreamOptions& option
                        ResolveWindow(options, plan.chunks, monarch ? plan.attention.f_tied : 1));
   MRT_RETURN_IF_ERROR(ops::ValidateAttention(plan.attention, plan.grid,
                                              static_cast<int>(kChunkLatentFrames),
-                                             static_cast<int>(plan.window_frames)));
+                                             static_cast<int>(plan.window_frames), precision));
   return plan;
 }
 

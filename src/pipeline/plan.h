@@ -24,7 +24,8 @@ struct VideoPlan {
 
 /// Checks every number of `options` against the model: InvalidArgument with the nearest sizes that
 /// fit.
-Result<VideoPlan> PlanVideo(const WanConfig& config, const monarchrt::StreamOptions& options);
+Result<VideoPlan> PlanVideo(const WanConfig& config, const monarchrt::StreamOptions& options,
+                            ops::Precision precision);
 
 /// Bytes at the peak of loading and generating: weights, KV cache, activations, autoencoder, text
 /// encoder.

@@ -21,21 +21,22 @@ WanConfig SmallConfig() {
 }
 
 std::string Refusal(const StreamOptions& options) {
-  const Result<VideoPlan> plan = PlanVideo(SmallConfig(), options);
+  const Result<VideoPlan> plan = PlanVideo(SmallConfig(), options, ops::Precision::kF32);
   return plan.ok() ? "" : plan.status().message();
 }
 
 TEST(Plan, CountsChunksFromVideoFrames) {
   for (const auto& [frames, chunks] :
        {std::pair{1, 1}, {9, 1}, {10, 2}, {21, 2}, {22, 3}, {81, 7}, {82, 8}}) {
-    const Result<VideoPlan> plan = PlanVideo(SmallConfig(), {.frames = frames});
+    const Result<VideoPlan> plan =
+        PlanVideo(SmallConfig(), {.frames = frames}, ops::Precision::kF32);
     ASSERT_TRUE(plan.ok()) << plan.status().message();
     EXPECT_EQ(plan->chunks, chunks) << frames;
   }
 }
 
 TEST(Plan, DerivesTheGrid) {
-  const Result<VideoPlan> plan = PlanVideo(SmallConfig(), {});
+  const Result<VideoPlan> plan = PlanVideo(SmallConfig(), {}, ops::Precision::kF32);
   ASSERT_TRUE(plan.ok());
   EXPECT_EQ(plan->latent_rows, 60);
   EXPECT_EQ(plan->latent_cols, 104);

@@ -49,7 +49,7 @@ Status CheckTextContext(const WanConfig& config, const Checkpoint& file, const s
 }
 
 Result<RolloutCase> RolloutCase::Read(const WanConfig& config, const Checkpoint& file,
-                                      const std::string& implementation) {
+                                      const std::string& implementation, ops::Precision precision) {
   const Metadata metadata(file);
   RolloutCase c;
   MRT_ASSIGN_OR_RETURN(const std::vector<int> steps,
@@ -103,8 +103,8 @@ Result<RolloutCase> RolloutCase::Read(const WanConfig& config, const Checkpoint&
   for (const auto* chunks : {&c.remembered_chunk_frames, &c.chunk_frames})
     for (int64_t frames : *chunks) {
       seen = std::min(seen + frames, c.options.window_frames);
-      MRT_RETURN_IF_ERROR(ops::ValidateAttention(c.options.attention, grid,
-                                                 static_cast<int>(frames), static_cast<int>(seen)));
+      MRT_RETURN_IF_ERROR(ops::ValidateAttention(
+          c.options.attention, grid, static_cast<int>(frames), static_cast<int>(seen), precision));
     }
   return c;
 }

@@ -22,7 +22,7 @@ struct RolloutCase {
 
   /// Settings are checked against the tensors: BadData or InvalidArgument if they do not fit.
   static Result<RolloutCase> Read(const WanConfig& config, const Checkpoint& file,
-                                  const std::string& implementation);
+                                  const std::string& implementation, ops::Precision precision);
 };
 
 struct RolloutResult {

@@ -45,8 +45,9 @@ Status VerifyRun(const std::string& tree, const std::string& path, ops::Context&
   MRT_ASSIGN_OR_RETURN(const WanTransformer transformer,
                        WanTransformer::Load(context, model.transformer, model.config));
   MRT_RETURN_IF_ERROR(CheckRolloutLatents(model.config, file, "noise"));
-  MRT_ASSIGN_OR_RETURN(const RolloutCase rollout_case,
-                       RolloutCase::Read(model.config, file, options.implementation));
+  MRT_ASSIGN_OR_RETURN(
+      const RolloutCase rollout_case,
+      RolloutCase::Read(model.config, file, options.implementation, context.precision()));
   MRT_ASSIGN_OR_RETURN(const RolloutResult result,
                        RunRolloutCase(context, transformer, rollout_case, text, {}));
   judge.Compare(path, "latents", result.latents, file.Find("latents"), kRolloutLimit);

@@ -27,8 +27,8 @@ Status VerifyBidirectional(const WanTransformer& transformer, const Checkpoint& 
                        metadata.Attention(options.implementation));
   const Tensor latents = ToFloat32(file.Find("latents"));
   const int frames = static_cast<int>(latents.shape()[0]);
-  MRT_RETURN_IF_ERROR(
-      ops::ValidateAttention(attention, GridOf(config, latents.shape()), frames, frames));
+  MRT_RETURN_IF_ERROR(ops::ValidateAttention(attention, GridOf(config, latents.shape()), frames,
+                                             frames, context.precision()));
   const CrossKv text = transformer.EncodeText(context, ToFloat32(file.Find("context")));
   Tensor flow(DType::kF32, {frames, config.out_dim, latents.shape()[2], latents.shape()[3]});
   transformer.ForwardBidirectional(context, latents, static_cast<float>(timestep), text, attention,
@@ -46,8 +46,9 @@ Status VerifyRollout(const WanTransformer& transformer, const Checkpoint& file,
     MRT_RETURN_IF_ERROR(CheckTextContext(transformer.config(), file, "context_1"));
   if (!file.Find("initial_latents").empty())
     MRT_RETURN_IF_ERROR(CheckRolloutLatents(transformer.config(), file, "initial_latents"));
-  MRT_ASSIGN_OR_RETURN(const RolloutCase rollout_case,
-                       RolloutCase::Read(transformer.config(), file, options.implementation));
+  MRT_ASSIGN_OR_RETURN(
+      const RolloutCase rollout_case,
+      RolloutCase::Read(transformer.config(), file, options.implementation, context.precision()));
   const std::vector<DenoisingStep>& steps = rollout_case.schedule.steps();
   const ConstTensorView timesteps = file.Find("timesteps");
   if (!timesteps.empty()) {

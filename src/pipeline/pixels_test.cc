@@ -1,4 +1,4 @@
-#include "media/pixels.h"
+#include "pipeline/pixels.h"
 
 #include <gtest/gtest.h>
 
@@ -9,12 +9,12 @@
 
 #include "base/threads.h"
 
-namespace mrt::media {
+namespace mrt {
 namespace {
 
 std::vector<uint8_t> Convert(const std::vector<float>& values, PixelRange range) {
   std::vector<uint8_t> rgb(values.size());
-  FramesToRgb8(values.data(), 1, 1, static_cast<int>(values.size() / 3), range, rgb.data());
+  ToRgb8({values.data(), DType::kF32, {static_cast<int64_t>(values.size())}}, range, rgb.data());
   return rgb;
 }
 
@@ -52,7 +52,7 @@ TEST(Pixels, ThreadsCoverEveryPixel) {
   for (const int threads : {1, 2, 3}) {
     SetThreadCount(threads);
     std::vector<uint8_t> rgb(frames.size() + 1, 77);
-    FramesToRgb8(frames.data(), kFrames, kHeight, kWidth, {-1, 1}, rgb.data());
+    ToRgb8({frames.data(), DType::kF32, {kFrames, kHeight, kWidth, 3}}, {-1, 1}, rgb.data());
     for (size_t i = 0; i < frames.size(); ++i) {
       const double x = std::min(std::max((frames[i] + 1.0) * 127.5, 0.0), 255.0);
       ASSERT_NEAR(rgb[i], x, 0.5001);
@@ -63,4 +63,4 @@ TEST(Pixels, ThreadsCoverEveryPixel) {
 }
 
 }  // namespace
-}  // namespace mrt::media
+}  // namespace mrt
