@@ -1,11 +1,43 @@
 #include "model/vae/wan_blocks.h"
 
+#include <algorithm>
 #include <cmath>
 
-#include "ops/attention.h"
 #include "ops/rowwise.h"
 
 namespace mrt {
+namespace {
+
+// Scores held at a time: large enough for full speed, small enough for the last-level cache.
+constexpr int64_t kScoreBytesMax = int64_t{16} << 20;
+
+/// y = softmax(q k^T / sqrt(c)) v, all act [1, tokens, c], a block of query rows at a time. For one
+/// wide head this is as fast as the flash kernel of ops/attention.h in float32, and 1.5 times as
+/// fast in bfloat16 (6240 x 384, Zen 4).
+void Attend(ops::Context& context, const ConstTensorView& q, const ConstTensorView& k,
+            const ConstTensorView& v, const TensorView& y) {
+  const int64_t tokens = q.shape[1], c = q.shape[2];
+  const int64_t row_bytes = tokens * int64_t{sizeof(float)};
+  const int64_t rows = std::clamp<int64_t>(kScoreBytesMax / row_bytes, 1, tokens);
+  const float scale = 1 / std::sqrt(static_cast<float>(c));
+  const auto slice = [c](const auto& x, int64_t begin, int64_t end) {
+    return x.Reshape({x.shape[1], c}).Slice(begin, end).Reshape({1, end - begin, c});
+  };
+  for (int64_t begin = 0; begin < tokens; begin += rows) {
+    ArenaScope scope(context.arena());
+    const int64_t end = std::min(begin + rows, tokens);
+    const Shape shape{1, end - begin, tokens};
+    const TensorView scores = context.Float(shape);
+    const TensorView weights = context.Activation(shape);
+    ops::BatchedMatmul(context, slice(q, begin, end), k, /*b_transposed=*/true, scores,
+                       ops::Output::kFloat);
+    ops::Softmax(context, scores, scale, ops::Output::kFloat);
+    ops::Cast(context, scores, weights);
+    ops::BatchedMatmul(context, weights, v, /*b_transposed=*/false, slice(y, begin, end));
+  }
+}
+
+}  // namespace
 
 ops::Linear PixelLinear(ops::Context& context, const ConvWeights& weights) {
   const Shape& shape = weights.weight.shape;
@@ -68,7 +100,7 @@ AttentionBlock::AttentionBlock(ops::Context& context, const AttentionWeights& we
 void AttentionBlock::Run(ops::Context& context, const TensorView& x) const {
   ArenaScope scope(context.arena());
   const int64_t tokens = x.shape[1] * x.shape[2], c = x.shape[3];
-  const Shape shape{tokens, 1, c};
+  const Shape shape{1, tokens, c};
   const TensorView y = context.Activation(shape);  // the norm, then the attention's output
   const TensorView q = context.Activation(shape);  // then the projection's
   const TensorView k = context.Activation(shape);
@@ -77,7 +109,7 @@ void AttentionBlock::Run(ops::Context& context, const TensorView& x) const {
   q_.Run(context, y, q);
   k_.Run(context, y, k);
   v_.Run(context, y, v);
-  ops::DenseAttention(context, q, k, v, 1 / std::sqrt(static_cast<float>(c)), {}, y);
+  Attend(context, q, k, v, y);
   proj_.Run(context, y, q);
   ops::Add(context, x, q);
 }

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "model/vae/synthetic.h"
@@ -44,6 +45,23 @@ TEST(WanVae, EncodesTheGoldenVideo) {
   const Tensor latents =
       testing::Encode(codec.context, *codec.encoder, testing::ToChannelsLast(golden.Find("video")));
   EXPECT_LE(testing::Compare(latents, golden.Find("encoded")).relative_l2, 1e-4);
+}
+
+TEST(WanVae, DecodesTheGoldenRun) {
+  const Checkpoint golden = Open(MRT_GOLDEN_DIR "/toy_wan/run_0.safetensors");
+  const Checkpoint weights =
+      Open(MRT_GOLDEN_DIR "/toy_wan/wan_models/Wan2.1-T2V-1.3B/Wan2.1_VAE.pth");
+  ops::Context context(ops::Precision::kF32);
+  const auto decoder =
+      testing::ValueOf(LoadWanVaeDecoder(context, weights, LatentStatistics::Wan21()));
+  const Tensor frames = testing::Decode(context, *decoder, golden.Find("latents"));
+  for (int64_t i = 0; i < frames.shape().elements(); ++i) {  // the video is stored in 0..1
+    float& pixel = frames.as<float>()[i];
+    pixel = std::clamp((pixel - decoder->range().low) / 2, 0.0f, 1.0f);
+  }
+  constexpr double kHalfUlpF16 = 0x1p-11;  // relative: the video is stored as F16
+  EXPECT_LE(testing::Compare(frames, testing::ToChannelsLast(golden.Find("video"))).relative_l2,
+            1e-4 + kHalfUlpF16);
 }
 
 TEST(WanVae, IsAsGoodInBF16AsRoundingAllows) {
