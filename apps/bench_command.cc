@@ -16,7 +16,8 @@ namespace {
 
 struct BenchFlags {
   GenerationFlags generation;
-  bool json = false;
+  CLI::Option* json = nullptr;  // given: the statistics as JSON
+  std::string json_path;        // empty: to standard output
 };
 
 void PrintShare(const char* part, double seconds, double wall_s) {
@@ -26,6 +27,7 @@ void PrintShare(const char* part, double seconds, double wall_s) {
 // The video is encoded for real, into a file that is gone afterwards.
 Status Run(BenchFlags& flags) {
   MRT_RETURN_IF_ERROR(ResolveGenerationFlags(flags.generation));
+  if (!flags.json_path.empty()) MRT_RETURN_IF_ERROR(CheckWritable(flags.json_path));
   std::error_code error;
   const std::filesystem::path directory = std::filesystem::temp_directory_path(error);
   if (error) return IoError("[bench] no directory for temporary files: " + error.message());
@@ -38,10 +40,11 @@ Status Run(BenchFlags& flags) {
   std::filesystem::remove(video, error);
   if (!result.ok()) return result.status();
   const monarchrt::GenerationStats& s = result->stats;
-  if (flags.json) {
+  if (flags.json->count() > 0 && flags.json_path.empty()) {
     std::printf("%s\n", ToJson(s).c_str());
     return {};
   }
+  if (!flags.json_path.empty()) MRT_RETURN_IF_ERROR(WriteText(flags.json_path, ToJson(s) + "\n"));
   std::printf("%s, %s, %s attention, %d threads, %s\n%s", s.model.c_str(), s.dtype.c_str(),
               s.attention_mode.c_str(), s.threads, s.cpu.c_str(), FormatRates(s).c_str());
   std::printf("share of %.2f s\n", s.wall_s);
@@ -70,7 +73,11 @@ void AddBench(CLI::App& app, Action& action) {
   flags->generation.stream.prompt = "A red ball bounces on a wooden table, close-up shot.";
   command->add_option("--prompt", flags->generation.stream.prompt, "what to show")
       ->capture_default_str();
-  command->add_flag("--json", flags->json, "print the statistics as one JSON object");
+  flags->json = command
+                    ->add_option("--json", flags->json_path,
+                                 "print the statistics as one JSON object, or write it to FILE")
+                    ->expected(0, 1)
+                    ->type_name("[FILE]");
   command->footer("Example:\n  monarchrt bench generate --synthetic wan2.1-1.3b --frames 9");
   command->callback([flags, &action] { action = [flags] { return Finish(Run(*flags)); }; });
 }

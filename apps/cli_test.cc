@@ -267,6 +267,11 @@ TEST_F(Cli, BenchMeasuresAModel) {
            "--size", "80x48", "--frames", "9", "--json"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(nlohmann::json::parse(outcome.out)["frames"], 9);
+  const Outcome to_file = Run({"bench", "generate", "--model", kTree, "--size", "80x48", "--frames",
+                               "1", "--json", In("b.json"), "--attention", "dense"});
+  ASSERT_EQ(to_file.exit_code, 0) << to_file.err;
+  EXPECT_THAT(to_file.out, HasSubstr("share of"));
+  EXPECT_EQ(nlohmann::json::parse(ReadFile(In("b.json")))["attention"]["mode"], "dense");
   EXPECT_EQ(Run({"bench", "generate", "--synthetic", "gpt-2"}).exit_code, 2);
   EXPECT_EQ(Run({"bench", "generate"}).exit_code, 2);
 }
