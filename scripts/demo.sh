@@ -24,18 +24,10 @@ build/cpu/apps/monarchrt generate \
   --prompt "$prompt" --size 80x48 --seconds 3 --seed 7 \
   --out "$video" --stats "$stats" --contact-sheet "$sheet"
 
-# rate KEY: one number of the stats, with one decimal.
-rate() {
-  python3 -c 'import json, sys; print("%.1f" % json.load(open(sys.argv[1]))[sys.argv[2]])' \
-    "$stats" "$1"
-}
 cat <<EOT
 
 video          $PWD/$video
 contact sheet  $PWD/$sheet
-frames/s       $(rate fps_transformer) transformer only
-               $(rate fps_with_vae) with VAE
-               $(rate fps_end_to_end) end to end: text, VAE and video encoding included
 statistics     $PWD/$stats
 
 This is the miniature model of the tests. Its weights are random, so its video is noise by nature.
