@@ -73,8 +73,7 @@ TEST_F(WeightReaderTest, ReportsAllFaultsAtOnce) {
   for (int i = 0; i < 30; ++i) reader.Require("absent." + std::to_string(i), {1});
   testing::ExpectFailure(reader.status(), StatusCode::kNotFound,
                          "30 tensors are missing: absent.0");
-  testing::ExpectFailure(reader.status(), StatusCode::kNotFound,
-                         "absent.28, absent.29; 2 tensors");
+  testing::ExpectFailure(reader.status(), StatusCode::kNotFound, "absent.28, absent.29; 2 tensors");
 }
 
 TEST(Arena, GivesTheSameMemoryAgainAfterAScope) {
