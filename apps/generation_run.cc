@@ -3,7 +3,9 @@
 #include <chrono>
 #include <optional>
 
+#include "apps/interrupt.h"
 #include "apps/progress.h"
+#include "apps/text_output.h"
 #include "base/memory_info.h"
 #include "base/status.h"
 #include "media/atomic_file.h"
@@ -28,13 +30,14 @@ double SecondsSince(Clock::time_point start) {
 
 monarchrt::Result<GenerationResult> Generate(const GenerationRun& run) {
   MRT_RETURN_IF_ERROR(Engine::Validate(run.engine, run.stream));
-  MRT_ASSIGN_OR_RETURN(VideoWriter writer,
-                       VideoWriter::Open(run.video_path, {.width = run.stream.width,
-                                                          .height = run.stream.height,
-                                                          .fps = Engine::kFps}));
+  const media::VideoWriterOptions video = {
+      .width = run.stream.width, .height = run.stream.height, .fps = Engine::kFps};
+  // Asked now, made when the first frames are near: a run that ends early leaves nothing behind.
+  MRT_RETURN_IF_ERROR(VideoWriter::Open(run.video_path, video).status());
   std::optional<ContactSheet> sheet;
   if (!run.contact_sheet_path.empty()) {
     MRT_RETURN_IF_ERROR(media::RequireExtension(run.contact_sheet_path, ".png"));
+    MRT_RETURN_IF_ERROR(CheckWritable(run.contact_sheet_path));
     MRT_ASSIGN_OR_RETURN(
         sheet, ContactSheet::Create({.width = run.stream.width, .height = run.stream.height}));
   }
@@ -43,6 +46,8 @@ monarchrt::Result<GenerationResult> Generate(const GenerationRun& run) {
   MRT_ASSIGN_OR_RETURN(Engine engine, Engine::Load(run.engine, on_phase));
   const Clock::time_point start = Clock::now();
   MRT_ASSIGN_OR_RETURN(Stream stream, engine.Open(run.stream, on_phase));
+  MRT_ASSIGN_OR_RETURN(VideoWriter writer, VideoWriter::Open(run.video_path, video));
+  const CancelOnInterrupt interruptible(stream);
   GenerationResult result;
   progress.Update(0);
   while (!stream.done()) {

@@ -1,5 +1,6 @@
 // monarchrt: the command line. Flags to configuration to one call of the library.
 #include <CLI/CLI.hpp>
+#include <csignal>
 
 #include "apps/commands.h"
 #include "apps/exit.h"
@@ -7,6 +8,7 @@
 
 int main(int argc, char** argv) {
   using namespace mrt::apps;
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error of write(), which we report
   CLI::App app("Real-time video generation on the CPU: a prompt becomes a video while you watch.",
                "monarchrt");
   app.set_version_flag("--version", std::string("monarchrt ") + monarchrt::Version());

@@ -98,7 +98,8 @@ class Stream {
   Stream& operator=(Stream&&) noexcept;
   ~Stream();
 
-  /// Generates the next chunk. Cancelled after Cancel(); InvalidArgument when done().
+  /// Generates the next chunk. Cancelled after Cancel(); InvalidArgument when done(). After any
+  /// other failure the stream cannot go on: further calls return the same.
   Result<Chunk> Next();
   /// All frames of StreamOptions::frames have been given.
   bool done() const;
@@ -121,8 +122,10 @@ class Engine {
   Engine& operator=(Engine&&) noexcept;
   ~Engine();
 
-  /// Checks files, sizes, settings and memory without loading any weights: what Load and Open would
-  /// refuse for these options, at once. Sizes that do not fit come with the nearest that do.
+  /// Checks files, tensors, sizes, settings and memory before anything large is loaded: what Load
+  /// and Open would refuse for these options, at once. Of the weights only the autoencoder's are
+  /// read, the smallest, because its working memory depends on them. Sizes that do not fit come
+  /// with the nearest that do.
   static Status Validate(const EngineOptions& engine, const StreamOptions& stream);
 
   /// Reads and packs the weights of the transformer and the VAE.

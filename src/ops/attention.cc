@@ -93,6 +93,20 @@ Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& gri
       .status();
 }
 
+int64_t AttentionScratchBytes(const AttentionConfig& config, const AttentionGrid& grid,
+                              int frames_q, int frames_kv, Precision precision) {
+  const StorageType storage =
+      precision == Precision::kBF16 ? StorageType::kBF16 : StorageType::kF32;
+  if (config.mode == AttentionMode::kDense) {
+    const DenseShape shape = ShapeOfDense(grid, frames_q, frames_kv, storage);
+    return Picked(PickDense(shape, config.implementation.c_str()))
+        .scratch_bytes(shape, ThreadCount());
+  }
+  const MonarchShape shape = ShapeOfMonarch(config, grid, frames_q, frames_kv, storage);
+  return Picked(PickMonarch(shape, config.implementation.c_str()))
+      .scratch_bytes(shape, ThreadCount());
+}
+
 void SelfAttention(Context& context, const AttentionConfig& config, const AttentionGrid& grid,
                    const ConstTensorView& q, std::span<const void* const> k_frames,
                    std::span<const void* const> v_frames, const TensorView& out) {

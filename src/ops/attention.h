@@ -34,6 +34,11 @@ struct AttentionGrid {
 Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
                          int frames_kv, Precision precision = Precision::kF32);
 
+/// Bytes of the arena that SelfAttention takes for itself with the current thread count. The shapes
+/// have been validated.
+int64_t AttentionScratchBytes(const AttentionConfig& config, const AttentionGrid& grid,
+                              int frames_q, int frames_kv, Precision precision);
+
 /// q, out: act [frames_q, rows, cols, heads, head_dim]; k_frames[f], v_frames[f]: act
 /// [rows, cols, heads, head_dim] of key frame f (frames need not be contiguous: the KV cache is a
 /// ring). The caller has validated the shapes.

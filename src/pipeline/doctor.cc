@@ -55,7 +55,6 @@ DoctorReport Diagnose() {
                          .tokens_per_frame = 1560,
                          .frames_kv = 21,
                          .head_dim = 128,
-                         .scale = 0.088f,
                          .storage = storage},
          report.kernels);
   return report;

@@ -28,7 +28,6 @@ namespace {
 using namespace mrt;  // the engine is the one place where both worlds meet
 using Clock = std::chrono::steady_clock;
 
-constexpr int kThreadsMax = 1024;
 constexpr size_t kPromptBytesMax = size_t{1} << 20;
 
 double SecondsSince(Clock::time_point start) {
@@ -49,9 +48,7 @@ auto Guard(F&& body) -> decltype(body()) {
 }
 
 Status CheckEngineOptions(const EngineOptions& options) {
-  if (options.threads < 0 || options.threads > kThreadsMax)
-    return InvalidArgument("[threads] got " + std::to_string(options.threads) + ", need 0.." +
-                           std::to_string(kThreadsMax));
+  MRT_RETURN_IF_ERROR(CheckThreads(options.threads));
   if (options.model.empty() == options.synthetic.empty())
     return InvalidArgument("[model] need either a model directory or a synthetic model");
   return {};
@@ -106,6 +103,7 @@ struct Stream::Impl {
   int64_t chunks_done = 0;
   int64_t frames_done = 0;
   std::atomic<bool> cancelled = false;
+  Status failure;  // of an earlier Next(): the stream cannot go on
   Clock::time_point start;
   GenerationStats stats;
 
@@ -123,12 +121,11 @@ Status Engine::Impl::Load(const PhaseCallback& on_phase) {
   if (!files.tokenizer_path.empty()) {
     MRT_ASSIGN_OR_RETURN(tokenizer, Tokenizer::Load(files.tokenizer_path));
   }
-  MRT_ASSIGN_OR_RETURN(text_encoder, Umt5Encoder::Open(std::move(files.text_encoder)));
-  if (text_encoder->config().dim != files.config.text_dim)
-    return BadData("[text] the encoder gives " + std::to_string(text_encoder->config().dim) +
-                   " channels, the transformer needs " + std::to_string(files.config.text_dim));
+  MRT_ASSIGN_OR_RETURN(text_encoder, OpenTextEncoder(files));
   phase("loading the autoencoder");
   MRT_ASSIGN_OR_RETURN(decoder, LoadDecoder(context, files, options.vae));
+  MRT_RETURN_IF_ERROR(WanTransformer::Check(files.transformer, files.config));
+  MRT_RETURN_IF_ERROR(CheckMemory(WanTransformer::WeightBytes(files.config, context.precision())));
   phase("loading the transformer");
   MRT_ASSIGN_OR_RETURN(transformer, WanTransformer::Load(context, files.transformer, files.config));
   load_s = SecondsSince(begin);
@@ -140,7 +137,9 @@ Result<Tensor> Engine::Impl::EncodePrompt(const std::string& prompt) {
   const std::vector<int32_t> ids =
       tokenizer ? tokenizer->Encode(CleanPrompt(prompt), static_cast<int>(text_len))
                 : BytesAsTokens(prompt, text_len);
-  return text_encoder->Encode(context, ids, static_cast<int>(text_len));
+  // A context of its own, so that the encoder's scratch is given back.
+  mrt::ops::Context text_context(context.precision());
+  return text_encoder->Encode(text_context, ids, static_cast<int>(text_len));
 }
 
 Status Stream::Impl::Start(const PhaseCallback& on_phase) {
@@ -150,6 +149,8 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   MRT_RETURN_IF_ERROR(CheckPrompt(options.prompt));
   MRT_ASSIGN_OR_RETURN(plan, PlanVideo(config, options, e.context.precision()));
   MRT_ASSIGN_OR_RETURN(schedule, Schedule::Make(options.steps, options.timestep_shift));
+  MRT_RETURN_IF_ERROR(CheckMemory(
+      PlanMemory(config, *e.text_encoder, *e.decoder, plan, e.context.precision()).OpenBytes()));
   if (on_phase) on_phase("encoding the prompt");
   MRT_ASSIGN_OR_RETURN(const Tensor embedding, e.EncodePrompt(options.prompt));
   text = e.transformer->EncodeText(e.context, embedding);
@@ -158,7 +159,7 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   rollout.emplace(e.context, *e.transformer,
                   RolloutOptions{.attention = plan.attention,
                                  .window_frames = plan.window_frames,
-                                 .sink_frames = options.sink_frames,
+                                 .sink_frames = plan.sink_frames,
                                  .latent_rows = plan.latent_rows,
                                  .latent_cols = plan.latent_cols,
                                  .cancelled = &cancelled});
@@ -193,8 +194,6 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
 }
 
 Result<Chunk> Stream::Impl::Next() {
-  if (frames_done >= options.frames)
-    return InvalidArgument("[stream] all " + std::to_string(options.frames) + " frames were given");
   Engine::Impl& e = *engine;
   SetThreadCount(e.options.threads);
   const Clock::time_point transformer_start = Clock::now();
@@ -243,7 +242,13 @@ Stream& Stream::operator=(Stream&&) noexcept = default;
 Stream::~Stream() = default;
 
 Result<Chunk> Stream::Next() {
-  return Guard([&]() -> Result<Chunk> { return impl_->Next(); });
+  if (!impl_->failure.ok()) return impl_->failure;
+  if (done())
+    return InvalidArgument("[stream] all " + std::to_string(impl_->options.frames) +
+                           " frames were given");
+  Result<Chunk> chunk = Guard([&]() -> Result<Chunk> { return impl_->Next(); });
+  impl_->failure = chunk.status();
+  return chunk;
 }
 bool Stream::done() const { return impl_->frames_done >= impl_->options.frames; }
 void Stream::Cancel() { impl_->cancelled = true; }
@@ -257,18 +262,20 @@ Engine::~Engine() = default;
 Status Engine::Validate(const EngineOptions& engine, const StreamOptions& stream) {
   return Guard([&]() -> Status {
     MRT_RETURN_IF_ERROR(CheckEngineOptions(engine));
+    SetThreadCount(engine.threads);
     MRT_RETURN_IF_ERROR(CheckPrompt(stream.prompt));
     MRT_RETURN_IF_ERROR(Schedule::Make(stream.steps, stream.timestep_shift).status());
     MRT_ASSIGN_OR_RETURN(const auto precision, ResolvePrecision(engine.precision));
     MRT_ASSIGN_OR_RETURN(const ModelFiles files, OpenModelFiles(engine));
     MRT_ASSIGN_OR_RETURN(const VideoPlan plan, PlanVideo(files.config, stream, precision));
     MRT_RETURN_IF_ERROR(WanTransformer::Check(files.transformer, files.config));
+    MRT_ASSIGN_OR_RETURN(const Umt5Encoder encoder, OpenTextEncoder(files));
     if (!files.tokenizer_path.empty())
       MRT_RETURN_IF_ERROR(Tokenizer::Load(files.tokenizer_path).status());
     mrt::ops::Context context(precision);
     MRT_ASSIGN_OR_RETURN(const auto decoder, LoadDecoder(context, files, engine.vae));
-    MRT_ASSIGN_OR_RETURN(const int64_t bytes, PlanMemory(files, *decoder, plan, precision));
-    return CheckMemory(bytes);
+    const MemoryPlan memory = PlanMemory(files.config, encoder, *decoder, plan, precision);
+    return CheckMemory(memory.PeakBytes());
   });
 }
 

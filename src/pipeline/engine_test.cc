@@ -108,6 +108,7 @@ TEST(Engine, CanBeCancelledFromAnotherThread) {
   while (status.ok()) status = stream->Next().status();
   canceller.join();
   EXPECT_EQ(status.code(), StatusCode::kCancelled);
+  EXPECT_EQ(stream->Next().status().code(), StatusCode::kCancelled);
 }
 
 TEST(Engine, RefusesBeforeLoading) {

@@ -107,14 +107,15 @@ Result<Checkpoint> OpenTransformerCheckpoint(const std::string& checkpoint,
 Result<ModelFiles> OpenModelFiles(const EngineOptions& options) {
   if (!options.synthetic.empty()) return MakeSynthetic(options);
   MRT_ASSIGN_OR_RETURN(const std::string directory, FindModelDirectory(options.model));
-  const std::vector<std::string> places = {directory, options.model,
-                                           options.model + "/checkpoints"};
   ModelFiles files;
   MRT_ASSIGN_OR_RETURN(files.transformer,
                        OpenTransformerCheckpoint(options.checkpoint, directory, options.model));
   MRT_ASSIGN_OR_RETURN(files.config,
                        WanConfig::Read(directory + "/config.json", files.transformer));
 
+  const std::string beside_checkpoint = fs::path(files.transformer.path()).parent_path().string();
+  const std::vector<std::string> places = {directory, options.model, options.model + "/checkpoints",
+                                           beside_checkpoint};
   const char* vae_file = options.vae == VaeKind::kWan ? kWanVaeFile : kTaehvFile;
   MRT_ASSIGN_OR_RETURN(const std::string vae_path, FindFile(vae_file, places));
   MRT_ASSIGN_OR_RETURN(files.vae, Checkpoint::Open(vae_path));
@@ -130,6 +131,14 @@ Result<ModelFiles> OpenModelFiles(const EngineOptions& options) {
   return files;
 }
 
+Result<Umt5Encoder> OpenTextEncoder(const ModelFiles& files) {
+  Result<Umt5Encoder> encoder = Umt5Encoder::Open(files.text_encoder);
+  if (!encoder.ok() || encoder->config().dim == files.config.text_dim) return encoder;
+  return BadData("[text] " + files.text_encoder.path() + " gives " +
+                 std::to_string(encoder->config().dim) + " channels, the transformer needs " +
+                 std::to_string(files.config.text_dim));
+}
+
 Result<std::unique_ptr<VideoDecoder>> LoadDecoder(ops::Context& context, const ModelFiles& files,
                                                   VaeKind vae) {
   Result<std::unique_ptr<VideoDecoder>> decoder =
@@ -137,9 +146,10 @@ Result<std::unique_ptr<VideoDecoder>> LoadDecoder(ops::Context& context, const M
                            : LoadTaehvDecoder(context, files.vae);
   if (!decoder.ok()) return decoder;
   const int64_t channels = (*decoder)->latent_channels();
-  if (channels == files.config.out_dim) return decoder;
+  if (channels == files.config.out_dim && channels == files.config.in_dim) return decoder;
   return BadData("[vae] " + files.vae.path() + " decodes " + std::to_string(channels) +
-                 " latent channels, the transformer makes " + std::to_string(files.config.out_dim));
+                 " latent channels, the transformer takes " + std::to_string(files.config.in_dim) +
+                 " and gives " + std::to_string(files.config.out_dim) + "; need equally many");
 }
 
 }  // namespace mrt

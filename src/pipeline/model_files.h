@@ -29,6 +29,9 @@ Result<ModelFiles> OpenModelFiles(const monarchrt::EngineOptions& options);
 Result<std::unique_ptr<VideoDecoder>> LoadDecoder(ops::Context& context, const ModelFiles& files,
                                                   monarchrt::VaeKind vae);
 
+/// Opens the text encoder. BadData if its embedding is not what the transformer reads.
+Result<Umt5Encoder> OpenTextEncoder(const ModelFiles& files);
+
 /// The directory with config.json: `model` itself, or the only wan_models/* in it that has one.
 Result<std::string> FindModelDirectory(const std::string& model);
 

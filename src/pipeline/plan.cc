@@ -35,12 +35,19 @@ std::string NearestMultiples(int64_t value, int64_t unit) {
   return std::to_string(below) + " or " + std::to_string(above);
 }
 
-Status CheckSide(const char* name, int pixels, int64_t unit, const std::string& why) {
+// `cuts` of the tiling must divide the tokens of this side, each `token_pixels` wide.
+Status CheckSide(const std::string& name, int pixels, int64_t token_pixels, int64_t cuts) {
+  const int64_t unit = token_pixels * cuts;
+  if (unit > kSideMax)
+    return InvalidArgument("[size] " + std::to_string(cuts) + " cuts of the " + name +
+                           " need at least " + std::to_string(unit) + " pixels, the limit is " +
+                           std::to_string(kSideMax));
   if (pixels > 0 && pixels <= kSideMax && pixels % unit == 0) return {};
-  return InvalidArgument("[size] " + std::string(name) + " is " + std::to_string(pixels) +
-                         ", need a multiple of " + std::to_string(unit) + " up to " +
-                         std::to_string(kSideMax) + why +
-                         "; nearest: " + NearestMultiples(std::clamp(pixels, 1, kSideMax), unit));
+  return InvalidArgument(
+      "[size] " + name + " is " + std::to_string(pixels) + ", need a multiple of " +
+      std::to_string(unit) + " up to " + std::to_string(kSideMax) + " (" +
+      std::to_string(token_pixels) + " pixels a token, " + std::to_string(cuts) +
+      " cuts); nearest: " + NearestMultiples(std::clamp(pixels, 1, kSideMax), unit));
 }
 
 Result<ops::AttentionConfig> ResolveAttention(const monarchrt::AttentionOptions& options) {
@@ -64,22 +71,28 @@ Result<ops::AttentionConfig> ResolveAttention(const monarchrt::AttentionOptions&
   return config;
 }
 
-Result<int64_t> ResolveWindow(const StreamOptions& options, int64_t chunks, int64_t f_tied) {
-  const int64_t all = chunks * kChunkLatentFrames;
+// Fills window_frames and sink_frames. A window that holds the whole video never evicts anything.
+Status ResolveWindow(const StreamOptions& options, VideoPlan* plan) {
+  const int64_t all = plan->chunks * kChunkLatentFrames;
   const int64_t window = options.window_frames == -1 ? all : options.window_frames;
+  const int64_t f_tied =
+      plan->attention.mode == ops::AttentionMode::kMonarch ? plan->attention.f_tied : 1;
   if (options.sink_frames < 0)
     return InvalidArgument("[window] sink is " + std::to_string(options.sink_frames) +
                            ", need 0 or more latent frames");
-  if (window - options.sink_frames < kChunkLatentFrames)
+  if (window < kChunkLatentFrames ||
+      (window < all && window - options.sink_frames < kChunkLatentFrames))
     return InvalidArgument("[window] got " + std::to_string(window) +
                            " latent frames with a sink of " + std::to_string(options.sink_frames) +
                            ", need room for a chunk of " + std::to_string(kChunkLatentFrames) +
                            " beside the sink");
-  if (window % f_tied != 0)
+  if (window < all && window % f_tied != 0)
     return InvalidArgument("[window] got " + std::to_string(window) +
                            " latent frames, need a multiple of f_tied " + std::to_string(f_tied) +
                            "; nearest: " + NearestMultiples(window, f_tied));
-  return std::min(window, all);
+  plan->window_frames = std::min(window, all);
+  plan->sink_frames = window < all ? options.sink_frames : 0;
+  return {};
 }
 
 // Bytes this process may still map, if its address space is limited (ulimit -v).
@@ -99,14 +112,10 @@ Result<VideoPlan> PlanVideo(const WanConfig& config, const StreamOptions& option
   VideoPlan plan;
   MRT_ASSIGN_OR_RETURN(plan.attention, ResolveAttention(options.attention));
   const bool monarch = plan.attention.mode == ops::AttentionMode::kMonarch;
-  const int64_t unit_h =
-      kPixelsPerLatent * config.patch_size[1] * (monarch ? plan.attention.h_reduce : 1);
-  const int64_t unit_w =
-      kPixelsPerLatent * config.patch_size[2] * (monarch ? plan.attention.w_reduce : 1);
-  const std::string tiling =
-      monarch ? " (16 pixels a token times the tiling's cuts)" : " (16 pixels a token)";
-  MRT_RETURN_IF_ERROR(CheckSide("width", options.width, unit_w, tiling));
-  MRT_RETURN_IF_ERROR(CheckSide("height", options.height, unit_h, tiling));
+  MRT_RETURN_IF_ERROR(CheckSide("width", options.width, kPixelsPerLatent * config.patch_size[2],
+                                monarch ? plan.attention.w_reduce : 1));
+  MRT_RETURN_IF_ERROR(CheckSide("height", options.height, kPixelsPerLatent * config.patch_size[1],
+                                monarch ? plan.attention.h_reduce : 1));
   if (options.frames < 1 || options.frames > kFramesMax)
     return InvalidArgument("[frames] got " + std::to_string(options.frames) + ", need 1.." +
                            std::to_string(kFramesMax));
@@ -119,32 +128,38 @@ Result<VideoPlan> PlanVideo(const WanConfig& config, const StreamOptions& option
   // The first latent frame is one video frame, every other one four.
   const int64_t latents = 1 + (options.frames - 1 + kFramesPerLatent - 1) / kFramesPerLatent;
   plan.chunks = (latents + kChunkLatentFrames - 1) / kChunkLatentFrames;
-  MRT_ASSIGN_OR_RETURN(plan.window_frames,
-                       ResolveWindow(options, plan.chunks, monarch ? plan.attention.f_tied : 1));
+  MRT_RETURN_IF_ERROR(ResolveWindow(options, &plan));
   MRT_RETURN_IF_ERROR(ops::ValidateAttention(plan.attention, plan.grid,
                                              static_cast<int>(kChunkLatentFrames),
                                              static_cast<int>(plan.window_frames), precision));
   return plan;
 }
 
-Result<int64_t> PlanMemory(const ModelFiles& files, const VideoDecoder& decoder,
-                           const VideoPlan& plan, ops::Precision precision) {
-  const WanConfig& config = files.config;
+MemoryPlan PlanMemory(const WanConfig& config, const Umt5Encoder& encoder,
+                      const VideoDecoder& decoder, const VideoPlan& plan,
+                      ops::Precision precision) {
+  // x264 keeps this many frames while it looks ahead ("veryfast": 10, and its threads and
+  // references).
+  constexpr int64_t kEncoderFrames = 24;
   const DType dtype = precision == ops::Precision::kBF16 ? DType::kBF16 : DType::kF32;
-  MRT_ASSIGN_OR_RETURN(const Umt5Encoder encoder, Umt5Encoder::Open(files.text_encoder));
-  const int64_t cross_kv = 2 * config.num_layers * config.text_len * config.dim * DTypeSize(dtype);
-  const int64_t weights =
-      WanTransformer::WeightBytes(config, precision) + decoder.weight_bytes() + cross_kv;
-  const int64_t frame_bytes = plan.latent_rows * plan.latent_cols * kPixelsPerLatent *
-                              kPixelsPerLatent * 3 * (sizeof(float) + 1);
-  const int64_t generating =
+  const int64_t frame_pixels =
+      plan.latent_rows * plan.latent_cols * kPixelsPerLatent * kPixelsPerLatent;
+  const int64_t chunk_frames_bytes =
+      kChunkLatentFrames * kFramesPerLatent * frame_pixels * 3 * (DTypeSize(DType::kF32) + 1);
+  const int64_t encoder_bytes = kEncoderFrames * frame_pixels * 3 / 2;  // yuv420p
+  MemoryPlan memory;
+  memory.weights_bytes = WanTransformer::WeightBytes(config, precision) + decoder.weight_bytes();
+  memory.text_bytes = encoder.PeakBytes(precision, config.text_len);
+  memory.generating_bytes =
+      2 * config.num_layers * config.text_len * config.dim * DTypeSize(dtype) +
       KvCache::Bytes(config, plan.grid.rows, plan.grid.cols, plan.window_frames, dtype) +
       WanTransformer::ScratchBytes(config, kChunkLatentFrames, plan.grid.rows, plan.grid.cols,
                                    precision) +
-      decoder.WorkingBytes(plan.latent_rows, plan.latent_cols, precision) +
-      kChunkLatentFrames * kFramesPerLatent * frame_bytes;
-  // The text encoder's scratch is gone when the cache is made.
-  return weights + std::max(generating, encoder.PeakBytes(precision));
+      ops::AttentionScratchBytes(plan.attention, plan.grid, static_cast<int>(kChunkLatentFrames),
+                                 static_cast<int>(plan.window_frames), precision) +
+      decoder.WorkingBytes(plan.latent_rows, plan.latent_cols, precision) + chunk_frames_bytes +
+      encoder_bytes;
+  return memory;
 }
 
 Status CheckMemory(int64_t needed_bytes) {
@@ -152,6 +167,13 @@ Status CheckMemory(int64_t needed_bytes) {
   if (needed_bytes <= available) return {};
   return OutOfMemory("[memory] needs " + Gigabytes(needed_bytes) + ", " + Gigabytes(available) +
                      " are available; a smaller size, a smaller window or --vae taehv needs less");
+}
+
+Status CheckThreads(int threads) {
+  constexpr int kThreadsMax = 1024;
+  if (threads >= 0 && threads <= kThreadsMax) return {};
+  return InvalidArgument("[threads] got " + std::to_string(threads) + ", need 0.." +
+                         std::to_string(kThreadsMax));
 }
 
 Result<ops::Precision> ResolvePrecision(monarchrt::Precision precision) {

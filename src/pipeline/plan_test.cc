@@ -70,6 +70,20 @@ TEST(Plan, RefusesSettingsThatCannotWork) {
   EXPECT_NE(Refusal({.attention = {.f_tied = 3}, .window_frames = 20}), "");
   EXPECT_NE(Refusal({.attention = {.implementation = "no such kernel"}}), "");
   EXPECT_EQ(Refusal({.window_frames = 6, .sink_frames = 3}), "");
+  EXPECT_THAT(Refusal({.attention = {.h_reduce = 600}}), HasSubstr("cuts of the height"));
+}
+
+// A window as long as the video never evicts, so a sink changes nothing and needs no room.
+TEST(Plan, TakesASinkThatAShortVideoDoesNotNeed) {
+  for (int window : {-1, 3, 21})
+    for (int sink : {0, 1, 10}) {
+      const Result<VideoPlan> plan =
+          PlanVideo(SmallConfig(), {.frames = 9, .window_frames = window, .sink_frames = sink},
+                    ops::Precision::kF32);
+      ASSERT_TRUE(plan.ok()) << plan.status().message();
+      EXPECT_EQ(plan->window_frames, 3);
+      EXPECT_EQ(plan->sink_frames, 0);
+    }
 }
 
 TEST(Plan, RefusesMoreMemoryThanThereIs) {

@@ -13,6 +13,20 @@ KvCache MakeCache(const ops::Context& context, const WanConfig& config,
                  options.sink_frames, context.activation());
 }
 
+// A chunk of the cache that is forgotten unless Keep() is reached: on errors, exceptions,
+// cancellation.
+class ChunkInCache {
+ public:
+  explicit ChunkInCache(KvCache& cache) : cache_(cache) {}
+  ~ChunkInCache() { cache_.AbandonChunk(); }
+  ChunkInCache(const ChunkInCache&) = delete;
+  ChunkInCache& operator=(const ChunkInCache&) = delete;
+  void Keep() { cache_.EndChunk(); }
+
+ private:
+  KvCache& cache_;
+};
+
 }  // namespace
 
 Rollout::Rollout(const ops::Context& context, const WanTransformer& transformer,
@@ -24,11 +38,12 @@ Rollout::Rollout(const ops::Context& context, const WanTransformer& transformer,
 Status Rollout::Remember(ops::Context& context, const ConstTensorView& latents,
                          const CrossKv& text) {
   MRT_RETURN_IF_ERROR(cache_.BeginChunk(latents.shape[0]));
+  ChunkInCache chunk(cache_);
   ArenaScope scope(context.arena());
   const TensorView unused = context.Float(latents.shape);
   const std::vector<float> clean(static_cast<size_t>(latents.shape[0]), 0.0f);
   transformer_.Forward(context, latents, clean, text, cache_, options_.attention, unused);
-  cache_.EndChunk();
+  chunk.Keep();
   return {};
 }
 
@@ -41,6 +56,7 @@ Status Rollout::Next(ops::Context& context, const Schedule& schedule, const Cros
                      NoiseSource noise, const TensorView& latents, FlowObserver observer) {
   const int64_t frames = latents.shape[0];
   MRT_RETURN_IF_ERROR(cache_.BeginChunk(frames));
+  ChunkInCache chunk(cache_);
   const int64_t first_frame = cache_.frames_seen();
   ArenaScope scope(context.arena());
   const TensorView flow = context.Float(latents.shape);
@@ -62,7 +78,7 @@ Status Rollout::Next(ops::Context& context, const Schedule& schedule, const Cros
   }
   timesteps.assign(timesteps.size(), 0.0f);
   transformer_.Forward(context, latents, timesteps, text, cache_, options_.attention, flow);
-  cache_.EndChunk();
+  chunk.Keep();
   return {};
 }
 

@@ -8,6 +8,7 @@
 #include "kernels/dense/reference.h"
 #include "kernels/monarch/monarch.h"
 #include "kernels/monarch/reference.h"
+#include "verify/case_file.h"
 #include "verify/cases.h"
 #include "verify/metadata.h"
 
@@ -175,7 +176,7 @@ Status CompareGradients(const AttentionCase& c, const Checkpoint& file, const st
 
 Status VerifyAttention(const std::string& path, ops::Context& context, const RunOptions& options,
                        Judge& judge) {
-  MRT_ASSIGN_OR_RETURN(const Checkpoint file, Checkpoint::Open(path));
+  MRT_ASSIGN_OR_RETURN(const Checkpoint file, OpenCase(path));
   MRT_ASSIGN_OR_RETURN(AttentionCase c, ReadCase(file));
   const DType dtype = context.activation();
   c.shape.storage = dtype == DType::kBF16 ? StorageType::kBF16 : StorageType::kF32;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,14 @@ class Judge {
  public:
   explicit Judge(monarchrt::VerifyCallback on_line) : on_line_(std::move(on_line)) {}
 
-  /// While set, Compare() only notes the error: the next pass may have twice as much.
-  void set_yardstick_pass(bool on) { yardstick_pass_ = on; }
+  /// A bf16 verdict comes after a float32 pass and a pass with emulated rounding over the same
+  /// cases.
+  enum class Pass {
+    kReference,  // only notes which tensors do not hold in float32: they get no yardstick
+    kYardstick,  // only notes the error of rounding, of which the verdict allows twice as much
+    kVerdict,    // adds lines
+  };
+  void set_pass(Pass pass) { pass_ = pass; }
 
   /// `got` and `want` floating point, of one element count. `limit` holds unless a yardstick pass
   /// has set a larger one for this file and tensor.
@@ -36,7 +43,8 @@ class Judge {
   void Add(monarchrt::VerifyLine line);
 
   monarchrt::VerifyCallback on_line_;
-  bool yardstick_pass_ = false;
+  Pass pass_ = Pass::kVerdict;
+  std::set<std::string> wrong_in_float32_;    // "file tensor"
   std::map<std::string, double> yardsticks_;  // "file tensor" -> relative L2
   std::vector<monarchrt::VerifyLine> lines_;
 };

@@ -49,7 +49,9 @@ Result<std::vector<int>> Metadata::IntegerList(const std::string& key,
   std::vector<int> list;
   if (value.is_array())
     for (const json& item : value)
-      if (item.is_number() && std::abs(item.get<double>()) < 1e9) list.push_back(item.get<int>());
+      if (item.is_number() && std::abs(item.get<double>()) < 1e9 &&
+          item.get<double>() == std::floor(item.get<double>()))
+        list.push_back(item.get<int>());
   if (value.is_array() && list.size() == value.size()) return list;
   return BadData("[verify] " + file_.path() + ": metadata " + key + " is '" + Text(key, "") +
                  "', need a list of integers");

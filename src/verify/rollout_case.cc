@@ -50,6 +50,10 @@ Status CheckTextContext(const WanConfig& config, const Checkpoint& file, const s
 
 Result<RolloutCase> RolloutCase::Read(const WanConfig& config, const Checkpoint& file,
                                       const std::string& implementation, ops::Precision precision) {
+  if (config.in_dim != config.out_dim)
+    return BadData("[verify] the model takes " + std::to_string(config.in_dim) +
+                   " channels and gives " + std::to_string(config.out_dim) +
+                   ", need equally many for a rollout");
   const Metadata metadata(file);
   RolloutCase c;
   MRT_ASSIGN_OR_RETURN(const std::vector<int> steps,
@@ -65,9 +69,7 @@ Result<RolloutCase> RolloutCase::Read(const WanConfig& config, const Checkpoint&
     return BadData("[verify] " + file.path() + ": num_frame_per_block is " + std::to_string(block) +
                    ", need 1 or more");
   c.noise = ToFloat32(file.Find("noise"));
-  if (file.Find("renoise").empty())
-    return BadData("[verify] " + file.path() + ": has noise but no renoise");
-  c.renoise = ToFloat32(file.Find("renoise"));
+  if (!file.Find("renoise").empty()) c.renoise = ToFloat32(file.Find("renoise"));
   if (!file.Find("initial_latents").empty())
     c.initial_latents = ToFloat32(file.Find("initial_latents"));
 
@@ -80,16 +82,26 @@ Result<RolloutCase> RolloutCase::Read(const WanConfig& config, const Checkpoint&
       c.chunk_frames,
       SplitIntoChunks(generated, block, independent_first && initial == 0, file.path()));
   const int64_t renoise = static_cast<int64_t>(steps.size() - 1) * c.noise.shape().elements();
-  if (c.renoise.shape().elements() != renoise)
-    return BadData("[verify] " + file.path() + ": renoise has " +
-                   std::to_string(c.renoise.shape().elements()) + " elements, need " +
-                   std::to_string(renoise));
+  const int64_t renoise_given = c.renoise.empty() ? 0 : c.renoise.shape().elements();
+  if (renoise_given != renoise)
+    return BadData("[verify] " + file.path() + ": renoise has " + std::to_string(renoise_given) +
+                   " elements, need " + std::to_string(renoise));
+  for (int axis = 1; axis < 4 && !c.initial_latents.empty(); ++axis)
+    if (c.initial_latents.shape()[axis] != c.noise.shape()[axis])
+      return BadData("[verify] " + file.path() + ": initial_latents is " +
+                     c.initial_latents.shape().ToString() + ", noise is " +
+                     c.noise.shape().ToString() + "; need equal frames");
   c.options.latent_rows = c.noise.shape()[2];
   c.options.latent_cols = c.noise.shape()[3];
-  c.options.window_frames = window < 0 ? initial + generated : window;
-  const int64_t largest = std::max(block, int64_t{1});
+  const int64_t all = initial + generated;
+  if (window < 0 || window >= all) {  // nothing is ever evicted
+    c.options.window_frames = all;
+    c.options.sink_frames = 0;
+  } else {
+    c.options.window_frames = window;
+  }
   if (c.options.sink_frames < 0 ||
-      c.options.window_frames - c.options.sink_frames < std::min(largest, generated))
+      c.options.window_frames - c.options.sink_frames < std::min(block, all))
     return BadData("[verify] " + file.path() + ": local_attn_size " + std::to_string(window) +
                    " with sink_size " + std::to_string(c.options.sink_frames) +
                    " leaves no room for a chunk");

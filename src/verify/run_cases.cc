@@ -4,6 +4,7 @@
 #include "model/wan/transformer.h"
 #include "pipeline/model_files.h"
 #include "verify/autoencoder_case.h"
+#include "verify/case_file.h"
 #include "verify/cases.h"
 #include "verify/metadata.h"
 #include "verify/rollout_case.h"
@@ -23,7 +24,7 @@ void ToUnitRange(const TensorView& frames, PixelRange range) {
 
 Status VerifyRun(const std::string& tree, const std::string& path, ops::Context& context,
                  const RunOptions& options, Judge& judge) {
-  MRT_ASSIGN_OR_RETURN(const Checkpoint file, Checkpoint::Open(path));
+  MRT_ASSIGN_OR_RETURN(const Checkpoint file, OpenCase(path));
   const Metadata metadata(file);
   MRT_ASSIGN_OR_RETURN(
       ModelFiles model,
@@ -34,8 +35,6 @@ Status VerifyRun(const std::string& tree, const std::string& path, ops::Context&
   const std::vector<int32_t> ids =
       tokenizer.Encode(CleanPrompt(metadata.Text("prompt", "")), text_len);
   if (!file.Find("ids").empty()) {
-    if (file.Find("ids").dtype != DType::kI32)
-      return BadData("[verify] " + path + ": ids must be I32");
     judge.CompareExact(path, "ids", PadTokens(ids, text_len), file.Find("ids"));
   }
   MRT_ASSIGN_OR_RETURN(const Tensor text, encoder.Encode(context, ids, text_len));
@@ -45,6 +44,8 @@ Status VerifyRun(const std::string& tree, const std::string& path, ops::Context&
   MRT_ASSIGN_OR_RETURN(const WanTransformer transformer,
                        WanTransformer::Load(context, model.transformer, model.config));
   MRT_RETURN_IF_ERROR(CheckRolloutLatents(model.config, file, "noise"));
+  if (!file.Find("initial_latents").empty())
+    MRT_RETURN_IF_ERROR(CheckRolloutLatents(model.config, file, "initial_latents"));
   MRT_ASSIGN_OR_RETURN(
       const RolloutCase rollout_case,
       RolloutCase::Read(model.config, file, options.implementation, context.precision()));

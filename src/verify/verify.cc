@@ -6,6 +6,7 @@
 
 #include "base/threads.h"
 #include "pipeline/plan.h"
+#include "verify/case_file.h"
 #include "verify/cases.h"
 #include "verify/judge.h"
 
@@ -34,17 +35,30 @@ Kind KindOfTensors(const Checkpoint& file) {
   if (has("q") && has("k") && has("v") && has("out")) return Kind::kAttention;
   if (has("ids_0")) return Kind::kText;
   if (has("noise") && has("latents"))
-    return file.metadata().contains("prompt") ? Kind::kRuns : Kind::kWan;
+    return has("ids") || has("video") || !has("context") ? Kind::kRuns : Kind::kWan;
   if (has("flow") && has("latents") && has("context")) return Kind::kWan;
   if ((has("decoded") && has("latents")) || (has("encoded") && has("video"))) return Kind::kWanVae;
   return Kind::kNone;
 }
 
+// Pixels of the Wan VAE lie in -1..1, those of TAEHV in 0..1.
+bool HasNegativePixels(const Checkpoint& file) {
+  for (const char* name : {"decoded", "video"}) {
+    const ConstTensorView pixels = file.Find(name);
+    for (int64_t i = 0; i < pixels.shape.elements() && !pixels.empty(); ++i)
+      if (IsFloatingPoint(pixels.dtype) && ElementAsFloat(pixels, i) < 0) return true;
+  }
+  return false;
+}
+
 Result<Kind> KindOfFile(const std::string& path) {
   MRT_ASSIGN_OR_RETURN(const Checkpoint file, Checkpoint::Open(path));
   const Kind kind = KindOfTensors(file);
-  const bool tiny = kind == Kind::kWanVae && HasFile(fs::path(path).parent_path(), "taew2_1.pth");
-  return tiny ? Kind::kTaehv : kind;
+  if (kind != Kind::kWanVae) return kind;
+  const fs::path directory = fs::path(path).parent_path();
+  const bool wan = HasFile(directory, "Wan2.1_VAE.pth"), tiny = HasFile(directory, "taew2_1.pth");
+  if (wan && tiny) return HasNegativePixels(file) ? Kind::kWanVae : Kind::kTaehv;
+  return tiny ? Kind::kTaehv : Kind::kWanVae;
 }
 
 void AddToGroups(std::vector<Group>& groups, Kind kind, const std::string& file) {
@@ -128,15 +142,18 @@ Status RunPass(const std::vector<Group>& groups, ops::Precision precision,
 Result<std::vector<monarchrt::VerifyLine>> Run(const std::string& path,
                                                const monarchrt::VerifyOptions& options,
                                                const monarchrt::VerifyCallback& on_line) {
+  MRT_RETURN_IF_ERROR(CheckThreads(options.threads));
   MRT_ASSIGN_OR_RETURN(const ops::Precision precision, ResolvePrecision(options.precision));
   MRT_ASSIGN_OR_RETURN(const std::vector<Group> groups, FindGroups(path));
   SetThreadCount(options.threads);
   const RunOptions run = {.implementation = options.implementation};
   Judge judge(on_line);
   if (precision == ops::Precision::kBF16) {
-    judge.set_yardstick_pass(true);
+    judge.set_pass(Judge::Pass::kReference);
+    MRT_RETURN_IF_ERROR(RunPass(groups, ops::Precision::kF32, run, judge));
+    judge.set_pass(Judge::Pass::kYardstick);
     MRT_RETURN_IF_ERROR(RunPass(groups, ops::Precision::kBF16Emulated, run, judge));
-    judge.set_yardstick_pass(false);
+    judge.set_pass(Judge::Pass::kVerdict);
   }
   MRT_RETURN_IF_ERROR(RunPass(groups, precision, run, judge));
   return judge.lines();

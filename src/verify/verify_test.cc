@@ -118,6 +118,23 @@ TEST_F(ChangedCopy, OfTheAnswerIsWrong) {
   EXPECT_EQ(std::count_if(lines->begin(), lines->end(), [](const auto& l) { return !l.ok; }), 1);
 }
 
+// Rounding errors may be twice the yardstick, but the yardstick is only for what holds in float32.
+TEST_F(ChangedCopy, IsWrongInBFloat16Too) {
+  if (!mrt::ops::HasNativeBF16()) GTEST_SKIP() << "this CPU has no bf16 arithmetic";
+  const std::string path = Copy("attention/h_reduce2.safetensors");
+  Replace(path, "\"h_reduce\":\"2\"", "\"h_reduce\":\"4\"");
+  const auto lines = Verify(path, {.precision = Precision::kBF16});
+  ASSERT_TRUE(lines.ok()) << lines.status().message();
+  EXPECT_TRUE(std::any_of(lines->begin(), lines->end(),
+                          [](const auto& l) { return l.tensor == "out" && !l.ok; }));
+}
+
+TEST_F(ChangedCopy, WithAnotherDtypeIsRefused) {
+  const std::string path = Copy("attention/causal3.safetensors");
+  Replace(path, "\"BF16\"", "\"I16\" ");
+  EXPECT_FALSE(Verify(path, {}).ok());
+}
+
 TEST_F(ChangedCopy, OfTheTilingIsWrong) {
   const std::string path = Copy("attention/h_reduce2.safetensors");
   Replace(path, "\"h_reduce\":\"2\"", "\"h_reduce\":\"4\"");

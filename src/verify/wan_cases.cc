@@ -1,6 +1,7 @@
 #include "model/wan/transformer.h"
 #include "pipeline/rollout.h"
 #include "pipeline/sampler.h"
+#include "verify/case_file.h"
 #include "verify/cases.h"
 #include "verify/metadata.h"
 #include "verify/rollout_case.h"
@@ -79,7 +80,7 @@ Status VerifyWan(const std::string& directory, const Files& files, ops::Context&
   MRT_ASSIGN_OR_RETURN(const WanTransformer transformer,
                        WanTransformer::Load(context, weights, config));
   for (const std::string& path : files) {
-    MRT_ASSIGN_OR_RETURN(const Checkpoint file, Checkpoint::Open(path));
+    MRT_ASSIGN_OR_RETURN(const Checkpoint file, OpenCase(path));
     MRT_RETURN_IF_ERROR(
         file.Find("flow").empty()
             ? VerifyRollout(transformer, file, path, context, options, judge)

@@ -15,7 +15,6 @@ namespace {
 using ops::Output;
 
 constexpr float kNormEpsilon = 1e-6f;
-constexpr int64_t kPlannedTextLen = 512;  // text_len of the released models, for PeakBytes
 // Arenas grow in blocks, of which the last may be nearly empty and each may waste its end.
 constexpr int64_t kArenaSlackBytes = int64_t{64} << 20;
 
@@ -149,7 +148,7 @@ void Umt5Encoder::ProjectAndAdd(ops::Context& context, const ConstTensorView& we
   ops::Add(context, x, branch, /*relu=*/false, Output::kFloat);
 }
 
-int64_t Umt5Encoder::PeakBytes(ops::Precision precision) const {
+int64_t Umt5Encoder::PeakBytes(ops::Precision precision, int64_t text_len) const {
   const Umt5Config& c = config_;
   const DType act = precision == ops::Precision::kBF16 ? DType::kBF16 : DType::kF32;
   // The largest matrix: mapped pages, and if its dtype is another, a converted copy, which may be
@@ -158,7 +157,7 @@ int64_t Umt5Encoder::PeakBytes(ops::Precision precision) const {
   const int64_t copies = stored == act ? 0 : UsedAsStored(stored, precision) ? 1 : 2;
   const int64_t matrix =
       c.dim * std::max(c.dim_attn, c.dim_ffn) * (DTypeSize(stored) + copies * DTypeSize(act));
-  const int64_t n = kPlannedTextLen;
+  const int64_t n = text_len;
   const int64_t residual = 3 * n * c.dim * DTypeSize(DType::kF32);  // x, a branch, the result
   const int64_t attention =
       n * (c.dim + 4 * c.dim_attn) * DTypeSize(act) + c.heads * n * n * DTypeSize(DType::kF32);

@@ -41,9 +41,9 @@ class Umt5Encoder {
   /// InvalidArgument for an id outside the vocabulary or too many ids.
   Result<Tensor> Encode(ops::Context& context, std::span<const int32_t> ids, int text_len) const;
 
-  /// Bytes Encode needs at its peak for text_len 512, mapped pages of the file and the result
-  /// included: the largest weight matrix and the activations, however many layers there are.
-  int64_t PeakBytes(ops::Precision precision) const;
+  /// Bytes Encode needs at its peak for a text of text_len tokens, mapped pages of the file and the
+  /// result included: the largest weight matrix and the activations, however many layers there are.
+  int64_t PeakBytes(ops::Precision precision, int64_t text_len = 512) const;
 
  private:
   struct Layer {                            // "Linear" weights without bias: [out, in]

@@ -36,6 +36,9 @@ class KvCache {
   /// The chunk's frames now belong to the past.
   void EndChunk();
 
+  /// Forgets the current chunk, if there is one; what BeginChunk evicted stays evicted.
+  void AbandonChunk() { chunk_frames_ = 0; }
+
   /// Forgets all frames, an unfinished chunk too; the next chunk starts at frame 0.
   void Clear();
 
