@@ -43,11 +43,12 @@ Status CheckSide(const std::string& name, int pixels, int64_t token_pixels, int6
                            " need at least " + std::to_string(unit) + " pixels, the limit is " +
                            std::to_string(kSideMax));
   if (pixels > 0 && pixels <= kSideMax && pixels % unit == 0) return {};
-  return InvalidArgument(
-      "[size] " + name + " is " + std::to_string(pixels) + ", need a multiple of " +
-      std::to_string(unit) + " up to " + std::to_string(kSideMax) + " (" +
-      std::to_string(token_pixels) + " pixels a token, " + std::to_string(cuts) +
-      " cuts); nearest: " + NearestMultiples(std::clamp(pixels, 1, kSideMax), unit));
+  std::string why = std::to_string(token_pixels) + " pixels a token";
+  if (cuts > 1) why += ", " + std::to_string(cuts) + " cuts";
+  return InvalidArgument("[size] " + name + " is " + std::to_string(pixels) +
+                         ", need a multiple of " + std::to_string(unit) + " up to " +
+                         std::to_string(kSideMax) + " (" + why +
+                         "); nearest: " + NearestMultiples(std::clamp(pixels, 1, kSideMax), unit));
 }
 
 Result<ops::AttentionConfig> ResolveAttention(const monarchrt::AttentionOptions& options) {
