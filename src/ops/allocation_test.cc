@@ -25,16 +25,19 @@ void* Allocate(size_t size, size_t alignment) {
   if (p == nullptr) throw std::bad_alloc();
   return p;
 }
+
+// Not inlined: g++ would see free() on the result of new and warn, not knowing that new is ours.
+[[gnu::noinline]] void Release(void* p) { std::free(p); }
 }  // namespace
 
 void* operator new(size_t size) { return Allocate(size, alignof(std::max_align_t)); }
 void* operator new(size_t size, std::align_val_t alignment) {
   return Allocate(size, static_cast<size_t>(alignment));
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p) noexcept { Release(p); }
+void operator delete(void* p, size_t) noexcept { Release(p); }
+void operator delete(void* p, std::align_val_t) noexcept { Release(p); }
+void operator delete(void* p, size_t, std::align_val_t) noexcept { Release(p); }
 
 namespace mrt::ops {
 namespace {

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "base/status.h"
 #include "model/vae/video_codec.h"
 
 namespace mrt::verify {

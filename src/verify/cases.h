@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/status.h"
 #include "ops/context.h"
 #include "verify/judge.h"
 

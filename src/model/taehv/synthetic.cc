@@ -46,7 +46,7 @@ Checkpoint SyntheticTaehv() {
 
   index = 0;
   const auto encoder = [&index] { return "encoder." + std::to_string(index++); };
-  constexpr int64_t width = kEncoderWidth;
+  const int64_t width = kEncoderWidth;
   AddSyntheticConv(checkpoint, encoder(), {width, kColors, 3, 3});
   ++index;  // ReLU
   for (const int64_t pooling : kEncoderPooling) {

@@ -65,8 +65,8 @@ void AddSynthetic(Checkpoint& checkpoint, const std::string& name, const Shape& 
 
 void AddSyntheticConv(Checkpoint& checkpoint, const std::string& name, const Shape& shape,
                       bool bias) {
-  const auto inputs = static_cast<float>(shape.elements() / shape[0]);
-  AddSynthetic(checkpoint, name + ".weight", shape, 0, 1 / std::sqrt(inputs));
+  const int64_t inputs = shape.elements() / shape[0];
+  AddSynthetic(checkpoint, name + ".weight", shape, 0, 1 / std::sqrt(static_cast<float>(inputs)));
   if (bias) AddSynthetic(checkpoint, name + ".bias", {shape[0]}, 0, 0);
 }
 
