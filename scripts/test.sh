@@ -28,7 +28,7 @@ if [ ${#presets[@]} -eq 0 ]; then presets=(cpu asan); fi
 if [ "${presets[0]}" = none ]; then presets=(); checks=yes; fi
 
 passed=0 failed=0 skipped=0
-# run NAME COMMAND...: one check, counted.
+# run NAME COMMAND...: one check, counted; returns whether it passed.
 run() {
   local name=$1 start=$SECONDS
   shift
@@ -38,6 +38,7 @@ run() {
   else
     failed=$((failed + 1))
     echo "FAILED  $name ($((SECONDS - start)) s)"
+    return 1
   fi
 }
 
@@ -84,8 +85,7 @@ if [ $checks = yes ]; then
 fi
 
 for preset in "${presets[@]}"; do
-  run "build of $preset" scripts/build.sh "$preset"
-  if [ -f "build/$preset/CTestTestfile.cmake" ]; then run_tests "$preset"; fi
+  if run "build of $preset" scripts/build.sh "$preset"; then run_tests "$preset"; fi
 done
 
 if [ $ci = yes ]; then
