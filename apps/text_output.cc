@@ -20,7 +20,7 @@ monarchrt::Status WriteText(const std::string& path, const std::string& text) {
 std::string FormatRates(const monarchrt::GenerationStats& s) {
   char text[512];
   std::snprintf(text, sizeof(text),
-                "frames/s    transformer %.2f   with VAE %.2f   end to end %.2f\n"
+                "frames/s    transformer %.3g   with VAE %.3g   end to end %.3g\n"
                 "seconds     load %.2f   text %.2f   first frames %.2f   %lld frames in %.2f\n"
                 "peak memory %s\n",
                 s.FpsTransformer(), s.FpsWithVae(), s.FpsEndToEnd(), s.load_s, s.text_s,
