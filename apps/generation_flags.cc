@@ -54,7 +54,7 @@ void AddGenerationFlags(CLI::App& command, GenerationFlags& flags) {
       ->excludes(frames);
   command.add_option("--seed", stream.seed, "of the noise: the same seed gives the same video")
       ->capture_default_str();
-  command.add_option("--steps", stream.steps, "denoising steps, decreasing, 1..1000")
+  command.add_option("--steps", stream.steps, "denoising steps, decreasing, 0..1000")
       ->delimiter(',')
       ->expected(1, 1000)
       ->capture_default_str();

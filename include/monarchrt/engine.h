@@ -69,7 +69,7 @@ struct StreamOptions {
   int width = 832;                                 // pixels; a multiple of 16 * w_reduce
   int height = 480;                                // pixels; a multiple of 16 * h_reduce
   int64_t frames = 81;                             // video frames, 16 a second
-  std::vector<int> steps = {1000, 750, 500, 250};  // denoising steps, strictly decreasing, 1..1000
+  std::vector<int> steps = {1000, 750, 500, 250};  // denoising steps, strictly decreasing, 0..1000
   double timestep_shift = 5;
   AttentionOptions attention;
   int window_frames = 21;  // latent frames a query sees, the current chunk included; -1: all

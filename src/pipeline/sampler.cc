@@ -9,6 +9,7 @@ namespace {
 constexpr int kTableSize = 1000;
 
 double TableSigma(int index, double shift) {
+  index = std::min(index, kTableSize - 1);  // step 0 is not in the table: the nearest entry
   const double u = 1.0 - static_cast<double>(index) / kTableSize;
   return shift * u / (1 + (shift - 1) * u);
 }
@@ -22,13 +23,14 @@ Result<Schedule> Schedule::Make(const std::vector<int>& steps, double shift) {
                            ", need a positive number");
   Schedule schedule;
   for (size_t i = 0; i < steps.size(); ++i) {
-    if (steps[i] < 1 || steps[i] > kTableSize)
-      return InvalidArgument("[steps] got " + std::to_string(steps[i]) + ", need 1..1000");
+    if (steps[i] < 0 || steps[i] > kTableSize)
+      return InvalidArgument("[steps] got " + std::to_string(steps[i]) + ", need 0..1000");
     if (i > 0 && steps[i] >= steps[i - 1])
       return InvalidArgument("[steps] got " + std::to_string(steps[i]) + " after " +
                              std::to_string(steps[i - 1]) + ", need strictly decreasing steps");
     const double sigma = TableSigma(kTableSize - steps[i], shift);
-    schedule.steps_.push_back({static_cast<float>(1000 * sigma), static_cast<float>(sigma)});
+    const double timestep = steps[i] == 0 ? 0 : 1000 * sigma;
+    schedule.steps_.push_back({static_cast<float>(timestep), static_cast<float>(sigma)});
   }
   return schedule;
 }

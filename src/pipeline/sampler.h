@@ -1,8 +1,9 @@
 // The few-step flow-matching schedule of the generation loop.
 //
-//   sigma table   u = 1 - n/1000, n = 0..999;  sigma = shift u / (1 + (shift - 1) u);  timestep =
-//   1000 sigma a step S      stands for table[1000 - S]; step 0 for sigma 0 velocity v    x0 = x -
-//   sigma v;  x' = (1 - sigma') x0 + sigma' noise
+//   sigma table   u = 1 - n/1000, n = 0..999;  sigma = shift u / (1 + (shift - 1) u)
+//   timestep      1000 sigma
+//   a step S      stands for table[1000 - S]; step 0 for timestep 0 with the last entry's sigma
+//   velocity v    x0 = x - sigma v;  x' = (1 - sigma') x0 + sigma' noise
 #pragma once
 
 #include <string>
@@ -20,7 +21,7 @@ struct DenoisingStep {
 
 class Schedule {
  public:
-  /// `steps` strictly decreasing, each 1..1000; shift > 0. InvalidArgument otherwise.
+  /// `steps` strictly decreasing, each 0..1000; shift > 0. InvalidArgument otherwise.
   static Result<Schedule> Make(const std::vector<int>& steps, double shift);
 
   const std::vector<DenoisingStep>& steps() const { return steps_; }

@@ -16,10 +16,17 @@ TEST(Schedule, MatchesTheFormula) {
   }
 }
 
+TEST(Schedule, TakesTheNearestSigmaAtStepZero) {
+  const Result<Schedule> schedule = Schedule::Make({500, 0}, 5);
+  ASSERT_TRUE(schedule.ok());
+  EXPECT_EQ(schedule->steps()[1].timestep, 0);
+  EXPECT_FLOAT_EQ(schedule->steps()[1].sigma, static_cast<float>(0.005 / 1.004));
+}
+
 TEST(Schedule, RefusesWhatCannotWork) {
   EXPECT_FALSE(Schedule::Make({}, 5).ok());
   EXPECT_FALSE(Schedule::Make({1001}, 5).ok());
-  EXPECT_FALSE(Schedule::Make({500, 0}, 5).ok());
+  EXPECT_FALSE(Schedule::Make({500, -1}, 5).ok());
   EXPECT_FALSE(Schedule::Make({500, 500}, 5).ok());
   EXPECT_FALSE(Schedule::Make({250, 500}, 5).ok());
   EXPECT_FALSE(Schedule::Make({500}, 0).ok());

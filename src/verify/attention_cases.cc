@@ -101,13 +101,16 @@ struct Inputs {
   std::vector<double> q, k, v;
 };
 
-// Runs `body(b, inputs of batch entry b)` and joins what it returns.
+// Runs `body(inputs of one batch entry, rounded to bfloat16)` for every entry and joins what it
+// returns.
 template <typename F>
-Tensor JoinBatch(const AttentionCase& c, const Checkpoint& file, F&& body) {
+Tensor JoinRoundedBatch(const AttentionCase& c, const Checkpoint& file, F&& body) {
   std::vector<double> all;
   for (int64_t b = 0; b < c.batch; ++b) {
-    const auto part = [&](const char* name) { return Doubles(file.Find(name).Slice(b, b + 1)); };
-    const std::vector<double> out = body(b, Inputs{part("q"), part("k"), part("v")});
+    const auto part = [&](const char* name) {
+      return Doubles(Stored(file.Find(name).Slice(b, b + 1), DType::kBF16));
+    };
+    const std::vector<double> out = body(Inputs{part("q"), part("k"), part("v")});
     all.insert(all.end(), out.begin(), out.end());
   }
   return FromDoubles(all);
@@ -184,19 +187,19 @@ Status VerifyAttention(const std::string& path, ops::Context& context, const Run
   const bool has_dense = !file.Find("dense_out").empty();
   if (context.precision() == ops::Precision::kBF16Emulated) {  // what rounding costs the reference
     judge.Compare(path, "out",
-                  JoinBatch(c, file,
-                            [&](int64_t, const Inputs& in) {
-                              return MonarchReference(c.shape, in.q, in.k, in.v,
-                                                      Rounding::kBf16Output);
-                            }),
+                  JoinRoundedBatch(c, file,
+                                   [&](const Inputs& in) {
+                                     return MonarchReference(c.shape, in.q, in.k, in.v,
+                                                             Rounding::kBf16Output);
+                                   }),
                   file.Find("out"), kTensorLimit);
     if (has_dense)
       judge.Compare(path, "dense_out",
-                    JoinBatch(c, file,
-                              [&](int64_t, const Inputs& in) {
-                                return DenseReference(dense, in.q, in.k, in.v, {},
-                                                      Rounding::kBf16Output);
-                              }),
+                    JoinRoundedBatch(c, file,
+                                     [&](const Inputs& in) {
+                                       return DenseReference(dense, in.q, in.k, in.v, {},
+                                                             Rounding::kBf16Output);
+                                     }),
                     file.Find("dense_out"), kTensorLimit);
     return {};
   }

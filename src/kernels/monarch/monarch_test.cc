@@ -244,6 +244,15 @@ TEST_P(MonarchImplTest, DoesNotDependOnTheOrderOfKeyTiles) {
   EXPECT_LE(RelativeL2(c.Run(impl(), {3, 0, 4, 2, 1}), c.Run(impl())), 1e-5);
 }
 
+// The running sums pass through as many blocks as there are key frames: no error may grow with
+// them.
+TEST_P(MonarchImplTest, AddsUpManyKeyFrames) {
+  const MonarchShape shape = {
+      .heads = 1, .frames_q = 1, .frames_kv = 3000, .rows = 2, .cols = 2, .head_dim = 16};
+  const MonarchCase c(shape);
+  EXPECT_LE(RelativeL2(c.Run(impl()), c.Reference()), 1e-5);
+}
+
 TEST_P(MonarchImplTest, SeesNothingOfLaterBlocksWhenCausal) {
   MonarchCase c(kCausal);
   const std::vector<double> before = c.Run(impl());

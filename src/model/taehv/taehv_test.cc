@@ -156,7 +156,7 @@ TEST(Taehv, RefusesHostileTensors) {
       {"decoder.7.conv.weight", {0, 32, 1, 1}},
       {"decoder.7.conv.weight", {33, 32, 1, 1}},
       {"decoder.13.conv.weight", {24, 24, 1, 1}},  // two frames per latent frame
-      {"decoder.19.conv.weight", {48, 16, 1, 1}},
+      {"decoder.19.conv.weight", {16, 16, 1, 1}},
       {"decoder.22.weight", {12, 16, 3, 3}},  // another pixel layout
       {"decoder.3.conv.0.weight", {32, 32, 3, 3}},
       {"encoder.2.conv.weight", {16, 16, 1, 1}},

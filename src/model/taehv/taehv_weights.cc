@@ -1,7 +1,9 @@
 #include "model/taehv/taehv_weights.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
+#include <tuple>
 
 #include "model/vae/video_codec.h"
 #include "tensor/weight_reader.h"
@@ -72,15 +74,14 @@ class TaehvReader {
   Status refused_;
 };
 
-/// Some published files grow more often than their decoder does; then the last frames of the
-/// growing count. It is the last levels that grow.
+/// Levels grow 1, 2 and 2 times. A file may hold more outputs than that; then the last ones count.
 void TrimGrowth(TaehvWeights& weights) {
-  int64_t remaining = kFramesPerLatent;
-  for (size_t i = weights.levels.size(); i-- > 0;) {
+  constexpr int64_t kGrowth[] = {1, 2, 2};
+  static_assert(std::size(kGrowth) == std::tuple_size_v<decltype(weights.levels)>);
+  for (size_t i = 0; i < weights.levels.size(); ++i) {
     TaehvLevelWeights& level = weights.levels[i];
     const int64_t c = level.time.weight.shape[1], outputs = level.time.weight.shape[0];
-    level.stride = std::min(level.stride, remaining);
-    remaining /= level.stride;
+    level.stride = std::min(level.stride, kGrowth[i]);
     const int64_t unused = outputs - level.stride * c;
     level.time.weight = level.time.weight.Slice(unused, outputs);
     if (!level.time.bias.empty()) level.time.bias = level.time.bias.Slice(unused, outputs);

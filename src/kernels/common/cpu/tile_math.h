@@ -48,18 +48,20 @@ inline Vec Splat(float x) { return x - Vec{}; }
 
 inline Vec Max(Vec x, Vec y) { return x > y ? x : y; }
 
-/// 2^x with a relative error of 1.3e-7; 0 below 2^-126. NaN stays NaN. x must be below 128.
+/// 2^x with a relative error of 1.7e-7, and exact for integers: a running sum is multiplied by 2^0
+/// for every block that brings no new maximum, so an error there would grow with their number. 0
+/// below 2^-126. NaN stays NaN. x must be below 128.
 inline Vec Exp2(Vec x) {
   // x = n + f, |f| <= 1/2: adding 3 * 2^22 rounds to an integer, whose low bits then hold n + 127.
   constexpr float kRound = 0x1.8p23f + 127;
   const Vec rounded = x + kRound;
   const Vec f = x - (rounded - kRound);
-  // Minimax in the relative error, which is 7.5e-8 before rounding.
-  Vec p = f * 0.0013276472632f + 0.00967554134312f;
-  p = p * f + 0.0555071327186f;
-  p = p * f + 0.240221197237f;
-  p = p * f + 0.693146967065f;
-  p = p * f + 1.00000007165f;
+  // The polynomial of degree 5 with p(0) = 1 of least relative error: 9.2e-8 before rounding.
+  Vec p = f * 0.00132647f + 0.00967151f;
+  p = p * f + 0.05550734f;
+  p = p * f + 0.24022242f;
+  p = p * f + 0.69314698f;
+  p = p * f + 1.0f;
   const Vec power = reinterpret_cast<Vec>(reinterpret_cast<IntVec>(rounded) << 23);
   return x < -126.0f ? Vec{} : p * power;
 }
