@@ -1,13 +1,30 @@
 // monarchrt: the command line. Flags to configuration to one call of the library.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <cstdlib>
 
 #include "apps/commands.h"
 #include "apps/exit.h"
 #include "monarchrt/stats.h"
 
+namespace {
+
+// Waiting threads sleep instead of spin, unless the user has said otherwise: docs/decisions/0006.
+// The OpenMP library reads this before main() begins, so the process starts once more. If that
+// fails it is only slower.
+void LetWaitingThreadsSleep(char** argv) {
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
+  setenv("OMP_WAIT_POLICY", "passive", 1);
+  execv("/proc/self/exe", argv);
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   using namespace mrt::apps;
+  LetWaitingThreadsSleep(argv);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error of write(), which we report
   CLI::App app("Real-time video generation on the CPU: a prompt becomes a video while you watch.",
                "monarchrt");
