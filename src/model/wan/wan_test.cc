@@ -35,15 +35,18 @@ void* CountedAllocation(size_t bytes, const void* caller) {
   throw std::bad_alloc();
 }
 
+// Not inlined: g++ would see free() on the result of new and warn, not knowing that new is ours.
+[[gnu::noinline]] void Release(void* p) { std::free(p); }
+
 }  // namespace
 
 // These replace the operators for the whole process, shared libraries included.
 void* operator new(size_t bytes) { return CountedAllocation(bytes, __builtin_return_address(0)); }
 void* operator new[](size_t bytes) { return CountedAllocation(bytes, __builtin_return_address(0)); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
-void operator delete[](void* p, size_t) noexcept { std::free(p); }
+void operator delete(void* p) noexcept { Release(p); }
+void operator delete[](void* p) noexcept { Release(p); }
+void operator delete(void* p, size_t) noexcept { Release(p); }
+void operator delete[](void* p, size_t) noexcept { Release(p); }
 
 namespace mrt {
 namespace {
