@@ -1,0 +1,134 @@
+"""Where training videos come from, and pools of them on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from monarchrt_train.prompts import Tokenizer
+from monarchrt_train.taehv import FRAMES_PER_LATENT, Taehv
+
+
+class ClipSource(Protocol):
+    """Videos with captions, made from seeds: the same seed, the same video and caption."""
+
+    def captions(self, seeds: Sequence[int]) -> list[str]: ...
+
+    def clips(
+        self,
+        seeds: Sequence[int],
+        frames: int,
+        size: tuple[int, int],
+        device: torch.device,
+        first_frame: int = 0,
+    ) -> Tensor:
+        """-> uint8 [B, frames, 3, height, width]. Every size shows the same picture."""
+        ...
+
+
+def video_frames(latent_frames: int) -> int:
+    return FRAMES_PER_LATENT * (latent_frames - 1) + 1
+
+
+class Pool:
+    """A ring of rows of tensors: the newest replace the oldest."""
+
+    def __init__(self, size: int):
+        self.size, self._next, self._filled = size, 0, 0
+        self._columns: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        return self._filled
+
+    def put(self, rows: dict[str, Tensor]) -> None:
+        count = len(next(iter(rows.values())))
+        for name, value in rows.items():
+            if name not in self._columns:
+                self._columns[name] = value.new_empty(self.size, *value.shape[1:])
+            at = (self._next + torch.arange(count, device=value.device)) % self.size
+            self._columns[name][at] = value
+        self._next = (self._next + count) % self.size
+        self._filled = min(self.size, self._filled + count)
+
+    def draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        device = generator.device
+        at = torch.randint(self._filled, (count,), generator=generator, device=device)
+        return {name: column[at] for name, column in self._columns.items()}
+
+
+def to_float(video: Tensor) -> Tensor:
+    """uint8 pixels to 0..1."""
+    return video.float() / 255
+
+
+class LatentSource:
+    """Encoded clips with their token ids."""
+
+    def __init__(
+        self,
+        source: ClipSource,
+        autoencoder: Taehv,
+        tokenizer: Tokenizer,
+        text_len: int,
+        size: tuple[int, int],
+    ):
+        self._source, self._autoencoder, self._tokenizer = source, autoencoder, tokenizer
+        self._text_len, self._size = text_len, size
+        self._device = autoencoder.encoder[0].weight.device
+
+    @torch.no_grad()
+    def rows(self, seeds: Sequence[int], latent_frames: int) -> dict[str, Tensor]:
+        """latents [B, latent_frames, C, h, w], ids int64 [B, text_len], lengths [B]."""
+        frames = video_frames(latent_frames)
+        video = self._source.clips(seeds, frames, self._size, self._device)
+        latents = self._autoencoder.encode(to_float(video))
+        return {"latents": latents.to(torch.bfloat16), **self.text(self._source.captions(seeds))}
+
+    def text(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        ids, lengths = self._tokenizer.batch(captions, self._text_len)
+        ids = functional.pad(ids, (0, self._text_len - ids.shape[1]))
+        return {"ids": ids.to(self._device), "lengths": lengths.to(self._device)}
+
+
+class Squares:
+    """The smallest source there is, to try the stages with: one square moves on grey."""
+
+    COLOURS: ClassVar = {"red": (230, 25, 25), "green": (25, 200, 50), "blue": (40, 50, 230)}
+    WAYS: ClassVar = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
+
+    def __init__(self, first_seed: int = 0):
+        self._first_seed = first_seed
+
+    def _draw(self, seed: int) -> tuple[str, str, tuple[int, int]]:
+        generator = torch.Generator().manual_seed(self._first_seed + seed)
+        a, b, row, col = torch.randint(1 << 30, (4,), generator=generator).tolist()
+        return list(self.COLOURS)[a % 3], list(self.WAYS)[b % 4], (row, col)
+
+    def captions(self, seeds: Sequence[int]) -> list[str]:
+        scenes = [self._draw(seed) for seed in seeds]
+        return [f"a {colour} square moves {way}" for colour, way, _ in scenes]
+
+    def clips(
+        self,
+        seeds: Sequence[int],
+        frames: int,
+        size: tuple[int, int],
+        device: torch.device,
+        first_frame: int = 0,
+    ) -> Tensor:
+        height, width = size
+        side = height // 3
+        video = torch.full((len(seeds), frames, 3, *size), 128, dtype=torch.uint8)
+        for clip, seed in zip(video, seeds, strict=True):
+            colour, way, (row, col) = self._draw(seed)
+            down, right = self.WAYS[way]
+            value = torch.tensor(self.COLOURS[colour], dtype=torch.uint8)[:, None, None]
+            for frame, picture in enumerate(clip, first_frame):
+                r = (row + down * frame) % (height - side)
+                c = (col + right * frame) % (width - side)
+                picture[:, r : r + side, c : c + side] = value
+        return video.to(device)

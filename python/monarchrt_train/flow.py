@@ -1,0 +1,219 @@
+"""Stage 3: text encoder and transformer by flow matching, chunk by chunk.
+
+python -m monarchrt_train.flow --config FILE --work DIR --minutes 8
+
+Every chunk of a clip gets its own noise level and sees the clean chunks before it, exactly as at
+inference (teacher forcing); half of the histories carry a little noise that the model is not told
+of, as its own will. Phases grow the picture and the clip.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from monarchrt_train.attention import Attention
+from monarchrt_train.autoencoder import load_autoencoder
+from monarchrt_train.clips import ClipSource, LatentSource, Pool
+from monarchrt_train.config import CHUNK_FRAMES, Config, FlowPhase
+from monarchrt_train.model import TextToVideo
+from monarchrt_train.package import TOKENIZER_FILE
+from monarchrt_train.prompts import END, Tokenizer
+from monarchrt_train.run import Learner, Run
+from monarchrt_train.schedule import add_noise, warp
+from monarchrt_train.sources import training_source, validation_source
+from monarchrt_train.wan import TeacherForced, WanTransformer
+
+CLIPS_AT_ONCE = 8  # encoded together when the pool is filled
+HELD_OUT_CLIPS = 32
+
+
+def per_frame(chunks: Tensor) -> Tensor:
+    """[B, chunks] -> [B, frames]."""
+    return chunks.repeat_interleave(CHUNK_FRAMES, 1)
+
+
+def velocities(
+    model: WanTransformer,
+    history: Tensor,
+    noisy: Tensor,
+    sigma: Tensor,
+    text: Tensor,
+    *,
+    window: int,
+    attention: Attention,
+    grid_scale: int,
+) -> Tensor:
+    """The velocity of every noisy chunk after the clean chunks before it.
+
+    history, noisy [B, F, C, h, w]; sigma [B, F] -> like noisy.
+    """
+    frames = noisy.shape[1]
+    positions = torch.arange(frames, device=noisy.device).repeat(2)
+    times = torch.cat([torch.zeros_like(sigma), 1000 * sigma], 1)
+    pattern = TeacherForced(attention, frames, CHUNK_FRAMES, window)
+    both = torch.cat([history, noisy], 1)
+    return model(both, times, text, positions, pattern, grid_scale=grid_scale)[:, frames:]
+
+
+def flow_loss(
+    model: WanTransformer,
+    latents: Tensor,
+    text: Tensor,
+    generator: torch.Generator,
+    *,
+    config: Config,
+    attention: Attention,
+    grid_scale: int,
+) -> Tensor:
+    """Mean squared error of the velocity, [B]. latents float [B, F, C, h, w]."""
+    batch, frames = latents.shape[:2]
+    chunks = (batch, frames // CHUNK_FRAMES)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=latents.device)
+
+    def normal() -> Tensor:
+        return torch.randn(latents.shape, generator=generator, device=latents.device)
+
+    sigma = per_frame(warp(uniform(*chunks), config.generation.shift))
+    noise = normal()
+    half = (uniform(batch, 1) < 0.5).float()
+    untold = per_frame(config.flow.history_noise * uniform(*chunks) * half)
+    history = add_noise(latents, normal(), untold)
+    noisy = add_noise(latents, noise, sigma)
+    got = velocities(
+        model,
+        history,
+        noisy,
+        sigma,
+        text,
+        window=config.generation.window_frames,
+        attention=attention,
+        grid_scale=grid_scale,
+    )
+    return (got.float() - (noise - latents)).square().flatten(1).mean(1)
+
+
+def drop_text(rows: dict[str, Tensor], share: float, generator: torch.Generator) -> None:
+    """Makes a share of the prompts empty: what guidance compares with."""
+    lengths = rows["lengths"]
+    dropped = torch.rand(lengths.shape, generator=generator, device=lengths.device) < share
+    rows["lengths"] = torch.where(dropped, 1, lengths)
+    rows["ids"] = torch.where(dropped[:, None], 0, rows["ids"])
+    rows["ids"][:, 0] = torch.where(dropped, END, rows["ids"][:, 0])
+
+
+def encode(model: TextToVideo, rows: dict[str, Tensor]) -> Tensor:
+    return model.transformer.encode_text(model.text_encoder(rows["ids"], rows["lengths"]))
+
+
+def load_tokenizer(run: Run) -> Tokenizer:
+    return Tokenizer((run.work / TOKENIZER_FILE).read_bytes())
+
+
+def new_model(run: Run, tokenizer: Tokenizer) -> TextToVideo:
+    if len(tokenizer) > run.config.model.text.vocabulary:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} pieces, need at most text.vocabulary "
+            f"{run.config.model.text.vocabulary}"
+        )
+    return TextToVideo(run.config.model).to(run.device)
+
+
+class Trainer:
+    def __init__(self, run: Run, source: ClipSource, held_out: ClipSource):
+        self.run, self.config, self.stage = run, run.config, run.config.flow
+        self.source, self.held_out = source, held_out
+        self.tokenizer = load_tokenizer(run)
+        self.autoencoder = load_autoencoder(run)
+        self.model = new_model(run, self.tokenizer)
+        self.learner = Learner(self.model, self.stage.optimizer, self.stage.ema_decay)
+        saved = run.checkpoint()
+        self.step = saved.step if saved else 0
+        if saved:
+            self.learner.restore(saved)
+        self.attention = self.stage.attention
+        if run.compile:
+            self.model.transformer.compile_blocks()
+            self.attention = self.attention.compiled()
+
+    def latent_source(self, source: ClipSource, phase: FlowPhase) -> LatentSource:
+        text_len = self.config.model.transformer.text_len
+        size = self.config.generation.size(phase.grid_scale)
+        return LatentSource(source, self.autoencoder, self.tokenizer, text_len, size)
+
+    def loss(self, model: TextToVideo, rows: dict[str, Tensor], phase: FlowPhase, generator):
+        """[B]."""
+        with self.run.precision():
+            return flow_loss(
+                model.transformer,
+                rows["latents"].float(),
+                encode(model, rows),
+                generator,
+                config=self.config,
+                attention=self.attention,
+                grid_scale=phase.grid_scale,
+            )
+
+    def train(self, phase: FlowPhase) -> None:
+        """Until the phase's last step or the deadline."""
+        run, pool = self.run, Pool(phase.pool)
+        latents = self.latent_source(self.source, phase)
+        self.model.transformer.recompute = phase.recompute
+
+        def render(seed: int, count: int) -> None:
+            with run.precision():
+                pool.put(latents.rows(range(seed, seed + count), phase.latent_frames))
+
+        begin = phase.fresh * self.step
+        for start in range(0, phase.first, CLIPS_AT_ONCE):
+            render(begin + start, min(CLIPS_AT_ONCE, phase.first - start))
+        for step in run.steps(self.step, phase.until_step):
+            if phase.fresh:
+                render(phase.first + phase.fresh * step, phase.fresh)
+            generator = run.generator(step)
+            rows = pool.draw(phase.batch, generator)
+            drop_text(rows, self.stage.text_dropout, generator)
+            value = self.loss(self.model, rows, phase, generator).mean()
+            norm = self.learner.update(value, step)
+            run.log(step, {"loss": value.detach(), "gradient": norm})
+            self.step = step + 1
+            if run.time_to_save():
+                self.save()
+
+    def save(self) -> None:
+        self.run.save(self.step, self.learner.parts())
+
+    @torch.no_grad()
+    def validate(self, phase: FlowPhase) -> None:
+        """The loss of the averaged weights on held-out clips: the same noise every time."""
+        latents, losses = self.latent_source(self.held_out, phase), []
+        for start in range(0, HELD_OUT_CLIPS, CLIPS_AT_ONCE):
+            seeds = range(start, start + CLIPS_AT_ONCE)
+            with self.run.precision():
+                rows = latents.rows(seeds, phase.latent_frames)
+            generator = torch.Generator(self.run.device).manual_seed(start)
+            losses.append(self.loss(self.learner.ema, rows, phase, generator))
+        self.run.log(self.step, {"held_out_loss": torch.cat(losses).mean()}, always=True)
+
+
+def main(
+    argv: list[str] | None = None,
+    source: ClipSource | None = None,
+    held_out: ClipSource | None = None,
+) -> None:
+    run = Run("flow", __doc__.splitlines()[0], argv)
+    trainer = Trainer(run, source or training_source(), held_out or validation_source())
+    phases = [x for x in run.config.flow.phases if x.until_step > trainer.step]
+    for phase in phases:
+        trainer.train(phase)
+        if trainer.step < phase.until_step:
+            break
+    trainer.save()
+    if phases:
+        trainer.validate(phase)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The world as a source of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from monarchrt_train import world
+
+
+class World:
+    """One split of the world. Seeds of different splits never give the same clip."""
+
+    def __init__(self, split: str):
+        self._split = split
+
+    def _scenes(self, seeds: Sequence[int]) -> list[world.Scene]:
+        return [world.sample_scene(seed, self._split) for seed in seeds]
+
+    def captions(self, seeds: Sequence[int]) -> list[str]:
+        scenes = self._scenes(seeds)
+        return [world.caption(x, seed).text for x, seed in zip(scenes, seeds, strict=True)]
+
+    def clips(
+        self,
+        seeds: Sequence[int],
+        frames: int,
+        size: tuple[int, int],
+        device: torch.device,
+        first_frame: int = 0,
+    ) -> Tensor:
+        return world.render(self._scenes(seeds), size, frames, str(device), first_frame)
+
+
+def training_source() -> World:
+    return World("train")
+
+
+def validation_source() -> World:
+    """Clips that are never trained on, of the same kind as the training's."""
+    return World("val")

@@ -1,0 +1,27 @@
+"""A procedural source of labelled video: scenes from seeds, pixels on any device, captions.
+
+>>> scene = sample_scene(7, "train")
+>>> video = render([scene], size=(120, 208), frames=21)   # uint8 [1, 21, 3, 120, 208]
+>>> caption(scene, seed=0).text
+"""
+
+from monarchrt_train.world.captions import Caption, caption, vocabulary
+from monarchrt_train.world.prompts import prompts, read_prompts, write_prompts
+from monarchrt_train.world.render import render
+from monarchrt_train.world.scene import Scene, Thing, held_out, labels, sample_scene, valid
+
+__all__ = [
+    "Caption",
+    "Scene",
+    "Thing",
+    "caption",
+    "held_out",
+    "labels",
+    "prompts",
+    "read_prompts",
+    "render",
+    "sample_scene",
+    "valid",
+    "vocabulary",
+    "write_prompts",
+]

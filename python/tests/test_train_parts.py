@@ -1,0 +1,292 @@
+"""Parts of the training that need no training."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from monarchrt_train import budget, checkpoint, config, metrics, package, prompts, shards
+from monarchrt_train.attention import Attention, dense, monarch
+from monarchrt_train.clips import Pool, Squares, video_frames
+from monarchrt_train.distill import Generated, Scorer
+from monarchrt_train.flow import flow_loss, velocities
+from monarchrt_train.rollout import KvCache
+from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean
+from monarchrt_train.taehv import Taehv, TaehvConfig, fold_statistics
+from monarchrt_train.wan import Bidirectional, TeacherForced, WanConfig, WanTransformer
+
+CONFIGS = Path(package.__file__).parent / "configs"
+DEMO, SMOKE = config.load(CONFIGS / "demo.json"), config.load(CONFIGS / "smoke.json")
+
+
+def small_wan(seed: int = 0, **sizes: int) -> WanTransformer:
+    torch.manual_seed(seed)
+    model = WanTransformer(WanConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=2, **sizes))
+    torch.nn.init.normal_(model.head.head.weight)
+    return model
+
+
+def test_monarch_is_dense_with_one_row_or_column() -> None:
+    torch.manual_seed(1)
+    for rows, cols in ((1, 7), (6, 1)):
+        q = torch.randn(1, 2, rows, cols, 2, 8, dtype=torch.float64)
+        k, v = torch.randn(2, 1, 3, rows, cols, 2, 8, dtype=torch.float64)
+        torch.testing.assert_close(monarch(q, k, v), dense(q, k, v))
+    q, k = torch.randn(2, 1, 3, 4, 5, 2, 8)
+    torch.testing.assert_close(monarch(q, k, torch.full_like(k, 0.3)), torch.full_like(q, 0.3))
+
+
+def test_monarch_in_bfloat16_is_close() -> None:
+    torch.manual_seed(2)
+    q = torch.randn(2, 3, 30, 52, 1, 64)
+    k, v = torch.randn(2, 2, 6, 30, 52, 1, 64)
+    want = monarch(q, k, v)
+    got = monarch(q.bfloat16(), k.bfloat16(), v.bfloat16()).float()
+    assert (got - want).norm() < 0.01 * want.norm()
+
+
+def test_a_noisy_chunk_sees_the_clean_past_and_itself() -> None:
+    """And nothing else, nothing outside the window either."""
+    model, channels = small_wan(), 16
+    text = model.encode_text(torch.randn(1, 4, 256))
+    history = torch.randn(1, 9, channels, 2, 3, requires_grad=True)
+    noisy = torch.randn(1, 9, channels, 2, 3, requires_grad=True)
+    sigma = torch.full((1, 9), 0.5)
+    out = velocities(
+        model, history, noisy, sigma, text, window=6, attention=Attention(), grid_scale=1
+    )
+    seen = torch.autograd.grad(out[:, 6:].sum(), (history, noisy))
+    past, own = (x.abs().sum((0, 2, 3, 4)) > 0 for x in seen)
+    # The chunk before is seen directly; through it, two layers deep, the one before that.
+    assert past.tolist() == [True] * 6 + [False] * 3
+    assert own.tolist() == [False] * 6 + [True] * 3
+
+
+def test_a_window_forgets() -> None:
+    q, k, v = torch.randn(3, 1, 18, 2, 3, 2, 12)
+    out = TeacherForced(Attention(), 9, 3, 6)(0, q, k, v)
+    k2, v2 = k.clone(), v.clone()
+    k2[:, :3], v2[:, :3] = 0, 0
+    changed = TeacherForced(Attention(), 9, 3, 6)(0, q, k2, v2)
+    same = (out == changed).flatten(2).all(2)[0]
+    assert same.tolist() == [False] * 6 + [True] * 3 + [True] * 3 + [False] * 3 + [True] * 3
+
+
+def test_cache_keeps_the_sink() -> None:
+    cache = KvCache(lambda q, k, v: k, layers=1, window=6, sink=1)
+    for chunk in range(4):
+        frames = torch.arange(3.0).view(1, 3, 1, 1, 1, 1) + 3 * chunk
+        seen = cache(0, frames, frames, frames)
+        cache.keep_chunk(3)
+    assert seen.flatten().tolist() == [0, 7, 8, 9, 10, 11]
+
+
+def test_a_small_picture_has_the_geometry_of_a_large_one() -> None:
+    """Rows and columns that are `grid_scale` apart turn as far as every second one."""
+    model = small_wan()
+    with torch.no_grad():
+        text = model.encode_text(torch.zeros(1, 1, 256))
+        args = (torch.zeros(1, 1), text, torch.arange(1), Bidirectional(Attention()))
+        x = torch.randn(1, 1, 16, 3, 4)
+        small = model(x, *args, grid_scale=2)
+        assert (small - model(x, *args)).abs().max() > 1e-3
+
+        class Sparse:
+            def __call__(self, layer: int, q, k, v):
+                return Attention()(q, k[:, :, ::2, ::2], v[:, :, ::2, ::2])
+
+        large = x.repeat_interleave(2, 3).repeat_interleave(2, 4)
+        got = model(large, *args[:-1], Sparse())[..., ::2, ::2]
+    torch.testing.assert_close(got, small, rtol=1e-4, atol=1e-5)
+
+
+def test_schedule() -> None:
+    sigmas = sampler_sigmas((1000, 750, 500, 250), 5.0)
+    assert sigmas.tolist() == pytest.approx([1, 0.9375, 5 / 6, 0.625])
+    clean, noise = torch.randn(2, 2, 3, 1, 4, 4)
+    sigma = torch.rand(2, 3)
+    noisy = add_noise(clean, noise, sigma)
+    torch.testing.assert_close(to_clean(noisy, noise - clean, sigma), clean)
+    with pytest.raises(ValueError, match="decreasing"):
+        sampler_sigmas((500, 500), 5.0)
+
+
+def test_flow_loss_of_the_truth_is_zero() -> None:
+    """A model that knows the answer has no loss, so times, noise and target fit together."""
+
+    class Knows(torch.nn.Module):
+        def forward(self, both, times, text, positions, *_, **__):
+            frames = both.shape[1] // 2
+            assert torch.equal(positions, torch.arange(frames).repeat(2))
+            assert not times[:, :frames].any()
+            sigma = (times[:, frames:] / 1000).view(2, frames, 1, 1, 1)
+            velocity = (both[:, frames:] - latents) / sigma
+            return torch.cat([torch.zeros_like(velocity), velocity], 1)
+
+    latents = torch.randn(2, 6, 16, 2, 3)
+    generator = torch.Generator().manual_seed(1)
+    loss = flow_loss(
+        Knows(), latents, None, generator, config=SMOKE, attention=Attention(), grid_scale=1
+    )
+    assert loss.max() < 1e-6
+
+
+def test_the_generator_moves_from_the_critic_to_the_guided_teacher() -> None:
+    class Says(torch.nn.Module):
+        """Takes any chunk for the clean value `prompt`, or `empty` without a prompt."""
+
+        def __init__(self, prompt: float, empty: float):
+            super().__init__()
+            self.prompt, self.empty = prompt, empty
+
+        def encode_text(self, rows):
+            return rows
+
+        def forward(self, both, times, text, *_, **__):
+            frames = both.shape[1] // 2
+            clean = self.prompt if text.any() else self.empty
+            sigma = (times[:, frames:] / 1000).view(2, frames, 1, 1, 1)
+            velocity = (both[:, frames:] - clean) / sigma
+            return torch.cat([velocity, velocity], 1)
+
+    rows = torch.ones(2, 3, 8)
+    scorer = Scorer(SMOKE, SMOKE.distill, Attention(), torch.zeros(1, 3, 8))
+    answer = torch.full((2, 6, 16, 2, 3), 0.5)
+    made = Generated(prompts=rows, history=answer, inputs=[], answers=[])
+    generator = torch.Generator().manual_seed(1)
+    got = scorer.direction(Says(2.0, 1.0), Says(0.5, 9.0), made, answer, generator)
+    real = 1.0 + SMOKE.distill.guidance * (2.0 - 1.0)
+    want = torch.full_like(answer, (0.5 - real) / abs(0.5 - real))  # downhill leads to the teacher
+    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3)
+    level = scorer.critic_loss(Says(0.5, 9.0), made, answer, generator)
+    assert level < 1e-6  # a critic that knows the answers
+
+
+def test_folded_statistics() -> None:
+    torch.manual_seed(3)
+    model = Taehv(TaehvConfig(decoder_widths=(8,) * 4, encoder_widths=(8,) * 4))
+    video = torch.rand(2, 9, 3, 16, 24)
+    with torch.no_grad():
+        before = model.encode(video)
+        mean, std = torch.randn(16), torch.rand(16) + 0.5
+        fold_statistics(model.encoder, mean, std)
+        shape = (1, 1, 16, 1, 1)
+        want = (before - mean.view(shape)) / std.view(shape)
+        torch.testing.assert_close(model.encode(video), want, rtol=1e-4, atol=1e-4)
+        assert before.shape == (2, 3, 16, 2, 3)
+        assert model.decode(before).shape == (2, video_frames(3), 3, 16, 24)
+
+
+def test_tokenizer(tmp_path: Path) -> None:
+    captions = Squares().captions(range(64))
+    tokenizer = prompts.Tokenizer(prompts.train(captions, 320))
+    assert len(tokenizer) <= 320
+    assert tokenizer.ids("a &amp;amp;  b", 16) == tokenizer.ids("a & b", 16)
+    ids, lengths = tokenizer.batch([captions[0], "", "é" * 50], 8)
+    assert ids.shape == (3, 8)
+    assert lengths.tolist()[1:] == [1, 8]
+    assert [row[n - 1] for row, n in zip(ids.tolist(), lengths, strict=True)] == [prompts.END] * 3
+    assert not (ids[0] == prompts.UNKNOWN).any()
+
+
+def test_package_round_trip(tmp_path: Path) -> None:
+    captions = Squares().captions(range(64))
+    model = package.random_model(SMOKE.model, SMOKE.generation, captions, 4)
+    for dtype in (torch.float32, torch.bfloat16):
+        folder = tmp_path / str(dtype)
+        package.export_package(folder, model, dtype)
+        again = package.import_package(folder)
+        assert (again.config, again.generation) == (model.config, model.generation)
+        assert again.tokenizer.model == model.tokenizer.model
+        for part in ("video", "autoencoder"):
+            got, want = getattr(again, part).state_dict(), getattr(model, part).state_dict()
+            assert got.keys() == want.keys()
+            for name, x in want.items():
+                assert torch.equal(got[name], x.to(dtype).float()), name
+
+
+def test_files_stay_small(tmp_path: Path) -> None:
+    tensors = {f"t{n}": torch.randn(1 << 20) for n in range(9)}  # 4 MiB each
+    file = shards.save_tensors(tmp_path, "part", tensors, torch.float32)
+    assert file == "part.safetensors.index.json"
+    sizes = [x.stat().st_size for x in tmp_path.glob("*.safetensors")]
+    assert len(sizes) == 3
+    assert max(sizes) < 15 << 20
+    got = shards.load_tensors(tmp_path / file)
+    assert all(torch.equal(got[name], x) for name, x in tensors.items())
+
+
+def test_checkpoint_falls_back_on_the_average(tmp_path: Path) -> None:
+    saved = checkpoint.Checkpoint(7, {"ema": {"x": torch.ones(2)}, "weights": {"x": torch.ones(2)}})
+    checkpoint.save(tmp_path / "c", saved)
+    loaded = checkpoint.load(tmp_path / "c", ["ema"])
+    assert (loaded.step, list(loaded.parts)) == (7, ["ema"])
+    assert torch.equal(loaded.weights()["x"], torch.ones(2))
+    with pytest.raises(KeyError, match="ema"):
+        loaded.weights("critic", "critic_ema")
+
+
+def test_metrics() -> None:
+    torch.manual_seed(5)
+    video = torch.rand(2, 3, 3, 24, 32)
+    assert metrics.psnr(video + 0.1, video).tolist() == pytest.approx([20, 20], abs=1e-3)
+    assert metrics.ssim(video, video).tolist() == pytest.approx([1, 1], abs=1e-5)
+    noisy = metrics.ssim(video, torch.rand_like(video))
+    assert noisy.abs().max() < 0.1
+
+
+def test_pool_keeps_the_newest() -> None:
+    pool = Pool(4)
+    generator = torch.Generator().manual_seed(1)
+    pool.put({"x": torch.arange(3)})
+    assert set(pool.draw(99, generator)["x"].tolist()) == {0, 1, 2}
+    pool.put({"x": torch.arange(3, 6)})
+    assert len(pool) == 4
+    assert set(pool.draw(99, generator)["x"].tolist()) == {2, 3, 4, 5}
+
+
+def test_budget() -> None:
+    assert budget.monarch_flop(3, 21, 30, 52, 12 * 128) == pytest.approx(65e9, rel=0.01)
+    assert budget.dense_flop(3, 21, 30, 52, 12 * 128) == pytest.approx(942e9, rel=0.01)
+    c = TaehvConfig(decoder_widths=(16, 8, 8, 8))
+    model = Taehv(c)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.decode(torch.randn(1, 3, 16, 6, 8))
+    # PyTorch grows after the upsampling, the engine before, and it drops 3 frames before the end.
+    assert counter.get_total_flops() == pytest.approx(3 * budget.decoder_flop(c, 6, 8), rel=0.05)
+    transformer = small_wan(text_len=8)
+    transformer.config = WanConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=2, text_len=8)
+    x = torch.randn(1, 3, 16, 4, 6)
+    text = transformer.encode_text(torch.randn(1, 8, 256)).detach()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        pattern = Bidirectional(lambda q, k, v: q)
+        transformer(x, torch.zeros(1, 3), text, torch.arange(3), pattern)
+    layer = 2 * 72 * (6 * 24**2 + 2 * 24 * 32) + 4 * 72 * 8 * 24
+    outside = 2 * 72 * 2 * 16 * 24  # in and out of the tokens
+    assert counter.get_total_flops() == pytest.approx(2 * layer + outside, rel=0.15)
+
+
+def test_the_demo_fits() -> None:
+    x = budget.cost(DEMO)
+    chunk_s = 12 / budget.VIDEO_FPS
+    assert x.package_mb < 29  # and a tokenizer, of 30
+    assert x.seconds(budget.MONARCH_TFLOPS[0]) < chunk_s
+    assert x.dense > 10 * x.monarch
+
+
+def test_config_names_what_is_wrong() -> None:
+    content = json.loads((CONFIGS / "smoke.json").read_text())
+    for change, message in (
+        ({"flow": {"phases": [{"until_step": 1.5}]}}, "phases.until_step is 1.5, need int"),
+        ({"flow": {"phases": 3}}, "phases is not a list"),
+        ({"flow": {"phases": [], "speed": 1}}, "flow has no field speed"),
+        ({"model": {**content["model"], "autoencoder": {"channels": 8}}}, "channels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            config.from_dict(config.Config, content | change)
+    assert math.isclose(DEMO.generation.shift, 5)

@@ -1,0 +1,152 @@
+"""All stages at miniature size on a CPU: losses go down, runs resume, the package is right."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from monarchrt_train import autoencoder, checkpoint, distill, flow, monarch, package, tokenizer
+from monarchrt_train.attention import Attention
+from monarchrt_train.clips import Squares
+from monarchrt_train.config import DistillPhase, load
+from monarchrt_train.golden import write_run
+from monarchrt_train.run import Run
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIG = REPOSITORY / "python" / "monarchrt_train" / "configs" / "smoke.json"
+BINARY = Path(os.environ.get("MONARCHRT", REPOSITORY / "build" / "cpu" / "apps" / "monarchrt"))
+SQUARES, HELD_OUT = Squares(), Squares(1 << 40)
+
+
+def arguments(work: Path, *more: str) -> list[str]:
+    return [f"--config={CONFIG}", f"--work={work}", "--device=cpu", "--log-every=1", *more]
+
+
+def log(work: Path, stage: str) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (work / stage / "log.jsonl").read_text().splitlines()]
+
+
+def series(work: Path, stage: str, name: str) -> list[float]:
+    return [line[name] for line in log(work, stage) if name in line]
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all stages have run."""
+    work = tmp_path_factory.mktemp("train")
+    tokenizer.main(arguments(work), SQUARES)
+    autoencoder.main(arguments(work), SQUARES, HELD_OUT)
+    flow.main(arguments(work), SQUARES, HELD_OUT)
+    distill.main(arguments(work), SQUARES)
+    monarch.main(arguments(work), SQUARES)
+    return work
+
+
+def test_losses_go_down(work: Path) -> None:
+    losses = series(work, "flow", "loss")
+    assert len(losses) == 60
+    assert mean(losses[-10:]) < 0.6 * mean(losses[:5])
+    quality = series(work, "autoencoder", "psnr")
+    assert len(quality) == 60
+    assert mean(quality[-10:]) > mean(quality[:10]) + 0.7  # it starts with the best grey
+    losses = series(work, "distill", "critic_loss")
+    assert mean(losses[-3:]) < mean(losses[:3])
+    for stage, updates in (("distill", 10), ("monarch", 3)):
+        assert len(series(work, stage, "divergence")) == updates
+
+
+def test_autoencoder_report(work: Path) -> None:
+    (report,) = (line for line in log(work, "autoencoder") if "held_out_psnr" in line)
+    assert report["held_out_psnr"] > 10
+    assert report["held_out_psnr"] >= report["held_out_psnr_min"]
+    assert 0 < report["held_out_ssim"] <= 1
+
+
+def test_engine_agrees_with_the_trained_model(work: Path, tmp_path: Path) -> None:
+    config = load(CONFIG)
+    folder = tmp_path / "package"
+    package.main([f"--config={CONFIG}", f"--work={work}", "--stage=monarch", f"--out={folder}"])
+    model = package.import_package(folder)
+    assert model.generation == config.generation
+    for prompt, attention in (("a red square moves up", "monarch"), ("", "dense")):
+        path = folder / f"run_{attention}.safetensors"
+        write_run(path, model, prompt, chunks=3, attention=Attention(attention), seed=5)
+    if not BINARY.exists():
+        pytest.skip(f"no {BINARY}")
+    done = subprocess.run(
+        [BINARY, "verify", folder], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 tensors: 8 ok" in done.stdout
+
+
+def test_a_stage_resumes_from_what_was_carried(work: Path, tmp_path: Path) -> None:
+    carried = tmp_path / "carried"
+    (carried / "distill").mkdir(parents=True)
+    for name in ("spiece.model", "autoencoder.safetensors"):
+        (carried / name).write_bytes((work / name).read_bytes())
+    for stage, parts in (("flow", ["ema"]), ("distill", ["ema", "critic"])):
+        saved = checkpoint.load(work / stage / "checkpoint", parts)
+        saved.step = min(saved.step, 11)
+        checkpoint.save(carried / stage / "checkpoint", saved, torch.bfloat16)
+    distill.main(arguments(carried), SQUARES)
+    assert [line["step"] for line in log(carried, "distill")] == [11]
+    assert checkpoint.load(carried / "distill" / "checkpoint").step == 12
+
+
+def test_resuming_changes_nothing(work: Path, tmp_path: Path) -> None:
+    """A run in two parts draws the same and ends with the same weights as one in one part."""
+    ends = []
+    for name, limits in (("whole", (4,)), ("parts", (2, 4))):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in ("spiece.model", "autoencoder.safetensors"):
+            (folder / file).write_bytes((work / file).read_bytes())
+        for limit in limits:
+            config = json.loads(CONFIG.read_text())
+            config["flow"]["phases"] = [
+                {"until_step": limit, "batch": 2, "pool": 4, "first": 4, "fresh": 0}
+            ]
+            config["flow"]["optimizer"]["warmup_steps"] = 1
+            (folder / "config.json").write_text(json.dumps(config))
+            more = [f"--config={folder / 'config.json'}"]
+            flow.main([*arguments(folder), *more], SQUARES, HELD_OUT)
+        ends.append(checkpoint.load(folder / "flow" / "checkpoint"))
+    whole, parts = ends
+    assert whole.step == parts.step == 4
+    for part, tensors in whole.parts.items():
+        for name, x in tensors.items():
+            torch.testing.assert_close(parts.parts[part][name], x, rtol=0, atol=0, msg=name)
+
+
+def test_a_stage_stops_in_time(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "spiece.model").write_bytes((work / "spiece.model").read_bytes())
+    autoencoder.main(arguments(tmp_path, "--minutes=0"), SQUARES, HELD_OUT)
+    assert checkpoint.load(tmp_path / "autoencoder" / "checkpoint").step == 0
+    assert (tmp_path / "autoencoder.safetensors").exists()
+
+
+def test_the_parallel_pass_is_the_rollout(work: Path) -> None:
+    """What the gradient is taken of is what the KV-cached rollout computed."""
+    run = Run("distill", "", arguments(work))
+    phase = DistillPhase(1, latent_frames=9, batch=2)  # the window of 6 forgets a chunk
+    for stage in (run.config.distill, run.config.monarch):
+        trainer = distill.Trainer(run, stage, "flow", SQUARES)
+        g = trainer.rollout(phase, 1, run.generator(1))
+        assert len(g.inputs) == 4
+        text = trainer.generator.encode_text(g.prompts)
+        for s, noisy in enumerate(g.inputs):
+            sigma = trainer.sigmas[s].expand(noisy.shape[:2])
+            answer = trainer.own.clean(trainer.generator, g, noisy, sigma, text)
+            assert answer.requires_grad
+            torch.testing.assert_close(answer.detach(), g.answers[s], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(g.answers[-1], g.history)
