@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "monarchrt/export.h"
+
 namespace monarchrt {
 
 struct KernelReport {
@@ -27,6 +29,6 @@ struct DoctorReport {
       kernels;  // for the shape of Wan 2.1 1.3B at 480x832, in this machine's precision
 };
 
-DoctorReport Diagnose();
+MRT_API DoctorReport Diagnose();
 
 }  // namespace monarchrt

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "monarchrt/export.h"
 #include "monarchrt/status.h"
 
 namespace monarchrt {
@@ -20,7 +21,7 @@ enum class ModelKind {
 };
 
 /// "Wan transformer", "UMT5 text encoder" ...
-const char* ModelKindName(ModelKind kind);
+MRT_API const char* ModelKindName(ModelKind kind);
 
 struct InspectTensor {
   std::string name;   // as in the file: any bytes
@@ -61,7 +62,7 @@ struct InspectReport {
 ///             Shards that an index names are not listed on their own.
 /// NotFound if there is nothing to read; BadData if a FILE is damaged. Reads headers only: the cost
 /// does not depend on the size of the weights.
-Result<InspectReport> Inspect(const std::string& path, const std::string& key = "");
+MRT_API Result<InspectReport> Inspect(const std::string& path, const std::string& key = "");
 
 /// How much FormatInspect prints.
 enum class InspectDetail {
@@ -71,9 +72,9 @@ enum class InspectDetail {
 
 /// The report as text for a terminal: lines that end in '\n', printable characters only in what
 /// comes out of files.
-std::string FormatInspect(const InspectReport& report, InspectDetail detail);
+MRT_API std::string FormatInspect(const InspectReport& report, InspectDetail detail);
 
 /// The report as one JSON object with the names of the fields above; sizes in bytes.
-std::string InspectToJson(const InspectReport& report);
+MRT_API std::string InspectToJson(const InspectReport& report);
 
 }  // namespace monarchrt

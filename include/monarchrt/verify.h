@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "monarchrt/engine.h"
+#include "monarchrt/export.h"
 #include "monarchrt/status.h"
 
 namespace monarchrt {
@@ -36,11 +37,12 @@ using VerifyCallback = std::function<void(const VerifyLine& line)>;
 /// files; a `wan_dit`, `wan_vae`, `umt5` or `taehv` folder; a tree with run_*.safetensors; or a
 /// directory of all these. Calls `on_line` as results come. A wrong result is not an error: look at
 /// VerifyLine::ok. A path that holds nothing to verify is NotFound.
-Result<std::vector<VerifyLine>> Verify(const std::string& path, const VerifyOptions& options,
-                                       const VerifyCallback& on_line = {});
+MRT_API Result<std::vector<VerifyLine>> Verify(const std::string& path,
+                                               const VerifyOptions& options,
+                                               const VerifyCallback& on_line = {});
 
 /// {"ok": bool, "lines": [{"file", "tensor", "max_abs_error", "relative_l2", "allowed", "ok",
 /// "skipped"}]}
-std::string ToJson(const std::vector<VerifyLine>& lines);
+MRT_API std::string ToJson(const std::vector<VerifyLine>& lines);
 
 }  // namespace monarchrt

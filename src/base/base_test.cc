@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <vector>
 
@@ -35,6 +36,26 @@ TEST(Float16, EveryHalfConvertsExactly) {
         exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24);
     EXPECT_EQ(x, static_cast<float>(bits & 0x8000 ? -magnitude : magnitude));
   }
+}
+
+TEST(Float16, HalfRoundsToNearestEven) {
+  for (uint32_t bits = 0; bits < 0x7c00; ++bits) {
+    const Float16 half{static_cast<uint16_t>(bits)};
+    const float x = ToFloat(half);
+    EXPECT_EQ(ToFloat16(x).bits, bits);
+    EXPECT_EQ(ToFloat16(-x).bits, bits | 0x8000u);
+    // Half way to the next one, which for the largest is where infinity begins.
+    const float next = bits == 0x7bff ? 65536.0f : ToFloat(Float16{uint16_t(bits + 1)});
+    const float middle = (x + next) / 2;
+    EXPECT_EQ(ToFloat16(middle).bits, bits + bits % 2) << x;
+    EXPECT_EQ(ToFloat16(std::nextafter(middle, 0.0f)).bits, bits) << x;
+    EXPECT_EQ(ToFloat16(std::nextafter(middle, 1e9f)).bits, bits + 1) << x;
+  }
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(ToFloat16(-kInfinity).bits, 0xfc00);
+  EXPECT_EQ(ToFloat16(std::numeric_limits<float>::max()).bits, 0x7c00);
+  EXPECT_EQ(ToFloat16(std::numeric_limits<float>::denorm_min()).bits, 0);
+  EXPECT_TRUE(std::isnan(ToFloat(ToFloat16(std::numeric_limits<float>::quiet_NaN()))));
 }
 
 TEST(Threads, EveryIndexRunsOnce) {
@@ -80,6 +101,15 @@ TEST(Machine, IsDescribed) {
   EXPECT_LE(AvailableMemoryBytes(), TotalMemoryBytes());
   EXPECT_GT(PeakResidentBytes(), 1 << 20);
 }
+
+#if defined(__x86_64__) && !defined(__clang__)
+// GCC knows the levels by name; we spell them out for clang 14.
+TEST(Machine, HasTheLevelsThatTheCompilerSees) {
+  if (std::getenv("MRT_CPU_LIMIT") != nullptr) GTEST_SKIP() << "MRT_CPU_LIMIT hides features";
+  EXPECT_EQ(GetCpuFeatures().avx2, __builtin_cpu_supports("x86-64-v3") != 0);
+  EXPECT_EQ(GetCpuFeatures().avx512, __builtin_cpu_supports("x86-64-v4") != 0);
+}
+#endif
 
 }  // namespace
 }  // namespace mrt

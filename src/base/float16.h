@@ -41,4 +41,23 @@ inline float ToFloat(Float16 x) {
   return sign ? -subnormal : subnormal;
 }
 
+/// Rounds to nearest, ties to even; beyond 65504 plus half a step to infinity; NaN stays NaN.
+inline Float16 ToFloat16(float x) {
+  const uint32_t u = std::bit_cast<uint32_t>(x), magnitude = u & 0x7fffffffu;
+  const uint32_t sign = (u >> 16) & 0x8000u;
+  uint32_t bits = 0;
+  if (magnitude > 0x7f800000u) {
+    bits = 0x7e00u;                       // NaN
+  } else if (magnitude >= 0x477ff000u) {  // 65520
+    bits = 0x7c00u;
+  } else if (magnitude >= 0x38800000u) {  // 2^-14: normal
+    const uint32_t rebiased = magnitude - (112u << 23);
+    bits = (rebiased + 0xfffu + ((rebiased >> 13) & 1u)) >> 13;
+  } else {  // adding 0.5 shifts the bits to where a multiple of 2^-24 ends the float; the FPU
+            // rounds
+    bits = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  }
+  return {static_cast<uint16_t>(sign | bits)};
+}
+
 }  // namespace mrt

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <string>
 
 namespace mrt {
 
@@ -15,6 +16,13 @@ int UsableCpuCount() {
 }
 
 void SetThreadCount(int threads) { omp_set_num_threads(threads > 0 ? threads : UsableCpuCount()); }
+
+Status CheckThreads(int threads) {
+  constexpr int kThreadsMax = 1024;
+  if (threads >= 0 && threads <= kThreadsMax) return {};
+  return InvalidArgument("[threads] got " + std::to_string(threads) + ", need 0.." +
+                         std::to_string(kThreadsMax));
+}
 
 int ThreadCount() { return omp_get_max_threads(); }
 

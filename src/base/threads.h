@@ -7,6 +7,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "base/status.h"
+
 namespace mrt {
 
 /// A borrowed callable: valid while the callable it was made from lives. Costs no allocation.
@@ -37,8 +39,24 @@ int UsableCpuCount();
 /// UsableCpuCount().
 void SetThreadCount(int threads);
 
+/// 0 (all CPUs) to 1024; InvalidArgument otherwise.
+Status CheckThreads(int threads);
+
 /// How many threads a parallel region started here would use.
 int ThreadCount();
+
+/// SetThreadCount while it lives; then what was before. For entries that a caller with parallel
+/// regions of its own may use.
+class ThreadCountScope {
+ public:
+  explicit ThreadCountScope(int threads) : before_(ThreadCount()) { SetThreadCount(threads); }
+  ThreadCountScope(const ThreadCountScope&) = delete;
+  ThreadCountScope& operator=(const ThreadCountScope&) = delete;
+  ~ThreadCountScope() { SetThreadCount(before_); }
+
+ private:
+  const int before_;
+};
 
 /// Splits [0, count) into at most ThreadCount() contiguous ranges of at least `grain` and runs
 /// `body(begin, end)` on each. Must not be nested; `body` must not throw.

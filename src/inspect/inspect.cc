@@ -34,7 +34,7 @@ struct Signature {
 };
 
 const std::vector<Signature>& Signatures() {
-  static const std::vector<Signature> signatures = {
+  static const std::vector<Signature> kSignatures = {
       {ModelKind::kWanTransformer,
        {"patch_embedding.weight", "text_embedding.0.weight", "blocks.0.self_attn.q.weight"}},
       {ModelKind::kUmt5Encoder,
@@ -42,7 +42,7 @@ const std::vector<Signature>& Signatures() {
       {ModelKind::kWanVae, {"decoder.conv1.weight", "decoder.head.0.gamma", "conv2.weight"}},
       {ModelKind::kTaehv, {"decoder.1.weight", "decoder.3.conv.0.weight"}},
   };
-  return signatures;
+  return kSignatures;
 }
 
 ModelKind KindOf(const mrt::Checkpoint& checkpoint) {
@@ -136,12 +136,12 @@ Status AddFolder(const std::string& folder, InspectReport& report) {
 }
 
 Result<InspectReport> InspectPath(std::string path, std::string key) {
-  std::error_code ignored;
-  const size_t colon = path.rfind(':');
-  if (key.empty() && colon != path.npos && !fs::exists(path, ignored)) {
-    key = path.substr(colon + 1);
-    path.resize(colon);
+  if (key.empty()) {
+    mrt::CheckpointName name = mrt::CheckpointName::Split(path);
+    path = std::move(name.path);
+    key = std::move(name.key);
   }
+  std::error_code ignored;
   InspectReport report;
   report.path = path;
   if (fs::is_directory(path, ignored)) {

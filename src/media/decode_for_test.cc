@@ -14,11 +14,6 @@
 namespace mrt::media::testing {
 namespace {
 
-struct InputDeleter {
-  void operator()(AVFormatContext* p) const noexcept { avformat_close_input(&p); }
-};
-using InputPtr = std::unique_ptr<AVFormatContext, InputDeleter>;
-
 // ITU-R BT.709-6, items 3.2 to 3.4 and 4.6: TV range, chroma of the nearest sample.
 std::vector<uint8_t> RgbOf(const AVFrame& f) {
   std::vector<uint8_t> rgb(size_t{3} * f.width * f.height);
@@ -27,6 +22,11 @@ std::vector<uint8_t> RgbOf(const AVFrame& f) {
       uint8_t* out = &rgb[3 * (size_t{1} * y * f.width + x)];
       if (f.format == AV_PIX_FMT_RGB24) {
         std::memcpy(out, f.data[0] + y * f.linesize[0] + 3 * x, 3);
+        continue;
+      }
+      if (f.format == AV_PIX_FMT_BGRA) {  // of GIF
+        const uint8_t* bgr = f.data[0] + y * f.linesize[0] + 4 * x;
+        for (int c = 0; c < 3; ++c) out[c] = bgr[2 - c];
         continue;
       }
       const double luma = (f.data[0][y * f.linesize[0] + x] - 16) / 219.0;
@@ -71,7 +71,12 @@ void DecodeInto(const std::string& path, DecodedVideo* video) {
   video->width = p.width;
   video->height = p.height;
   video->fps = av_q2d(stream.avg_frame_rate);
-  video->duration_s = static_cast<double>(stream.duration) * av_q2d(stream.time_base);
+  video->duration_s = stream.duration == AV_NOPTS_VALUE
+                          ? static_cast<double>(input->duration) / AV_TIME_BASE
+                          : static_cast<double>(stream.duration) * av_q2d(stream.time_base);
+  const AVDictionaryEntry* entry = nullptr;
+  while ((entry = av_dict_get(input->metadata, "", entry, AV_DICT_IGNORE_SUFFIX)))
+    video->tags[entry->key] = entry->value;
 
   const CodecContextPtr decoder(avcodec_alloc_context3(avcodec_find_decoder(p.codec_id)));
   ASSERT_GE(avcodec_parameters_to_context(decoder.get(), &p), 0);
@@ -122,6 +127,67 @@ DecodedVideo Decode(const std::string& path) {
   DecodeInto(path, &video);
   video.boxes = TopLevelBoxes(ReadBytes(path));
   return video;
+}
+
+void EncodeFile(const std::string& path, const EncodedFile& file,
+                const std::function<void(int, AVFrame*)>& fill) {
+  const AVCodec* codec = avcodec_find_encoder_by_name(file.encoder);
+  ASSERT_TRUE(codec) << file.encoder;
+  const CodecContextPtr encoder(avcodec_alloc_context3(codec));
+  encoder->width = file.width;
+  encoder->height = file.height;
+  encoder->pix_fmt = file.format;
+  encoder->time_base = {1, 1000};
+  encoder->colorspace = file.matrix;
+  encoder->color_range = file.range;
+  encoder->sample_aspect_ratio = file.pixel_aspect;
+  encoder->thread_count = 1;
+  encoder->strict_std_compliance = FF_COMPLIANCE_EXPERIMENTAL;
+  encoder->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
+  ASSERT_GE(avcodec_open2(encoder.get(), codec, nullptr), 0);
+  OutputPtr muxer;
+  std::ofstream bare;
+  if (file.muxer) {
+    AVFormatContext* raw = nullptr;
+    ASSERT_GE(avformat_alloc_output_context2(&raw, nullptr, file.muxer, nullptr), 0);
+    muxer.reset(raw);
+    AVStream* stream = avformat_new_stream(raw, nullptr);
+    stream->time_base = encoder->time_base;
+    ASSERT_GE(avcodec_parameters_from_context(stream->codecpar, encoder.get()), 0);
+    stream->sample_aspect_ratio = file.pixel_aspect;
+    if (!file.display_matrix.empty())
+      std::memcpy(av_stream_new_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, 36),
+                  file.display_matrix.data(), 36);
+    ASSERT_GE(avio_open(&raw->pb, ("file:" + path).c_str(), AVIO_FLAG_WRITE), 0);
+    ASSERT_GE(avformat_write_header(raw, nullptr), 0);
+  } else {
+    bare.open(path, std::ios::binary);
+  }
+  const PacketPtr packet(av_packet_alloc());
+  for (size_t f = 0; f <= file.times_ms.size(); ++f) {
+    FramePtr frame;
+    if (f < file.times_ms.size()) {
+      frame.reset(av_frame_alloc());
+      frame->format = file.format;
+      frame->width = file.width;
+      frame->height = file.height;
+      ASSERT_GE(av_frame_get_buffer(frame.get(), 0), 0);
+      fill(static_cast<int>(f), frame.get());
+      frame->pts = file.times_ms[f];
+    }
+    ASSERT_GE(avcodec_send_frame(encoder.get(), frame.get()), 0);
+    while (avcodec_receive_packet(encoder.get(), packet.get()) >= 0) {
+      if (!muxer) {
+        bare.write(reinterpret_cast<const char*>(packet->data), packet->size);
+        continue;
+      }
+      av_packet_rescale_ts(packet.get(), encoder->time_base, muxer->streams[0]->time_base);
+      ASSERT_GE(av_write_frame(muxer.get(), packet.get()), 0);
+    }
+  }
+  if (muxer) {
+    ASSERT_GE(av_write_trailer(muxer.get()), 0);
+  }
 }
 
 std::vector<uint8_t> ReadBytes(const std::string& path) {

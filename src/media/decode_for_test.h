@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -38,14 +40,33 @@ struct DecodedVideo {
   int height = 0;
   double fps = 0;
   double duration_s = 0;
-  std::vector<FramePtr> frames;           // as decoded
-  std::vector<double> times_s;            // of the frames
-  std::vector<std::string> boxes;         // top-level MP4 boxes in file order
-  std::vector<std::vector<uint8_t>> rgb;  // per frame [height, width, 3], by the BT.709 formulas
+  std::map<std::string, std::string> tags;  // of the file
+  std::vector<FramePtr> frames;             // as decoded
+  std::vector<double> times_s;              // of the frames
+  std::vector<std::string> boxes;           // top-level MP4 boxes in file order
+  std::vector<std::vector<uint8_t>> rgb;    // per frame [height, width, 3], by the BT.709 formulas
 };
 
 /// Also decodes a PNG (a video of one frame). Fails the running test if it cannot.
 DecodedVideo Decode(const std::string& path);
+
+/// What EncodeFile() writes.
+struct EncodedFile {
+  const char* muxer = nullptr;  // nullptr: the packets one after the other
+  const char* encoder = nullptr;
+  AVPixelFormat format = AV_PIX_FMT_NONE;
+  int width = 0;
+  int height = 0;
+  AVColorSpace matrix = AVCOL_SPC_UNSPECIFIED;
+  AVColorRange range = AVCOL_RANGE_UNSPECIFIED;
+  AVRational pixel_aspect = {1, 1};
+  std::vector<int32_t> display_matrix;  // 9 numbers, or empty
+  std::vector<int64_t> times_ms;        // one frame each
+};
+
+/// Encodes frames that `fill` makes, given their number. Fails the running test if it cannot.
+void EncodeFile(const std::string& path, const EncodedFile& file,
+                const std::function<void(int, AVFrame*)>& fill);
 
 std::vector<uint8_t> ReadBytes(const std::string& path);
 

@@ -4,6 +4,25 @@
 #include <cstring>
 
 namespace mrt::media {
+namespace {
+
+// SVT-AV1 1.4 waits for ever when it is closed before its first frame.
+void FeedSvtAv1(AVCodecContext* c) {
+  if (!c || !avcodec_is_open(c) || c->codec->name != std::string("libsvtav1")) return;
+  if (c->frame_number > 0) return;  // packets that came out
+  const auto frame = NewFrame(c->pix_fmt, c->width, c->height);
+  if (!frame.ok()) return;
+  for (const AVBufferRef* memory : (*frame)->buf)
+    if (memory) std::memset(memory->data, 0, memory->size);
+  static_cast<void>(avcodec_send_frame(c, frame->get()));
+}
+
+}  // namespace
+
+void FfmpegDeleter::operator()(AVCodecContext* p) const noexcept {
+  FeedSvtAv1(p);
+  avcodec_free_context(&p);
+}
 
 void SilenceFfmpeg() { av_log_set_level(AV_LOG_QUIET); }
 

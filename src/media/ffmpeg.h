@@ -12,6 +12,8 @@ namespace mrt::media {
 /// Longest side of a frame: 8K. Keeps every size product far inside int64_t and one frame under
 /// 200 MB.
 inline constexpr int kSideMax = 8192;
+/// Frames a second of a video, written or read.
+inline constexpr int kFpsMax = 240;
 
 /// Stops the FFmpeg libraries from printing to stderr, for the whole process. Cheap to repeat.
 void SilenceFfmpeg();

@@ -1,43 +1,26 @@
 #include "media/image_writer.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 #include <vector>
 
-#include "media/atomic_file.h"
+#include "base/atomic_file.h"
 #include "media/ffmpeg.h"
+#include "media/png_encoder.h"
 
 namespace mrt::media {
 namespace {
 
 constexpr int kGapPixels = 4;       // between tiles and around them: thin, but visible on any frame
 constexpr uint8_t kGapColour = 32;  // dark grey in every channel
-constexpr int kCompressionLevel = 6;  // zlib's own default; 9 takes long for 1 % less
 
 Status ValidateSide(const char* name, int value) {
   if (value >= 1 && value <= kSideMax) return {};
   return InvalidArgument(std::string("[image_writer] got ") + name + " " + std::to_string(value) +
                          ", need 1 to " + std::to_string(kSideMax));
-}
-
-Result<PacketPtr> EncodePng(const AVFrame& frame) {
-  MRT_ASSIGN_OR_RETURN(const AVCodec* codec, FindEncoder("png"));
-  CodecContextPtr encoder(avcodec_alloc_context3(codec));
-  PacketPtr packet(av_packet_alloc());
-  if (!encoder || !packet) return OutOfMemory("[image_writer] no memory for the encoder");
-  encoder->width = frame.width;
-  encoder->height = frame.height;
-  encoder->pix_fmt = AV_PIX_FMT_RGB24;
-  encoder->time_base = {1, 1};  // asked for, unused
-  encoder->thread_count = 1;
-  encoder->compression_level = kCompressionLevel;
-  int error = avcodec_open2(encoder.get(), codec, nullptr);
-  if (error >= 0) error = avcodec_send_frame(encoder.get(), &frame);
-  if (error >= 0) error = avcodec_receive_packet(encoder.get(), packet.get());
-  if (error < 0)
-    return FfmpegError(StatusCode::kInternal, "[image_writer] PNG encoding failed", error);
-  return packet;
 }
 
 Result<ScalerPtr> OpenScaler(const AVFrame& from, const AVFrame& to) {
@@ -52,16 +35,23 @@ Result<ScalerPtr> OpenScaler(const AVFrame& from, const AVFrame& to) {
 
 }  // namespace
 
+Status CheckPngName(const std::string& path) {
+  std::string got = std::filesystem::path(path).extension().string();
+  for (char& c : got) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  if (got == ".png") return {};
+  return InvalidArgument("[file] got the name '" + path + "', need one that ends in .png");
+}
+
 Status WritePng(const std::string& path, const uint8_t* rgb, int width, int height) {
   SilenceFfmpeg();
-  MRT_RETURN_IF_ERROR(RequireExtension(path, ".png"));
+  MRT_RETURN_IF_ERROR(CheckPngName(path));
   MRT_RETURN_IF_ERROR(ValidateSide("width", width));
   MRT_RETURN_IF_ERROR(ValidateSide("height", height));
   MRT_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
   MRT_ASSIGN_OR_RETURN(const FramePtr frame, NewFrame(AV_PIX_FMT_RGB24, width, height));
   CopyRgb(rgb, frame.get());
-  MRT_ASSIGN_OR_RETURN(const PacketPtr packet, EncodePng(*frame));
-  MRT_RETURN_IF_ERROR(file.Append(packet->data, packet->size));
+  MRT_ASSIGN_OR_RETURN(const std::vector<uint8_t> png, EncodePng(*frame, {}));
+  MRT_RETURN_IF_ERROR(file.Append(png.data(), static_cast<int64_t>(png.size())));
   return file.Commit();
 }
 

@@ -9,6 +9,9 @@
 
 namespace mrt::media {
 
+/// InvalidArgument unless `path` ends in ".png", in small or capital letters.
+Status CheckPngName(const std::string& path);
+
 /// rgb: [height, width, 3] bytes. The name `path` appears, or is replaced, only when the file is
 /// complete. InvalidArgument: a name that does not end in .png, a size not in 1..kSideMax (8192).
 Status WritePng(const std::string& path, const uint8_t* rgb, int width, int height);

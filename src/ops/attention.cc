@@ -115,8 +115,12 @@ void SelfAttention(Context& context, const AttentionConfig& config, const Attent
   const int frames_q = static_cast<int>(q.shape[0]);
   const int frames_kv = static_cast<int>(k_frames.size());
   const StorageType storage = Storage(q.dtype);
+  // q and out, keys and values.
+  const double bytes = 2 * BytesOf(q) * (1 + static_cast<double>(frames_kv) / frames_q);
   if (config.mode == AttentionMode::kDense) {
     const DenseShape shape = ShapeOfDense(grid, frames_q, frames_kv, storage);
+    const Span span(context.span_log(), "dense attention", SpanKind::kMatrix,
+                    {.flop = DenseFlop(shape), .bytes = bytes});
     RunInArena(context, Picked(PickDense(shape, config.implementation.c_str())),
                DenseArgs{.shape = shape,
                          .q = q.data,
@@ -125,6 +129,8 @@ void SelfAttention(Context& context, const AttentionConfig& config, const Attent
                          .out = out.data});
   } else {
     const MonarchShape shape = ShapeOfMonarch(config, grid, frames_q, frames_kv, storage);
+    const Span span(context.span_log(), "monarch attention", SpanKind::kMatrix,
+                    {.flop = MonarchFlop(shape), .bytes = bytes});
     RunInArena(context, Picked(PickMonarch(shape, config.implementation.c_str())),
                MonarchArgs{.shape = shape,
                            .q = q.data,
@@ -150,6 +156,9 @@ void DenseAttention(Context& context, const ConstTensorView& q, const ConstTenso
                          .head_dim = static_cast<int>(q.shape[2]),
                          .scale = scale,
                          .storage = Storage(q.dtype)};
+  const Span span(
+      context.span_log(), "text and vae attention", SpanKind::kMatrix,
+      {.flop = DenseFlop(shape), .bytes = BytesOf(q) + BytesOf(k) + BytesOf(v) + BytesOf(out)});
   RunInArena(context, Picked(PickDense(shape)),
              DenseArgs{.shape = shape,
                        .q = q.data,

@@ -2,9 +2,11 @@
 // library's state.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
+#include "base/span.h"
 #include "tensor/arena.h"
 #include "tensor/tensor.h"
 
@@ -42,11 +44,22 @@ class Context {
   /// nothing.
   void RoundActivation(TensorView y) const;
 
+  /// Once the flag is true, models return early and leave their outputs undefined: who sets it asks
+  /// stopped() after every call and throws the outputs and the stream's state away. Null: none.
+  void set_stop(const std::atomic<bool>* stop) { stop_ = stop; }
+  bool stopped() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
+
+  /// Where operations record themselves; null, as at first: nowhere. It must outlive the calls.
+  void set_span_log(SpanLog* log) { span_log_ = log; }
+  SpanLog* span_log() const { return span_log_; }
+
   struct Vendor;  // oneDNN engine, stream and primitive caches; see ops/cpu/
   Vendor& vendor() { return *vendor_; }
 
  private:
   Precision precision_;
+  const std::atomic<bool>* stop_ = nullptr;
+  SpanLog* span_log_ = nullptr;
   Arena arena_;
   std::unique_ptr<Vendor> vendor_;
 };

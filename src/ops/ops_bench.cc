@@ -150,9 +150,10 @@ void BM_ChannelNorm(benchmark::State& state) {
 BENCHMARK(BM_ChannelNorm)->Arg(0)->Arg(1)->UseRealTime()->Unit(benchmark::kMicrosecond);
 
 void BM_UpsampleNearest2x(benchmark::State& state) {
+  Context context(Precision::kBF16);
   const Tensor x = Ones(DType::kBF16, {1, 120, 208, 192});
   const Tensor y(DType::kBF16, {1, 240, 416, 192});
-  for (auto _ : state) UpsampleNearest2x(x, y);
+  for (auto _ : state) UpsampleNearest2x(context, x, y);
   Count(state, "B/s", 2.0 * 5 * 120 * 208 * 192);
 }
 BENCHMARK(BM_UpsampleNearest2x)->UseRealTime()->Unit(benchmark::kMicrosecond);

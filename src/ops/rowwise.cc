@@ -32,6 +32,12 @@ void CheckSame(const ConstTensorView& x, const ConstTensorView& y) {
   MRT_CHECK(x.shape.rows() == y.shape.rows() && x.shape.back() == y.shape.back());
 }
 
+/// What an operation of rows does: nothing that counts as matrix arithmetic.
+Span RowwiseSpan(const Context& context, const char* name, const ConstTensorView& in,
+                 const ConstTensorView& out) {
+  return Span(context.span_log(), name, SpanKind::kOther, {.bytes = BytesOf(in) + BytesOf(out)});
+}
+
 void RoundIfActivation(const Context& context, const TensorView& y, Output output) {
   if (output == Output::kActivation) context.RoundActivation(y);
 }
@@ -55,6 +61,7 @@ void Context::RoundActivation(TensorView y) const {
 
 void LayerNormModulate(Context& context, const ConstTensorView& x, const ConstTensorView& scale,
                        const ConstTensorView& shift, float eps, const TensorView& y) {
+  const Span span = RowwiseSpan(context, "norm and modulation", x, y);
   CheckSame(x, y);
   MRT_CHECK(scale.shape.elements() == shift.shape.elements());
   const int64_t width = x.shape.back();
@@ -72,6 +79,7 @@ void LayerNormModulate(Context& context, const ConstTensorView& x, const ConstTe
 
 void LayerNorm(Context& context, const ConstTensorView& x, const ConstTensorView& weight,
                const ConstTensorView& bias, float eps, const TensorView& y) {
+  const Span span = RowwiseSpan(context, "layer norm", x, y);
   CheckSame(x, y);
   const int64_t width = x.shape.back();
   MRT_CHECK(weight.shape.elements() == width && bias.shape.elements() == width);
@@ -88,6 +96,7 @@ void LayerNorm(Context& context, const ConstTensorView& x, const ConstTensorView
 
 void RmsNorm(Context& context, const ConstTensorView& x, const ConstTensorView& weight, float eps,
              const TensorView& y, Output output) {
+  const Span span = RowwiseSpan(context, "rms norm", x, y);
   CheckSame(x, y);
   const int64_t width = x.shape.back();
   MRT_CHECK(weight.shape.elements() == width);
@@ -98,6 +107,7 @@ void RmsNorm(Context& context, const ConstTensorView& x, const ConstTensorView& 
 
 void ChannelNorm(Context& context, const ConstTensorView& x, const ConstTensorView& gamma,
                  bool silu, const TensorView& y) {
+  const Span span = RowwiseSpan(context, "channel norm", x, y);
   CheckSame(x, y);
   const int64_t width = x.shape.back();
   MRT_CHECK(gamma.shape.elements() == width);
@@ -106,8 +116,9 @@ void ChannelNorm(Context& context, const ConstTensorView& x, const ConstTensorVi
   context.RoundActivation(y);
 }
 
-void AddGated(Context&, const TensorView& x, const ConstTensorView& gate,
+void AddGated(Context& context, const TensorView& x, const ConstTensorView& gate,
               const ConstTensorView& y) {
+  const Span span = RowwiseSpan(context, "gate and residual", x, x);
   CheckSame(x, y);
   const int64_t width = x.shape.back();
   const AddGatedArgs args{x.as<float>(), In(y), gate.as<float>(), width, RowsPerGroup(gate, x)};
@@ -116,6 +127,7 @@ void AddGated(Context&, const TensorView& x, const ConstTensorView& gate,
 
 void Add(Context& context, const TensorView& x, const ConstTensorView& y, bool relu,
          Output output) {
+  const Span span = RowwiseSpan(context, "add", x, x);
   MRT_CHECK(x.shape.elements() == y.shape.elements());
   const BinaryArgs args{Out(x), In(y), 1};
   Spread(relu ? Rowwise().add_relu : Rowwise().add, args, x.shape.elements(), 1);
@@ -123,6 +135,7 @@ void Add(Context& context, const TensorView& x, const ConstTensorView& y, bool r
 }
 
 void Multiply(Context& context, const TensorView& x, const ConstTensorView& y) {
+  const Span span = RowwiseSpan(context, "multiply", x, x);
   MRT_CHECK(x.shape.elements() == y.shape.elements());
   Spread(Rowwise().multiply, BinaryArgs{Out(x), In(y), 1}, x.shape.elements(), 1);
   context.RoundActivation(x);
@@ -130,6 +143,7 @@ void Multiply(Context& context, const TensorView& x, const ConstTensorView& y) {
 
 void Rope(Context& context, const TensorView& x, const ConstTensorView& cos,
           const ConstTensorView& sin) {
+  const Span span = RowwiseSpan(context, "rotary embedding", x, x);
   MRT_CHECK(x.shape.rank() == 3);
   const int64_t tokens = x.shape[0], heads = x.shape[1], head_dim = x.shape[2];
   MRT_CHECK(head_dim % 2 == 0 && cos.shape.elements() == tokens * (head_dim / 2) &&
@@ -140,6 +154,7 @@ void Rope(Context& context, const TensorView& x, const ConstTensorView& cos,
 }
 
 void Cast(Context& context, const ConstTensorView& x, const TensorView& y) {
+  const Span span = RowwiseSpan(context, "cast", x, y);
   MRT_CHECK(x.shape.elements() == y.shape.elements());
   Spread(Rowwise().cast, CastArgs{In(x), Out(y), 1}, x.shape.elements(), 1);
   context.RoundActivation(y);
@@ -147,6 +162,7 @@ void Cast(Context& context, const ConstTensorView& x, const TensorView& y) {
 
 void ScaleBias(Context& context, const ConstTensorView& x, const ConstTensorView& scale,
                const ConstTensorView& bias, const TensorView& y, Output output) {
+  const Span span = RowwiseSpan(context, "scale and bias", x, y);
   CheckSame(x, y);
   const int64_t width = x.shape.back();
   MRT_CHECK(scale.shape.elements() == width && bias.shape.elements() == width);
@@ -156,12 +172,14 @@ void ScaleBias(Context& context, const ConstTensorView& x, const ConstTensorView
 }
 
 void Softmax(Context& context, const TensorView& x, float scale, Output output) {
+  const Span span = RowwiseSpan(context, "softmax", x, x);
   const int64_t width = x.shape.back();
   Spread(Rowwise().softmax, SoftmaxArgs{Out(x), width, scale}, x.shape.rows(), width);
   RoundIfActivation(context, x, output);
 }
 
-void UpsampleNearest2x(const ConstTensorView& x, const TensorView& y) {
+void UpsampleNearest2x(Context& context, const ConstTensorView& x, const TensorView& y) {
+  const Span span = RowwiseSpan(context, "upsample", x, y);
   MRT_CHECK(x.shape.rank() == 4 && x.dtype == y.dtype);
   const int64_t time = x.shape[0], rows = x.shape[1], cols = x.shape[2], channels = x.shape[3];
   MRT_CHECK((y.shape == Shape{time, 2 * rows, 2 * cols, channels}));

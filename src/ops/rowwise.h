@@ -57,6 +57,6 @@ void Softmax(Context& context, const TensorView& x, float scale,
              Output output = Output::kActivation);
 
 /// y [t, 2h, 2w, c] = x [t, h, w, c], each pixel four times. Same dtype.
-void UpsampleNearest2x(const ConstTensorView& x, const TensorView& y);
+void UpsampleNearest2x(Context& context, const ConstTensorView& x, const TensorView& y);
 
 }  // namespace mrt::ops

@@ -187,7 +187,7 @@ TEST_P(RowwiseOpsTest, SoftmaxRowsSumToOne) {
 
 TEST_P(RowwiseOpsTest, UpsampleRepeatsEveryPixel) {
   const Tensor x = RandomActivation(context_, {2, 3, 5, 7}, 1), y(act(), {2, 6, 10, 7});
-  UpsampleNearest2x(x, y);
+  UpsampleNearest2x(context_, x, y);
   for (int64_t t = 0; t < 2; ++t)
     for (int64_t row = 0; row < 6; ++row)
       for (int64_t col = 0; col < 10; ++col)

@@ -11,6 +11,9 @@ inline StorageType Storage(DType dtype) {
   return dtype == DType::kF32 ? StorageType::kF32 : StorageType::kBF16;
 }
 
+/// For the spans of a trace.
+inline double BytesOf(const ConstTensorView& x) { return static_cast<double>(x.bytes()); }
+
 inline RowsIn In(const ConstTensorView& x) { return {x.data, Storage(x.dtype)}; }
 inline RowsOut Out(const TensorView& x) { return {x.data, Storage(x.dtype)}; }
 

@@ -11,10 +11,10 @@ namespace {
 using Desc = dnnl::memory::desc;
 using Tag = dnnl::memory::format_tag;
 constexpr auto kF32 = dnnl::memory::data_type::f32;
-constexpr int64_t kIn = 40, kOut = 24, kRows = 9;
+constexpr int64_t kIn = 40, kOut = 24, kBatch = 9;
 
 dnnl::matmul::primitive_desc Describe(const Desc& weights) {
-  return {{{{kRows, kIn}, kF32, Tag::ab}, weights, {{kRows, kOut}, kF32, Tag::ab}},
+  return {{{{kBatch, kIn}, kF32, Tag::ab}, weights, {{kBatch, kOut}, kF32, Tag::ab}},
           Attributes(Activation::kNone),
           CpuEngine(),
           /*allow_empty=*/true};
@@ -55,7 +55,7 @@ TEST(PreferLayout, ThrowsIfThereIsNoKernelAtAll) {
 
 TEST(Prepared, RunsAWeightInTheLayoutItAsksFor) {
   const Tensor weight = RandomTensor(DType::kF32, {kOut, kIn}, 1);
-  const Tensor x = RandomTensor(DType::kF32, {kRows, kIn}, 2), y(DType::kF32, {kRows, kOut});
+  const Tensor x = RandomTensor(DType::kF32, {kBatch, kIn}, 2), y(DType::kF32, {kBatch, kOut});
   const Desc plain({kIn, kOut}, kF32, Tag::ba), odd({kIn, kOut}, kF32, Tag::AB16b16a);
   const PackedWeight pack(weight, plain, odd, /*round=*/false);
   const auto pd = PreferLayout(odd, Desc({kIn, kOut}, kF32, Tag::any), Describe);
@@ -75,9 +75,9 @@ TEST(Prepared, RunsAWeightInTheLayoutItAsksFor) {
 TEST(HasNativeBF16, MeansThatOneDnnHasAKernel) {
   if (!HasNativeBF16()) GTEST_SKIP() << "CPU has no AVX-512 BF16";
   constexpr auto kBF16 = dnnl::memory::data_type::bf16;
-  const dnnl::matmul::primitive_desc pd({{{kRows, kIn}, kBF16, Tag::ab},
+  const dnnl::matmul::primitive_desc pd({{{kBatch, kIn}, kBF16, Tag::ab},
                                          {{kIn, kOut}, kBF16, Tag::any},
-                                         {{kRows, kOut}, kBF16, Tag::ab}},
+                                         {{kBatch, kOut}, kBF16, Tag::ab}},
                                         CpuEngine());
   EXPECT_FALSE(IsReference(pd.impl_info_str()));
 }

@@ -9,6 +9,7 @@
 #include "model/umt5/synthetic.h"
 #include "model/vae/synthetic.h"
 #include "model/wan/synthetic.h"
+#include "pipeline/package.h"
 
 namespace mrt {
 namespace {
@@ -32,9 +33,12 @@ bool IsFile(const fs::path& path) {
 // `name` in the first of the directories that has it.
 Result<std::string> FindFile(const std::string& name, const std::vector<std::string>& directories) {
   std::string tried;
+  std::error_code ignored;
   for (const std::string& directory : directories) {
     const fs::path path = fs::path(directory) / name;
     if (IsFile(path)) return path.string();
+    if (!name.empty() && fs::exists(path, ignored))
+      return NotFound("[model] " + path.string() + " is not a regular file, need one");
     if (tried.find(directory) == std::string::npos)
       tried += (tried.empty() ? "" : " or ") + directory;
   }
@@ -47,6 +51,7 @@ Result<ModelFiles> MakeSynthetic(const EngineOptions& options) {
   ModelFiles files;
   files.config = Wan21_1_3B();
   files.transformer = SyntheticWan(files.config);
+  files.vae_kind = options.vae;
   files.vae = options.vae == VaeKind::kWan ? SyntheticWanVae(kWanVaeBaseDim) : SyntheticTaehv();
   files.latent_statistics = LatentStatistics::Wan21();
   files.text_encoder = SyntheticUmt5(Umt5Xxl());
@@ -61,6 +66,31 @@ std::pair<std::string, std::string> SplitKey(const std::string& text,
   return {text.substr(0, colon), text.substr(colon + 1)};
 }
 
+Result<ModelFiles> OpenPackage(const EngineOptions& options, const std::string& directory) {
+  MRT_ASSIGN_OR_RETURN(const Package package, ReadPackage(directory + "/" + kPackageFile));
+  ModelFiles files;
+  if (options.checkpoint.empty()) {
+    MRT_ASSIGN_OR_RETURN(files.transformer, Checkpoint::Open(package.transformer));
+  } else {
+    MRT_ASSIGN_OR_RETURN(files.transformer,
+                         OpenTransformerCheckpoint(options.checkpoint, directory, options.model));
+  }
+  MRT_ASSIGN_OR_RETURN(files.config, WanConfig::Read(package.config, files.transformer));
+  MRT_ASSIGN_OR_RETURN(files.vae, Checkpoint::Open(package.autoencoder));
+  files.vae_kind = package.vae;
+  files.latent_statistics = LatentStatistics::Wan21();
+  MRT_ASSIGN_OR_RETURN(files.text_encoder, Checkpoint::Open(package.text_encoder));
+  files.tokenizer_path = package.tokenizer;
+  return files;
+}
+
+Status CheckLatentChannels(const ModelFiles& files, int64_t channels) {
+  if (channels == files.config.out_dim && channels == files.config.in_dim) return {};
+  return BadData("[vae] " + files.vae.path() + " has " + std::to_string(channels) +
+                 " latent channels, the transformer takes " + std::to_string(files.config.in_dim) +
+                 " and gives " + std::to_string(files.config.out_dim) + "; need equally many");
+}
+
 }  // namespace
 
 Result<std::string> FindModelDirectory(const std::string& model) {
@@ -68,7 +98,8 @@ Result<std::string> FindModelDirectory(const std::string& model) {
   if (model.empty()) return InvalidArgument("[model] got no directory, need --model DIR");
   if (!fs::is_directory(model, ignored))
     return NotFound("[model] " + model + " is not a directory");
-  if (IsFile(fs::path(model) / "config.json")) return model;
+  if (IsFile(fs::path(model) / kPackageFile) || IsFile(fs::path(model) / "config.json"))
+    return model;
   std::vector<std::string> found;
   const fs::path models = fs::path(model) / "wan_models";
   if (fs::is_directory(models, ignored))
@@ -76,7 +107,8 @@ Result<std::string> FindModelDirectory(const std::string& model) {
       if (IsFile(entry.path() / "config.json")) found.push_back(entry.path().string());
   if (found.size() == 1) return found[0];
   if (found.empty())
-    return NotFound("[model] no config.json in " + model + " or in " + model + "/wan_models/*");
+    return NotFound("[model] no model.json or config.json in " + model + " and no config.json in " +
+                    model + "/wan_models/*");
   std::string list;
   for (const std::string& directory : found) list += (list.empty() ? "" : ", ") + directory;
   return InvalidArgument("[model] " + model + " holds several models, name one: " + list);
@@ -107,6 +139,7 @@ Result<Checkpoint> OpenTransformerCheckpoint(const std::string& checkpoint,
 Result<ModelFiles> OpenModelFiles(const EngineOptions& options) {
   if (!options.synthetic.empty()) return MakeSynthetic(options);
   MRT_ASSIGN_OR_RETURN(const std::string directory, FindModelDirectory(options.model));
+  if (IsFile(fs::path(directory) / kPackageFile)) return OpenPackage(options, directory);
   ModelFiles files;
   MRT_ASSIGN_OR_RETURN(files.transformer,
                        OpenTransformerCheckpoint(options.checkpoint, directory, options.model));
@@ -116,6 +149,7 @@ Result<ModelFiles> OpenModelFiles(const EngineOptions& options) {
   const std::string beside_checkpoint = fs::path(files.transformer.path()).parent_path().string();
   const std::vector<std::string> places = {directory, options.model, options.model + "/checkpoints",
                                            beside_checkpoint};
+  files.vae_kind = options.vae;
   const char* vae_file = options.vae == VaeKind::kWan ? kWanVaeFile : kTaehvFile;
   MRT_ASSIGN_OR_RETURN(const std::string vae_path, FindFile(vae_file, places));
   MRT_ASSIGN_OR_RETURN(files.vae, Checkpoint::Open(vae_path));
@@ -139,17 +173,24 @@ Result<Umt5Encoder> OpenTextEncoder(const ModelFiles& files) {
                  std::to_string(files.config.text_dim));
 }
 
-Result<std::unique_ptr<VideoDecoder>> LoadDecoder(ops::Context& context, const ModelFiles& files,
-                                                  VaeKind vae) {
-  Result<std::unique_ptr<VideoDecoder>> decoder =
-      vae == VaeKind::kWan ? LoadWanVaeDecoder(context, files.vae, files.latent_statistics)
-                           : LoadTaehvDecoder(context, files.vae);
-  if (!decoder.ok()) return decoder;
-  const int64_t channels = (*decoder)->latent_channels();
-  if (channels == files.config.out_dim && channels == files.config.in_dim) return decoder;
-  return BadData("[vae] " + files.vae.path() + " decodes " + std::to_string(channels) +
-                 " latent channels, the transformer takes " + std::to_string(files.config.in_dim) +
-                 " and gives " + std::to_string(files.config.out_dim) + "; need equally many");
+Result<std::unique_ptr<VideoDecoder>> LoadDecoder(ops::Context& context, const ModelFiles& files) {
+  MRT_ASSIGN_OR_RETURN(std::unique_ptr<VideoDecoder> decoder,
+                       files.vae_kind == VaeKind::kWan
+                           ? LoadWanVaeDecoder(context, files.vae, files.latent_statistics)
+                           : LoadTaehvDecoder(context, files.vae));
+  MRT_RETURN_IF_ERROR(files.vae.CheckUnchanged());
+  MRT_RETURN_IF_ERROR(CheckLatentChannels(files, decoder->latent_channels()));
+  return decoder;
+}
+
+Result<std::unique_ptr<VideoEncoder>> LoadEncoder(ops::Context& context, const ModelFiles& files) {
+  MRT_ASSIGN_OR_RETURN(std::unique_ptr<VideoEncoder> encoder,
+                       files.vae_kind == VaeKind::kWan
+                           ? LoadWanVaeEncoder(context, files.vae, files.latent_statistics)
+                           : LoadTaehvEncoder(context, files.vae));
+  MRT_RETURN_IF_ERROR(files.vae.CheckUnchanged());
+  MRT_RETURN_IF_ERROR(CheckLatentChannels(files, encoder->latent_channels()));
+  return encoder;
 }
 
 }  // namespace mrt

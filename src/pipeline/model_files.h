@@ -1,4 +1,5 @@
-// Finds and opens the files of a model tree as users download it. Maps them; loads no weights.
+// Finds and opens the files of a model: a tree as users download it, or a package
+// (pipeline/package.h). Maps them; loads no weights.
 #pragma once
 
 #include <memory>
@@ -16,23 +17,28 @@ struct ModelFiles {
   Checkpoint transformer;
   WanConfig config;
   Checkpoint vae;
-  LatentStatistics latent_statistics;  // of the Wan VAE
+  monarchrt::VaeKind vae_kind = monarchrt::VaeKind::kWan;  // of what `vae` holds
+  LatentStatistics latent_statistics;                      // of the Wan VAE
   Checkpoint text_encoder;
   std::string tokenizer_path;  // empty for a synthetic model, which has no tokenizer
 };
 
-/// NotFound, BadData or InvalidArgument name the file. Synthetic models are made here, too.
+/// NotFound, BadData or InvalidArgument name the file. Synthetic models are made here, too. A
+/// package says which autoencoder it has; EngineOptions::vae is for the others.
 Result<ModelFiles> OpenModelFiles(const monarchrt::EngineOptions& options);
 
 /// Packs the autoencoder's decoder, the small part of a model. BadData if its latents are not the
 /// transformer's.
-Result<std::unique_ptr<VideoDecoder>> LoadDecoder(ops::Context& context, const ModelFiles& files,
-                                                  monarchrt::VaeKind vae);
+Result<std::unique_ptr<VideoDecoder>> LoadDecoder(ops::Context& context, const ModelFiles& files);
+
+/// The same with its encoder, for initial frames.
+Result<std::unique_ptr<VideoEncoder>> LoadEncoder(ops::Context& context, const ModelFiles& files);
 
 /// Opens the text encoder. BadData if its embedding is not what the transformer reads.
 Result<Umt5Encoder> OpenTextEncoder(const ModelFiles& files);
 
-/// The directory with config.json: `model` itself, or the only wan_models/* in it that has one.
+/// The directory with model.json or config.json: `model` itself, or the only wan_models/* in it
+/// that has a config.json.
 Result<std::string> FindModelDirectory(const std::string& model);
 
 /// Opens "FILE" or "FILE:key" with the rules of EngineOptions::checkpoint; strips the prefixes

@@ -29,6 +29,18 @@ TEST(Pixels, EveryByteSurvives) {
   }
 }
 
+TEST(Pixels, BytesComeBackAsTheyWere) {
+  std::vector<uint8_t> rgb(256);
+  for (int i = 0; i < 256; ++i) rgb[i] = static_cast<uint8_t>(i);
+  for (const PixelRange range : {PixelRange{-1, 1}, PixelRange{0, 1}}) {
+    std::vector<float> values(256);
+    FromRgb8(rgb.data(), range, {values.data(), DType::kF32, {256}});
+    EXPECT_FLOAT_EQ(values[0], range.low);
+    EXPECT_FLOAT_EQ(values[255], range.high);
+    EXPECT_EQ(Convert(values, range), rgb);
+  }
+}
+
 TEST(Pixels, RoundsToTheNearest) {
   EXPECT_EQ(
       Convert({0.49f, 0.51f, 1.49f, 1.51f, 253.4f, 254.6f, 0.49999997f, 2.5f, 3.5f}, {0, 255}),

@@ -8,7 +8,6 @@
 #include <string>
 
 #include "base/memory_info.h"
-#include "model/umt5/umt5.h"
 #include "model/vae/video_codec.h"
 #include "model/wan/kv_cache.h"
 #include "model/wan/transformer.h"
@@ -51,46 +50,67 @@ Status CheckSide(const std::string& name, int pixels, int64_t token_pixels, int6
                          "); nearest: " + NearestMultiples(std::clamp(pixels, 1, kSideMax), unit));
 }
 
-Result<ops::AttentionConfig> ResolveAttention(const monarchrt::AttentionOptions& options) {
-  ops::AttentionConfig config;
-  config.mode = options.mode == monarchrt::AttentionMode::kDense ? ops::AttentionMode::kDense
-                                                                 : ops::AttentionMode::kMonarch;
-  for (const auto& [name, value, most] :
-       {std::tuple{"f_tied", options.f_tied, int{kChunkLatentFrames}},
-        {"h_reduce", options.h_reduce, kSideMax},
-        {"w_reduce", options.w_reduce, kSideMax},
-        {"iterations", options.iterations, 100}}) {
-    if (value < 1 || value > most)
-      return InvalidArgument("[attention] " + std::string(name) + " is " + std::to_string(value) +
-                             ", need 1.." + std::to_string(most));
+// Each setting in use must fit the picture.
+Status CheckSize(const StreamOptions& options, const WanConfig& config,
+                 const AttentionTable& attention) {
+  for (const ops::AttentionConfig& a : attention.different()) {
+    const bool monarch = a.mode == ops::AttentionMode::kMonarch;
+    MRT_RETURN_IF_ERROR(CheckSide("width", options.width, kPixelsPerLatent * config.patch_size[2],
+                                  monarch ? a.w_reduce : 1));
+    MRT_RETURN_IF_ERROR(CheckSide("height", options.height, kPixelsPerLatent * config.patch_size[1],
+                                  monarch ? a.h_reduce : 1));
   }
-  config.f_tied = options.f_tied;
-  config.h_reduce = options.h_reduce;
-  config.w_reduce = options.w_reduce;
-  config.iterations = options.iterations;
-  config.implementation = options.implementation;
-  return config;
+  return {};
+}
+
+// Latent frames of the initial frames: as many whole chunks as they fill and the window holds, but
+// one at least.
+Result<int64_t> CountInitialLatents(const StreamOptions& options, bool single_first) {
+  const int64_t given = options.initial_frames;
+  if (given < 0 || given > kFramesMax)
+    return InvalidArgument("[initial frames] got " + std::to_string(given) + ", need 0.." +
+                           std::to_string(kFramesMax));
+  if (given == 0) return 0;
+  const auto whole_chunks = [&](int64_t latents) {  // at most that many
+    const int64_t first = single_first ? 1 : kChunkLatentFrames;
+    if (latents < first) return first;
+    return first + (latents - first) / kChunkLatentFrames * kChunkLatentFrames;
+  };
+  const int64_t filled = 1 + (given - 1) / kFramesPerLatent;
+  const int64_t window = options.window_frames == -1 ? filled : options.window_frames;
+  return whole_chunks(std::min(filled, window));
+}
+
+// Fills the numbers of frames.
+Status CountFrames(const StreamOptions& options, VideoPlan* plan) {
+  if (options.frames < 1 || options.frames > kFramesMax)
+    return InvalidArgument("[frames] got " + std::to_string(options.frames) + ", need 1.." +
+                           std::to_string(kFramesMax));
+  MRT_ASSIGN_OR_RETURN(plan->initial_latents, CountInitialLatents(options, plan->single_first));
+  if (!options.show_initial) plan->hidden_frames = VideoFrames(plan->initial_latents);
+  const int64_t needed = LatentsFor(plan->hidden_frames + options.frames);
+  const ChunkSpan last = ChunkAt(needed - 1, kChunkLatentFrames, plan->single_first);
+  plan->latents = std::max(plan->initial_latents, last.first + last.frames);
+  return {};
 }
 
 // Fills window_frames and sink_frames. A window that holds the whole video never evicts anything.
 Status ResolveWindow(const StreamOptions& options, VideoPlan* plan) {
-  const int64_t all = plan->chunks * kChunkLatentFrames;
+  const int64_t all = plan->latents, chunk = plan->chunk_frames();
   const int64_t window = options.window_frames == -1 ? all : options.window_frames;
-  const int64_t f_tied =
-      plan->attention.mode == ops::AttentionMode::kMonarch ? plan->attention.f_tied : 1;
   if (options.sink_frames < 0)
     return InvalidArgument("[window] sink is " + std::to_string(options.sink_frames) +
                            ", need 0 or more latent frames");
-  if (window < kChunkLatentFrames ||
-      (window < all && window - options.sink_frames < kChunkLatentFrames))
+  if (window < chunk || (window < all && window - options.sink_frames < chunk))
     return InvalidArgument("[window] got " + std::to_string(window) +
                            " latent frames with a sink of " + std::to_string(options.sink_frames) +
-                           ", need room for a chunk of " + std::to_string(kChunkLatentFrames) +
+                           ", need room for a chunk of " + std::to_string(chunk) +
                            " beside the sink");
-  if (window < all && window % f_tied != 0)
-    return InvalidArgument("[window] got " + std::to_string(window) +
-                           " latent frames, need a multiple of f_tied " + std::to_string(f_tied) +
-                           "; nearest: " + NearestMultiples(window, f_tied));
+  for (const ops::AttentionConfig& a : plan->attention.different())
+    if (a.mode == ops::AttentionMode::kMonarch && window < all && window % a.f_tied != 0)
+      return InvalidArgument(
+          "[window] got " + std::to_string(window) + " latent frames, need a multiple of f_tied " +
+          std::to_string(a.f_tied) + "; nearest: " + NearestMultiples(window, a.f_tied));
   plan->window_frames = std::min(window, all);
   plan->sink_frames = window < all ? options.sink_frames : 0;
   return {};
@@ -111,70 +131,85 @@ int64_t AddressSpaceLeft() {
 Result<VideoPlan> PlanVideo(const WanConfig& config, const StreamOptions& options,
                             ops::Precision precision) {
   VideoPlan plan;
-  MRT_ASSIGN_OR_RETURN(plan.attention, ResolveAttention(options.attention));
-  const bool monarch = plan.attention.mode == ops::AttentionMode::kMonarch;
-  MRT_RETURN_IF_ERROR(CheckSide("width", options.width, kPixelsPerLatent * config.patch_size[2],
-                                monarch ? plan.attention.w_reduce : 1));
-  MRT_RETURN_IF_ERROR(CheckSide("height", options.height, kPixelsPerLatent * config.patch_size[1],
-                                monarch ? plan.attention.h_reduce : 1));
-  if (options.frames < 1 || options.frames > kFramesMax)
-    return InvalidArgument("[frames] got " + std::to_string(options.frames) + ", need 1.." +
-                           std::to_string(kFramesMax));
+  MRT_ASSIGN_OR_RETURN(
+      plan.attention,
+      AttentionTable::Make(options.attention, options.attention_rules, config.num_layers,
+                           static_cast<int64_t>(options.steps.size())));
+  MRT_RETURN_IF_ERROR(CheckSize(options, config, plan.attention));
   plan.latent_rows = options.height / kPixelsPerLatent;
   plan.latent_cols = options.width / kPixelsPerLatent;
   plan.grid = {.rows = static_cast<int>(plan.latent_rows / config.patch_size[1]),
                .cols = static_cast<int>(plan.latent_cols / config.patch_size[2]),
                .heads = static_cast<int>(config.num_heads),
                .head_dim = static_cast<int>(config.head_dim())};
-  // The first latent frame is one video frame, every other one four.
-  const int64_t latents = 1 + (options.frames - 1 + kFramesPerLatent - 1) / kFramesPerLatent;
-  plan.chunks = (latents + kChunkLatentFrames - 1) / kChunkLatentFrames;
+  plan.single_first = options.independent_first_frame || config.independent_first_frame;
+  MRT_RETURN_IF_ERROR(CountFrames(options, &plan));
   MRT_RETURN_IF_ERROR(ResolveWindow(options, &plan));
-  MRT_RETURN_IF_ERROR(ops::ValidateAttention(plan.attention, plan.grid,
-                                             static_cast<int>(kChunkLatentFrames),
-                                             static_cast<int>(plan.window_frames), precision));
+  const int64_t first = ChunkAt(0, kChunkLatentFrames, plan.single_first).frames;
+  for (const ops::AttentionConfig& attention : plan.attention.different())
+    for (const auto& [queries, keys] :
+         {std::pair{first, first}, {plan.chunk_frames(), plan.window_frames}})
+      MRT_RETURN_IF_ERROR(ops::ValidateAttention(attention, plan.grid, static_cast<int>(queries),
+                                                 static_cast<int>(keys), precision));
   return plan;
 }
 
-MemoryPlan PlanMemory(const WanConfig& config, const Umt5Encoder& encoder,
-                      const VideoDecoder& decoder, const VideoPlan& plan,
+Status CheckRecache(const VideoPlan& plan) {
+  // The window is a multiple of f_tied already, so only the sink can cut a tile.
+  for (const ops::AttentionConfig& a : plan.attention.different())
+    if (a.mode == ops::AttentionMode::kMonarch && plan.sink_frames % a.f_tied != 0)
+      return InvalidArgument("[recache] got a sink of " + std::to_string(plan.sink_frames) +
+                             " latent frames, need a multiple of f_tied " +
+                             std::to_string(a.f_tied));
+  return {};
+}
+
+MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDecoder& decoder,
+                      const VideoEncoder* initial_encoder, const VideoPlan& plan,
                       ops::Precision precision) {
   // x264 keeps this many frames while it looks ahead ("veryfast": 10, and its threads and
   // references).
   constexpr int64_t kEncoderFrames = 24;
+  constexpr int64_t kTextsMax = 2;  // the prompt, and the next one while it is being encoded
   const DType dtype = precision == ops::Precision::kBF16 ? DType::kBF16 : DType::kF32;
+  const int64_t latent_frame =
+      config.out_dim * plan.latent_rows * plan.latent_cols * DTypeSize(DType::kF32);
   const int64_t frame_pixels =
       plan.latent_rows * plan.latent_cols * kPixelsPerLatent * kPixelsPerLatent;
+  const int64_t chunk = plan.chunk_frames();
   const int64_t chunk_frames_bytes =
-      kChunkLatentFrames * kFramesPerLatent * frame_pixels * 3 * (DTypeSize(DType::kF32) + 1);
+      chunk * kFramesPerLatent * frame_pixels * 3 * (DTypeSize(DType::kF32) + 1);
   const int64_t encoder_bytes = kEncoderFrames * frame_pixels * 3 / 2;  // yuv420p
+  int64_t attention_bytes = 0;
+  for (const ops::AttentionConfig& attention : plan.attention.different())
+    attention_bytes =
+        std::max(attention_bytes,
+                 ops::AttentionScratchBytes(attention, plan.grid, static_cast<int>(chunk),
+                                            static_cast<int>(plan.window_frames), precision));
   MemoryPlan memory;
   memory.weights_bytes = WanTransformer::WeightBytes(config, precision) + decoder.weight_bytes();
-  memory.text_bytes = encoder.PeakBytes(precision, config.text_len);
+  memory.text_bytes = text_bytes;
+  if (initial_encoder != nullptr)
+    memory.initial_bytes =
+        initial_encoder->weight_bytes() +
+        initial_encoder->WorkingBytes(plan.latent_rows, plan.latent_cols, precision);
   memory.generating_bytes =
-      2 * config.num_layers * config.text_len * config.dim * DTypeSize(dtype) +
+      kTextsMax * 2 * config.num_layers * config.text_len * config.dim * DTypeSize(dtype) +
       KvCache::Bytes(config, plan.grid.rows, plan.grid.cols, plan.window_frames, dtype) +
-      WanTransformer::ScratchBytes(config, kChunkLatentFrames, plan.grid.rows, plan.grid.cols,
-                                   precision) +
-      ops::AttentionScratchBytes(plan.attention, plan.grid, static_cast<int>(kChunkLatentFrames),
-                                 static_cast<int>(plan.window_frames), precision) +
-      decoder.WorkingBytes(plan.latent_rows, plan.latent_cols, precision) + chunk_frames_bytes +
-      encoder_bytes;
+      latent_frame * (plan.window_frames + plan.initial_latents + 4 * chunk) +
+      WanTransformer::ScratchBytes(config, chunk, plan.grid.rows, plan.grid.cols, precision) +
+      attention_bytes + decoder.WorkingBytes(plan.latent_rows, plan.latent_cols, precision) +
+      chunk_frames_bytes + encoder_bytes;
   return memory;
 }
 
+int64_t ObtainableMemoryBytes() { return std::min(AvailableMemoryBytes(), AddressSpaceLeft()); }
+
 Status CheckMemory(int64_t needed_bytes) {
-  const int64_t available = std::min(AvailableMemoryBytes(), AddressSpaceLeft());
+  const int64_t available = ObtainableMemoryBytes();
   if (needed_bytes <= available) return {};
   return OutOfMemory("[memory] needs " + Gigabytes(needed_bytes) + ", " + Gigabytes(available) +
                      " are available; a smaller size, a smaller window or --vae taehv needs less");
-}
-
-Status CheckThreads(int threads) {
-  constexpr int kThreadsMax = 1024;
-  if (threads >= 0 && threads <= kThreadsMax) return {};
-  return InvalidArgument("[threads] got " + std::to_string(threads) + ", need 0.." +
-                         std::to_string(kThreadsMax));
 }
 
 Result<ops::Precision> ResolvePrecision(monarchrt::Precision precision) {

@@ -4,25 +4,29 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "model/umt5/umt5.h"
 #include "model/vae/video_codec.h"
 #include "model/wan/config.h"
 #include "monarchrt/engine.h"
 #include "ops/attention.h"
 #include "ops/context.h"
+#include "pipeline/attention_table.h"
+#include "pipeline/chunks.h"
 
 namespace mrt {
-
-/// Latent frames denoised together; the released models are trained for 3.
-inline constexpr int64_t kChunkLatentFrames = 3;
 
 struct VideoPlan {
   int64_t latent_rows = 0, latent_cols = 0;  // height / 8, width / 8
   ops::AttentionGrid grid;                   // in tokens
-  int64_t chunks = 0;
-  int64_t window_frames = 0;  // latent frames of the KV cache, at most those of the video
-  int64_t sink_frames = 0;    // 0 if nothing is ever evicted
-  ops::AttentionConfig attention;
+  bool single_first = false;                 // the first chunk is one latent frame
+  int64_t latents = 0;          // latent frames in all, the initial ones included: whole chunks
+  int64_t initial_latents = 0;  // of these, the first ones, which are given
+  int64_t hidden_frames = 0;    // video frames at the start that do not come out
+  int64_t window_frames = 0;    // latent frames of the KV cache, at most `latents`
+  int64_t sink_frames = 0;      // 0 if nothing is ever evicted
+  AttentionTable attention;
+
+  /// Latent frames of the largest chunk.
+  int64_t chunk_frames() const { return std::min(kChunkLatentFrames, latents); }
 };
 
 /// Checks every number of `options` against the model: InvalidArgument with the nearest sizes that
@@ -30,25 +34,32 @@ struct VideoPlan {
 Result<VideoPlan> PlanVideo(const WanConfig& config, const monarchrt::StreamOptions& options,
                             ops::Precision precision);
 
-/// Bytes a generation takes. The text encoder is gone when the cache and the decoder's state are
-/// made.
+/// Ok if the window's frames can be computed anew: every part of a chunk that is left in it must be
+/// whole tiles.
+Status CheckRecache(const VideoPlan& plan);
+
+/// Bytes a generation takes. The text encoder is gone when the initial frames are encoded, and
+/// their encoder when the cache and the decoder's state are made.
 struct MemoryPlan {
   int64_t weights_bytes = 0;     // packed transformer and decoder; there from loading on
   int64_t text_bytes = 0;        // while the prompt is encoded
+  int64_t initial_bytes = 0;     // while the initial frames are encoded, packed encoder included
   int64_t generating_bytes = 0;  // KV caches, activations, decoder state, frames, video encoder
   int64_t PeakBytes() const { return weights_bytes + OpenBytes(); }
-  int64_t OpenBytes() const {
-    return std::max(text_bytes, generating_bytes);
-  }  // beyond the weights
+  /// Beyond the weights.
+  int64_t OpenBytes() const { return std::max({text_bytes, initial_bytes, generating_bytes}); }
 };
-MemoryPlan PlanMemory(const WanConfig& config, const Umt5Encoder& encoder,
-                      const VideoDecoder& decoder, const VideoPlan& plan, ops::Precision precision);
+/// `text_bytes` is of the prompt (PromptEncoder::PeakBytes). `initial_encoder` encodes the initial
+/// frames; null if there are none.
+MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDecoder& decoder,
+                      const VideoEncoder* initial_encoder, const VideoPlan& plan,
+                      ops::Precision precision);
+
+/// Bytes this process can still get: of the machine, its control group and its address space.
+int64_t ObtainableMemoryBytes();
 
 /// OutOfMemory with both numbers if `needed_bytes` is more than this process can still get.
 Status CheckMemory(int64_t needed_bytes);
-
-/// 0 (all CPUs) to 1024; InvalidArgument otherwise.
-Status CheckThreads(int threads);
 
 /// The engine's precision on this machine; Unavailable if bf16 is asked for and cannot be had.
 Result<ops::Precision> ResolvePrecision(monarchrt::Precision precision);

@@ -31,7 +31,7 @@ TEST(Plan, CountsChunksFromVideoFrames) {
     const Result<VideoPlan> plan =
         PlanVideo(SmallConfig(), {.frames = frames}, ops::Precision::kF32);
     ASSERT_TRUE(plan.ok()) << plan.status().message();
-    EXPECT_EQ(plan->chunks, chunks) << frames;
+    EXPECT_EQ(plan->latents, chunks * kChunkLatentFrames) << frames;
   }
 }
 

@@ -1,6 +1,8 @@
 #include "pipeline/rollout.h"
 
-#include <vector>
+#include <cstring>
+
+#include "pipeline/chunks.h"
 
 namespace mrt {
 namespace {
@@ -27,22 +29,26 @@ class ChunkInCache {
   KvCache& cache_;
 };
 
+Status CheckStopped(const ops::Context& context) {
+  return context.stopped() ? Cancelled("[stream] was cancelled") : Status();
+}
+
 }  // namespace
 
 Rollout::Rollout(const ops::Context& context, const WanTransformer& transformer,
                  const RolloutOptions& options)
     : transformer_(transformer),
       options_(options),
-      cache_(MakeCache(context, transformer.config(), options)) {}
+      cache_(MakeCache(context, transformer.config(), options)),
+      clean_(DType::kF32, {options.window_frames, transformer.config().out_dim, options.latent_rows,
+                           options.latent_cols}) {}
 
 Status Rollout::Remember(ops::Context& context, const ConstTensorView& latents,
                          const CrossKv& text) {
   MRT_RETURN_IF_ERROR(cache_.BeginChunk(latents.shape[0]));
   ChunkInCache chunk(cache_);
-  ArenaScope scope(context.arena());
-  const TensorView unused = context.Float(latents.shape);
-  const std::vector<float> clean(static_cast<size_t>(latents.shape[0]), 0.0f);
-  transformer_.Forward(context, latents, clean, text, cache_, options_.attention, unused);
+  MRT_RETURN_IF_ERROR(CleanPass(context, latents, text));
+  SaveClean(latents);
   chunk.Keep();
   return {};
 }
@@ -54,32 +60,88 @@ Status Rollout::Next(ops::Context& context, const Schedule& schedule, const Cros
 
 Status Rollout::Next(ops::Context& context, const Schedule& schedule, const CrossKv& text,
                      NoiseSource noise, const TensorView& latents, FlowObserver observer) {
-  const int64_t frames = latents.shape[0];
-  MRT_RETURN_IF_ERROR(cache_.BeginChunk(frames));
+  MRT_RETURN_IF_ERROR(cache_.BeginChunk(latents.shape[0]));
   ChunkInCache chunk(cache_);
-  const int64_t first_frame = cache_.frames_seen();
-  ArenaScope scope(context.arena());
+  MRT_RETURN_IF_ERROR(Denoise(context, schedule, text, noise, latents, observer));
+  MRT_RETURN_IF_ERROR(CleanPass(context, latents, text));
+  SaveClean(latents);
+  chunk.Keep();
+  return {};
+}
+
+Status Rollout::Recache(ops::Context& context, const CrossKv& text, int64_t chunk_frames,
+                        bool single_first) {
+  const int64_t window = cache_.frames_visible();
+  const ArenaScope scope(context.arena());
+  const Shape& shape = clean_.shape();
+  const TensorView latents = context.Float({chunk_frames, shape[1], shape[2], shape[3]});
+  for (int64_t first = 0, frames = 0; first < window; first += frames) {
+    // As many frames as are left of their chunk: the sink and eviction may have cut it.
+    const int64_t position = cache_.PositionOf(first);
+    const ChunkSpan chunk = ChunkAt(position, chunk_frames, single_first);
+    frames = 1;
+    while (first + frames < window && cache_.PositionOf(first + frames) == position + frames &&
+           position + frames < chunk.first + chunk.frames)
+      ++frames;
+    for (int64_t f = 0; f < frames; ++f) {
+      const ConstTensorView from = CleanOf(first + f);
+      std::memcpy(latents.Slice(f, f + 1).data, from.data, static_cast<size_t>(from.bytes()));
+    }
+    cache_.BeginRevisit(first, frames);
+    const Status status = CleanPass(context, latents.Slice(0, frames), text);
+    cache_.EndRevisit();
+    MRT_RETURN_IF_ERROR(status);
+  }
+  return {};
+}
+
+Status Rollout::Denoise(ops::Context& context, const Schedule& schedule, const CrossKv& text,
+                        NoiseSource noise, const TensorView& latents, FlowObserver observer) {
+  const int64_t first_frame = cache_.chunk_position();
+  const ArenaScope scope(context.arena());
   const TensorView flow = context.Float(latents.shape);
   const TensorView fresh = context.Float(latents.shape);
-  std::vector<float> timesteps(static_cast<size_t>(frames));
   noise(first_frame, 0, latents);
   const std::vector<DenoisingStep>& steps = schedule.steps();
   for (size_t s = 0; s < steps.size(); ++s) {
-    if (options_.cancelled && *options_.cancelled) return Cancelled("[stream] was cancelled");
     const int step = static_cast<int>(s);
+    const Span span(context.span_log(), "denoising step", SpanKind::kPart, {}, step);
     if (step > 0) {
       noise(first_frame, step, fresh);
       AddNoise(latents, fresh, steps[s].sigma);
     }
-    timesteps.assign(timesteps.size(), steps[s].timestep);
-    transformer_.Forward(context, latents, timesteps, text, cache_, options_.attention, flow);
+    timesteps_.assign(static_cast<size_t>(latents.shape[0]), steps[s].timestep);
+    transformer_.Forward(context, latents, timesteps_, text, cache_, options_.attention.Step(step),
+                         flow);
+    MRT_RETURN_IF_ERROR(CheckStopped(context));
     observer(first_frame, step, flow);
     PredictClean(latents, flow, steps[s].sigma, latents);
   }
-  timesteps.assign(timesteps.size(), 0.0f);
-  transformer_.Forward(context, latents, timesteps, text, cache_, options_.attention, flow);
-  chunk.Keep();
   return {};
+}
+
+Status Rollout::CleanPass(ops::Context& context, const ConstTensorView& latents,
+                          const CrossKv& text) {
+  const Span span(context.span_log(), "clean pass", SpanKind::kPart);
+  const ArenaScope scope(context.arena());
+  const TensorView unused = context.Float(latents.shape);
+  timesteps_.assign(static_cast<size_t>(latents.shape[0]), 0.0f);
+  transformer_.Forward(context, latents, timesteps_, text, cache_, options_.attention.CleanPass(),
+                       unused);
+  return CheckStopped(context);
+}
+
+void Rollout::SaveClean(const ConstTensorView& latents) {
+  const int64_t frames = latents.shape[0], past = cache_.frames_visible() - frames;
+  for (int64_t f = 0; f < frames; ++f) {
+    const ConstTensorView frame = latents.Slice(f, f + 1);
+    std::memcpy(CleanOf(past + f).data, frame.data, static_cast<size_t>(frame.bytes()));
+  }
+}
+
+TensorView Rollout::CleanOf(int64_t f) const {
+  const int64_t slot = cache_.slots()[static_cast<size_t>(f)];
+  return clean_.view().Slice(slot, slot + 1);
 }
 
 }  // namespace mrt

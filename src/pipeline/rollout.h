@@ -2,13 +2,13 @@
 // one pass of the clean chunk at t = 0 that leaves its keys and values in the cache.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+#include <vector>
 
 #include "base/threads.h"
 #include "model/wan/kv_cache.h"
 #include "model/wan/transformer.h"
-#include "ops/attention.h"
+#include "pipeline/attention_table.h"
 #include "pipeline/sampler.h"
 
 namespace mrt {
@@ -21,16 +21,16 @@ using NoiseSource = FunctionRef<void(int64_t first_frame, int step, const Tensor
 using FlowObserver = FunctionRef<void(int64_t first_frame, int step, const ConstTensorView& flow)>;
 
 struct RolloutOptions {
-  ops::AttentionConfig attention;
+  AttentionTable attention;
   int64_t window_frames =
       21;  // latent frames the keys and values of which are kept, current chunk included
   int64_t sink_frames = 0;  // of these, the first ones that always stay
   int64_t latent_rows = 0;  // of a latent frame; patch_size times the token grid
   int64_t latent_cols = 0;
-  const std::atomic<bool>* cancelled =
-      nullptr;  // if set and true, Next returns Cancelled before a step
 };
 
+/// Every call returns Cancelled if the context was stopped meanwhile. The cache is then without the
+/// chunk, and the latents are of no use.
 class Rollout {
  public:
   /// The transformer must outlive the rollout. Allocates the cache.
@@ -47,13 +47,29 @@ class Rollout {
   Status Next(ops::Context& context, const Schedule& schedule, const CrossKv& text,
               NoiseSource noise, const TensorView& latents, FlowObserver observer);
 
+  /// Computes the keys and values of all frames in the window anew with another text: each chunk of
+  /// it once at t = 0, in the order of time, each seeing what lies before it. The last two
+  /// arguments are those of ChunkAt.
+  Status Recache(ops::Context& context, const CrossKv& text, int64_t chunk_frames,
+                 bool single_first);
+
   /// Latent frames generated or remembered so far.
   int64_t frames_done() const { return cache_.frames_seen(); }
+  /// Of a latent frame.
+  int64_t channels() const { return clean_.shape()[1]; }
 
  private:
+  Status Denoise(ops::Context& context, const Schedule& schedule, const CrossKv& text,
+                 NoiseSource noise, const TensorView& latents, FlowObserver observer);
+  Status CleanPass(ops::Context& context, const ConstTensorView& latents, const CrossKv& text);
+  void SaveClean(const ConstTensorView& latents);
+  TensorView CleanOf(int64_t f) const;
+
   const WanTransformer& transformer_;
   RolloutOptions options_;
   KvCache cache_;
+  Tensor clean_;  // F32 [window frames, channels, rows, cols]: clean latents, by the cache's slots
+  std::vector<float> timesteps_;  // of each frame of a chunk
 };
 
 }  // namespace mrt

@@ -23,6 +23,16 @@ double Percentile(std::vector<double> values, double p) {
 
 const char* Version() { return MRT_VERSION; }
 
+const char* TextCacheUseName(TextCacheUse use) {
+  switch (use) {
+    case TextCacheUse::kOff: return "off";
+    case TextCacheUse::kHit: return "hit";
+    case TextCacheUse::kMiss: return "miss";
+    case TextCacheUse::kUnwritable: return "unwritable";
+  }
+  return "off";
+}
+
 double GenerationStats::FpsTransformer() const { return Rate(frames, transformer_s); }
 double GenerationStats::FpsWithVae() const { return Rate(frames, transformer_s + vae_s); }
 double GenerationStats::FpsEndToEnd() const { return Rate(frames, wall_s); }
@@ -31,6 +41,7 @@ std::string ToJson(const GenerationStats& s) {
   nlohmann::ordered_json json;
   json["load_s"] = s.load_s;
   json["text_s"] = s.text_s;
+  json["text_cache"] = TextCacheUseName(s.text_cache);
   json["first_frame_s"] = s.first_frame_s;
   json["frames"] = s.frames;
   json["fps_transformer"] = s.FpsTransformer();
@@ -40,6 +51,13 @@ std::string ToJson(const GenerationStats& s) {
                       {"transformer_p95", Percentile(s.chunk_transformer_ms, 95)},
                       {"vae_p50", Percentile(s.chunk_vae_ms, 50)},
                       {"vae_p95", Percentile(s.chunk_vae_ms, 95)}};
+  json["prompts"] = nlohmann::json::array();
+  for (const PromptChange& p : s.prompts)
+    json["prompts"].push_back({{"prompt", p.prompt},
+                               {"first_frame", p.first_frame},
+                               {"start_s", p.start_s},
+                               {"text_s", p.text_s},
+                               {"text_cache", TextCacheUseName(p.text_cache)}});
   json["peak_rss_bytes"] = s.peak_rss_bytes;
   json["model"] = s.model;
   json["attention"] = {{"mode", s.attention_mode},

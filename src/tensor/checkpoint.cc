@@ -53,6 +53,12 @@ Result<std::shared_ptr<const MappedFile>> OpenFileOrFolder(const std::string& pa
 
 }  // namespace
 
+CheckpointName CheckpointName::Split(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  if (colon == text.npos || Exists(text)) return {text, ""};
+  return {text.substr(0, colon), text.substr(colon + 1)};
+}
+
 Result<Checkpoint> Checkpoint::Open(const std::string& path, const std::string& key) {
   MRT_ASSIGN_OR_RETURN(auto file, OpenFileOrFolder(path));
   const std::string& file_path = file->path();
@@ -72,10 +78,12 @@ Result<Checkpoint> Checkpoint::Open(const std::string& path, const std::string& 
       return BadData("[checkpoint] " + file_path +
                      ": not a safetensors file, an index of some, or a .pt file");
   }
+  MRT_RETURN_IF_ERROR(file->CheckUnchanged());  // says more than what it made of the reader
   if (!loaded.ok()) return loaded.status();
   Checkpoint checkpoint;
   checkpoint.path_ = file_path;
   checkpoint.loaded_ = *std::move(loaded);
+  MRT_RETURN_IF_ERROR(checkpoint.CheckUnchanged());
   return checkpoint;
 }
 
@@ -107,6 +115,11 @@ void Checkpoint::StripPrefix(const std::string& prefix) {
   for (const auto& [name, tensor] : loaded_.tensors)
     if (name.starts_with(prefix)) stripped.emplace(name.substr(prefix.size()), tensor);
   if (!stripped.empty()) loaded_.tensors = std::move(stripped);
+}
+
+Status Checkpoint::CheckUnchanged() const {
+  for (const auto& file : loaded_.files) MRT_RETURN_IF_ERROR(file->CheckUnchanged());
+  return {};
 }
 
 void Checkpoint::DropPages() const {

@@ -18,6 +18,15 @@
 
 namespace mrt {
 
+/// "FILE:key" taken apart, as users write it.
+struct CheckpointName {
+  std::string path;
+  std::string key;  // empty: none
+
+  /// The key is what follows the last colon, unless there is a file of the whole name.
+  static CheckpointName Split(const std::string& text);
+};
+
 class Checkpoint {
  public:
   /// Opens `path`, which is one of:
@@ -59,6 +68,18 @@ class Checkpoint {
   /// Renames every tensor that starts with `prefix` by cutting it; the others are dropped. Nothing
   /// happens if none starts with it.
   void StripPrefix(const std::string& prefix);
+
+  /// Tells the files of models apart without reading them whole: 64 hexadecimal digits over the
+  /// size and the time of writing of every file, the name, dtype and shape of every tensor, and of
+  /// its bytes 4 KiB each at the start, in the middle and at the end. So it notices another model,
+  /// a file written anew and weights changed as training changes them; it does not notice bytes
+  /// between the samples that were changed by somebody who then set the time of writing back.
+  /// Empty if no file is mapped.
+  std::string Fingerprint() const;
+
+  /// Ok if no mapped file has changed since it was opened, else BadData that names it: to be asked
+  /// after the last look at the tensors.
+  Status CheckUnchanged() const;
 
   /// Tells the system that mapped pages may leave memory: after the weights were packed.
   void DropPages() const;

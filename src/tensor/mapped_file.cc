@@ -46,11 +46,34 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::string& pa
     if (data == MAP_FAILED) return SystemError(path, "mmap");
     bytes = {static_cast<const char*>(data), size};
   }
-  return std::shared_ptr<const MappedFile>(new MappedFile(path, bytes));
+  const Identity identity = {info.st_dev, info.st_ino, info.st_size, info.st_mtim};
+  return std::shared_ptr<const MappedFile>(new MappedFile(path, bytes, identity));
+}
+
+MappedFile::MappedFile(std::string path, std::string_view bytes, const Identity& identity)
+    : path_(std::move(path)), bytes_(bytes), identity_(identity) {
+  if (!bytes_.empty()) guard_.emplace(bytes_.data(), bytes_.size());
 }
 
 MappedFile::~MappedFile() {
+  guard_.reset();
   if (!bytes_.empty()) munmap(const_cast<char*>(bytes_.data()), bytes_.size());
+}
+
+Status MappedFile::CheckUnchanged() const {
+  struct stat now = {};
+  const bool is_there = stat(path_.c_str(), &now) == 0 && now.st_dev == identity_.device &&
+                        now.st_ino == identity_.inode;  // else another file has the name
+  if (is_there && now.st_size < identity_.bytes)
+    return BadData("[file] " + path_ + " became shorter while it was read");
+  if (guard_ && guard_->damaged())
+    return BadData("[file] " + path_ +
+                   ": a part of it could not be read (it became shorter, or the disk failed)");
+  if (is_there &&
+      (now.st_size != identity_.bytes || now.st_mtim.tv_sec != identity_.written.tv_sec ||
+       now.st_mtim.tv_nsec != identity_.written.tv_nsec))
+    return BadData("[file] " + path_ + " was written to while it was read");
+  return {};
 }
 
 void MappedFile::DropPages() const {

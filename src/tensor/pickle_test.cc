@@ -103,6 +103,20 @@ TEST(Pickle, RefusesUnknownOpcodesByNumber) {
   ExpectBad(Body("\x8f"), "byte 2: opcode 143 is not supported");  // EMPTY_SET
 }
 
+// Whatever CPython may know or come to know: what is not in this list is not executed.
+TEST(Pickle, RefusesEveryOpcodeOutsideTheSubset) {
+  constexpr std::string_view kSubset =
+      "(.NKMJGX)t]ae}suqrhjcRQb\x85\x86\x87\x88\x89\x8a\x8c\x8d\x93\x94\x95";
+  int refused = 0;
+  for (int opcode = 0; opcode < 256; ++opcode) {
+    if (kSubset.find(static_cast<char>(opcode)) != kSubset.npos) continue;
+    ExpectBad(Body(std::string(1, static_cast<char>(opcode)) + "aaaaaaaa\n"),
+              "byte 2: opcode " + std::to_string(opcode) + " is not supported");
+    ++refused;
+  }
+  EXPECT_EQ(refused, 256 - static_cast<int>(kSubset.size()));
+}
+
 TEST(Pickle, RefusesWrongProtocols) {
   ExpectBad("", "cut short");
   ExpectBad("\x80", "cut short");

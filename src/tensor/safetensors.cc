@@ -17,10 +17,9 @@ using nlohmann::json;
 
 static_assert(std::endian::native == std::endian::little, "tensors are stored little-endian");
 
-constexpr size_t kLengthBytes = 8;                 // the header's length comes first
-constexpr uint64_t kHeaderBytesMax = 100'000'000;  // the limit of the published implementation
-constexpr int kDepthMax = 8;                       // a valid header nests three deep
-constexpr size_t kShardsMax = 4096;                // files one index may name
+constexpr size_t kLengthBytes = 8;   // the header's length comes first
+constexpr int kDepthMax = 8;         // a valid header nests three deep
+constexpr size_t kShardsMax = 4096;  // files one index may name
 constexpr DType kDTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kF64, DType::kI8,
                              DType::kU8,  DType::kI16, DType::kI32,  DType::kI64, DType::kBool};
 
@@ -145,10 +144,10 @@ Result<LoadedTensors> ReadSafetensors(std::shared_ptr<const MappedFile> file) {
     return Bad(*file, "got " + std::to_string(bytes.size()) + " bytes, need a header");
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
-  if (header_bytes > kHeaderBytesMax || header_bytes > bytes.size() - kLengthBytes)
+  if (header_bytes > kSafetensorsHeaderBytesMax || header_bytes > bytes.size() - kLengthBytes)
     return Bad(*file, "got a header of " + std::to_string(header_bytes) + " bytes in a file of " +
                           std::to_string(bytes.size()) + ", need at most " +
-                          std::to_string(kHeaderBytesMax));
+                          std::to_string(kSafetensorsHeaderBytesMax));
   MRT_ASSIGN_OR_RETURN(const json header,
                        ParseObject(*file, bytes.substr(kLengthBytes, header_bytes)));
   const std::string_view data = bytes.substr(kLengthBytes + header_bytes);
@@ -178,7 +177,8 @@ Result<LoadedTensors> ReadSafetensors(std::shared_ptr<const MappedFile> file) {
 }
 
 Result<LoadedTensors> ReadSafetensorsIndex(const MappedFile& index) {
-  if (index.bytes().size() > kHeaderBytesMax) return Bad(index, "the index is too large");
+  if (index.bytes().size() > kSafetensorsHeaderBytesMax)
+    return Bad(index, "the index is too large");
   MRT_ASSIGN_OR_RETURN(const json object, ParseObject(index, index.bytes()));
   if (!object.contains("weight_map") || !object["weight_map"].is_object())
     return Bad(index, "need an object weight_map");

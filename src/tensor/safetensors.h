@@ -1,6 +1,7 @@
 // Reader of safetensors files: 8 bytes header length, a JSON header, the tensors' bytes.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -8,6 +9,9 @@
 #include "tensor/loaded_tensors.h"
 
 namespace mrt {
+
+/// Bytes of a header at most: the limit of the published implementation.
+inline constexpr uint64_t kSafetensorsHeaderBytesMax = 100'000'000;
 
 /// All tensors and `__metadata__` of one file. As strict as the published implementation: names are
 /// unique and the tensors fill the part after the header without gap or overlap. BadData says what

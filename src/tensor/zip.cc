@@ -42,7 +42,7 @@ bool Inside(uint64_t begin, uint64_t size, uint64_t total) {
   return begin <= total && size <= total - begin;
 }
 
-Status Bad(const MappedFile& file, const std::string& what) {
+Status BadZip(const MappedFile& file, const std::string& what) {
   return BadData("[zip] " + file.path() + ": " + what);
 }
 
@@ -55,37 +55,37 @@ Result<Directory> FindZip64Directory(const MappedFile& file, size_t locator) {
   const std::string_view bytes = file.bytes();
   const auto at = Load<uint64_t>(bytes, locator + 8);
   if (!Inside(at, kZip64EndRecordBytes, locator) || Load<uint32_t>(bytes, at) != kZip64EndRecord)
-    return Bad(file, "the zip64 end record is not where its locator says");
+    return BadZip(file, "the zip64 end record is not where its locator says");
   if (Load<uint32_t>(bytes, at + 16) != 0 || Load<uint32_t>(bytes, at + 20) != 0)
-    return Bad(file, "archives of several disks are not supported");
+    return BadZip(file, "archives of several disks are not supported");
   const Directory directory{Load<uint64_t>(bytes, at + 32), Load<uint64_t>(bytes, at + 48),
                             Load<uint64_t>(bytes, at + 40)};
   if (!Inside(directory.begin, directory.bytes, at))
-    return Bad(file, "the central directory is outside the file");
+    return BadZip(file, "the central directory is outside the file");
   return directory;
 }
 
 Result<Directory> FindDirectory(const MappedFile& file) {
   const std::string_view bytes = file.bytes();
-  if (bytes.size() < kEndRecordBytes) return Bad(file, "too short for a zip archive");
+  if (bytes.size() < kEndRecordBytes) return BadZip(file, "too short for a zip archive");
   const size_t last = bytes.size() - kEndRecordBytes;
   const size_t first = last - std::min(last, kCommentBytesMax);
   size_t at = last + 1;
   do {  // the comment after the record must end where the file ends
-    if (at == first) return Bad(file, "no end of central directory (cut short?)");
+    if (at == first) return BadZip(file, "no end of central directory (cut short?)");
     --at;
   } while (Load<uint32_t>(bytes, at) != kEndRecord || Load<uint16_t>(bytes, at + 20) != last - at);
   if (at >= kZip64LocatorBytes && Load<uint32_t>(bytes, at - kZip64LocatorBytes) == kZip64Locator)
     return FindZip64Directory(file, at - kZip64LocatorBytes);
   if (Load<uint16_t>(bytes, at + 4) != 0 || Load<uint16_t>(bytes, at + 6) != 0)
-    return Bad(file, "archives of several disks are not supported");
+    return BadZip(file, "archives of several disks are not supported");
   const Directory directory{Load<uint16_t>(bytes, at + 10), Load<uint32_t>(bytes, at + 16),
                             Load<uint32_t>(bytes, at + 12)};
   if (directory.entries == kInZip64Short || directory.begin == kInZip64 ||
       directory.bytes == kInZip64)
-    return Bad(file, "a zip64 end record is missing");
+    return BadZip(file, "a zip64 end record is missing");
   if (!Inside(directory.begin, directory.bytes, at))
-    return Bad(file, "the central directory is outside the file");
+    return BadZip(file, "the central directory is outside the file");
   return directory;
 }
 
@@ -125,23 +125,23 @@ bool ApplyZip64Extra(std::string_view extra, CentralEntry& entry) {
 /// The entry at the front of `rest`, which is then moved past it.
 Result<CentralEntry> NextEntry(const MappedFile& file, std::string_view& rest) {
   if (rest.size() < kCentralHeaderBytes || Load<uint32_t>(rest, 0) != kCentralHeader)
-    return Bad(file, "broken central directory");
+    return BadZip(file, "broken central directory");
   const size_t name_bytes = Load<uint16_t>(rest, 28);
   const size_t extra_bytes = Load<uint16_t>(rest, 30);
   const size_t comment_bytes = Load<uint16_t>(rest, 32);
   if (!Inside(kCentralHeaderBytes, name_bytes + extra_bytes + comment_bytes, rest.size()))
-    return Bad(file, "broken central directory");
+    return BadZip(file, "broken central directory");
   CentralEntry entry{rest.substr(kCentralHeaderBytes, name_bytes), Load<uint32_t>(rest, 20),
                      Load<uint32_t>(rest, 24), Load<uint32_t>(rest, 42)};
   const std::string where = "entry " + Printable(entry.name) + ": ";
   const auto method = Load<uint16_t>(rest, 10);
-  if (Load<uint16_t>(rest, 8) & kEncryptedFlag) return Bad(file, where + "is encrypted");
+  if (Load<uint16_t>(rest, 8) & kEncryptedFlag) return BadZip(file, where + "is encrypted");
   if (method != 0)
-    return Bad(file, where + "is compressed (method " + std::to_string(method) +
-                         "), need stored entries as torch.save writes them");
+    return BadZip(file, where + "is compressed (method " + std::to_string(method) +
+                            "), need stored entries as torch.save writes them");
   if (!ApplyZip64Extra(rest.substr(kCentralHeaderBytes + name_bytes, extra_bytes), entry))
-    return Bad(file, where + "broken zip64 field");
-  if (entry.stored_bytes != entry.bytes) return Bad(file, where + "its two sizes differ");
+    return BadZip(file, where + "broken zip64 field");
+  if (entry.stored_bytes != entry.bytes) return BadZip(file, where + "its two sizes differ");
   rest.remove_prefix(kCentralHeaderBytes + name_bytes + extra_bytes + comment_bytes);
   return entry;
 }
@@ -153,15 +153,15 @@ Result<std::string_view> LocateData(const MappedFile& file, const CentralEntry& 
   const std::string where = "entry " + Printable(entry.name) + ": ";
   if (!Inside(entry.local_header, kLocalHeaderBytes, directory) ||
       Load<uint32_t>(bytes, entry.local_header) != kLocalHeader)
-    return Bad(file, where + "no local header where the directory says");
+    return BadZip(file, where + "no local header where the directory says");
   const size_t name_bytes = Load<uint16_t>(bytes, entry.local_header + 26);
   const size_t extra_bytes = Load<uint16_t>(bytes, entry.local_header + 28);
   const uint64_t name_at = entry.local_header + kLocalHeaderBytes;
   if (bytes.substr(name_at, name_bytes) != entry.name)
-    return Bad(file, where + "its local header has another name");
+    return BadZip(file, where + "its local header has another name");
   const uint64_t data = name_at + name_bytes + extra_bytes;
   if (!Inside(data, entry.bytes, directory))
-    return Bad(file, where + "its " + std::to_string(entry.bytes) + " bytes leave the file");
+    return BadZip(file, where + "its " + std::to_string(entry.bytes) + " bytes leave the file");
   return bytes.substr(data, entry.bytes);
 }
 
@@ -170,8 +170,8 @@ Result<std::string_view> LocateData(const MappedFile& file, const CentralEntry& 
 Result<ZipEntries> ReadZip(const MappedFile& file) {
   MRT_ASSIGN_OR_RETURN(const Directory directory, FindDirectory(file));
   if (directory.entries > directory.bytes / kCentralHeaderBytes)
-    return Bad(file, "got a directory of " + std::to_string(directory.bytes) + " bytes for " +
-                         std::to_string(directory.entries) + " entries");
+    return BadZip(file, "got a directory of " + std::to_string(directory.bytes) + " bytes for " +
+                            std::to_string(directory.entries) + " entries");
   ZipEntries entries;
   std::vector<std::string_view> ranges;
   std::string_view rest = file.bytes().substr(directory.begin, directory.bytes);
@@ -179,14 +179,14 @@ Result<ZipEntries> ReadZip(const MappedFile& file) {
     MRT_ASSIGN_OR_RETURN(const CentralEntry entry, NextEntry(file, rest));
     MRT_ASSIGN_OR_RETURN(const std::string_view data, LocateData(file, entry, directory.begin));
     if (!entries.emplace(entry.name, data).second)
-      return Bad(file, "duplicate entry " + Printable(entry.name));
+      return BadZip(file, "duplicate entry " + Printable(entry.name));
     ranges.push_back(data);
   }
   std::sort(ranges.begin(), ranges.end(),
             [](std::string_view a, std::string_view b) { return a.data() < b.data(); });
   for (size_t i = 1; i < ranges.size(); ++i)
     if (ranges[i - 1].data() + ranges[i - 1].size() > ranges[i].data())
-      return Bad(file, "entries overlap");
+      return BadZip(file, "entries overlap");
   return entries;
 }
 

@@ -157,6 +157,41 @@ Tensor RunKernel(const Impl& impl, const KernelShape& shape, const AttentionCase
   return out;
 }
 
+// What rounding costs the definition, where the kernel that bfloat16 would run rounds.
+template <typename Impl>
+Rounding RoundingOf(const Impl& impl) {
+  return impl.bf16_products ? Rounding::kBf16Operands : Rounding::kBf16Output;
+}
+
+Status CompareRounded(const AttentionCase& c, const DenseShape& dense, bool has_dense,
+                      const Checkpoint& file, const RunOptions& options, const std::string& label,
+                      Judge& judge) {
+  MonarchShape monarch_bf16 = c.shape;
+  monarch_bf16.storage = StorageType::kBF16;
+  MRT_ASSIGN_OR_RETURN(const MonarchImpl* const monarch_impl,
+                       PickMonarch(monarch_bf16, options.implementation.c_str()));
+  judge.Compare(label, "out",
+                JoinRoundedBatch(c, file,
+                                 [&](const Inputs& in) {
+                                   return MonarchReference(c.shape, in.q, in.k, in.v,
+                                                           RoundingOf(*monarch_impl));
+                                 }),
+                file.Find("out"), kTensorLimit);
+  if (!has_dense) return {};
+  DenseShape dense_bf16 = dense;
+  dense_bf16.storage = StorageType::kBF16;
+  MRT_ASSIGN_OR_RETURN(const DenseImpl* const dense_impl,
+                       PickDense(dense_bf16, options.implementation.c_str()));
+  judge.Compare(label, "dense_out",
+                JoinRoundedBatch(c, file,
+                                 [&](const Inputs& in) {
+                                   return DenseReference(dense, in.q, in.k, in.v, {},
+                                                         RoundingOf(*dense_impl));
+                                 }),
+                file.Find("dense_out"), kTensorLimit);
+  return {};
+}
+
 Status CompareGradients(const AttentionCase& c, const Checkpoint& file, const std::string& label,
                         Judge& judge) {
   std::vector<double> grads[3];
@@ -185,24 +220,8 @@ Status VerifyAttention(const std::string& path, ops::Context& context, const Run
   c.shape.storage = dtype == DType::kBF16 ? StorageType::kBF16 : StorageType::kF32;
   const DenseShape dense = AsDense(c.shape);
   const bool has_dense = !file.Find("dense_out").empty();
-  if (context.precision() == ops::Precision::kBF16Emulated) {  // what rounding costs the reference
-    judge.Compare(path, "out",
-                  JoinRoundedBatch(c, file,
-                                   [&](const Inputs& in) {
-                                     return MonarchReference(c.shape, in.q, in.k, in.v,
-                                                             Rounding::kBf16Output);
-                                   }),
-                  file.Find("out"), kTensorLimit);
-    if (has_dense)
-      judge.Compare(path, "dense_out",
-                    JoinRoundedBatch(c, file,
-                                     [&](const Inputs& in) {
-                                       return DenseReference(dense, in.q, in.k, in.v, {},
-                                                             Rounding::kBf16Output);
-                                     }),
-                    file.Find("dense_out"), kTensorLimit);
-    return {};
-  }
+  if (context.precision() == ops::Precision::kBF16Emulated)
+    return CompareRounded(c, dense, has_dense, file, options, path, judge);
   MRT_ASSIGN_OR_RETURN(const MonarchImpl* const monarch_impl,
                        PickMonarch(c.shape, options.implementation.c_str()));
   judge.Compare(path, "out", RunKernel<MonarchArgs>(*monarch_impl, c.shape, c, file, dtype),

@@ -48,6 +48,23 @@ Status CheckTextContext(const WanConfig& config, const Checkpoint& file, const s
                  std::to_string(config.text_dim) + "]");
 }
 
+Status RolloutCase::CheckTiling(const WanConfig& config, ops::Precision precision) const {
+  const ops::AttentionGrid grid = {
+      .rows = static_cast<int>(options.latent_rows / config.patch_size[1]),
+      .cols = static_cast<int>(options.latent_cols / config.patch_size[2]),
+      .heads = static_cast<int>(config.num_heads),
+      .head_dim = static_cast<int>(config.head_dim())};
+  int64_t seen = 0;
+  for (const auto* chunks : {&remembered_chunk_frames, &chunk_frames})
+    for (int64_t frames : *chunks) {
+      seen = std::min(seen + frames, options.window_frames);
+      MRT_RETURN_IF_ERROR(ops::ValidateAttention(options.attention.different()[0], grid,
+                                                 static_cast<int>(frames), static_cast<int>(seen),
+                                                 precision));
+    }
+  return {};
+}
+
 Result<RolloutCase> RolloutCase::Read(const WanConfig& config, const Checkpoint& file,
                                       const std::string& implementation, ops::Precision precision) {
   if (config.in_dim != config.out_dim)
@@ -64,7 +81,8 @@ Result<RolloutCase> RolloutCase::Read(const WanConfig& config, const Checkpoint&
   MRT_ASSIGN_OR_RETURN(const int64_t window, metadata.Integer("local_attn_size", -1));
   MRT_ASSIGN_OR_RETURN(c.options.sink_frames, metadata.Integer("sink_size", 0));
   MRT_ASSIGN_OR_RETURN(c.text_1_from_chunk, metadata.Integer("context_1_from_chunk", -1));
-  MRT_ASSIGN_OR_RETURN(c.options.attention, metadata.Attention(implementation));
+  MRT_ASSIGN_OR_RETURN(const ops::AttentionConfig attention, metadata.Attention(implementation));
+  c.options.attention = attention;
   if (block < 1)
     return BadData("[verify] " + file.path() + ": num_frame_per_block is " + std::to_string(block) +
                    ", need 1 or more");
@@ -105,19 +123,7 @@ Result<RolloutCase> RolloutCase::Read(const WanConfig& config, const Checkpoint&
     return BadData("[verify] " + file.path() + ": local_attn_size " + std::to_string(window) +
                    " with sink_size " + std::to_string(c.options.sink_frames) +
                    " leaves no room for a chunk");
-
-  const ops::AttentionGrid grid = {
-      .rows = static_cast<int>(c.options.latent_rows / config.patch_size[1]),
-      .cols = static_cast<int>(c.options.latent_cols / config.patch_size[2]),
-      .heads = static_cast<int>(config.num_heads),
-      .head_dim = static_cast<int>(config.head_dim())};
-  int64_t seen = 0;  // every chunk with the frames it will see must fit the tiling
-  for (const auto* chunks : {&c.remembered_chunk_frames, &c.chunk_frames})
-    for (int64_t frames : *chunks) {
-      seen = std::min(seen + frames, c.options.window_frames);
-      MRT_RETURN_IF_ERROR(ops::ValidateAttention(
-          c.options.attention, grid, static_cast<int>(frames), static_cast<int>(seen), precision));
-    }
+  MRT_RETURN_IF_ERROR(c.CheckTiling(config, precision));
   return c;
 }
 

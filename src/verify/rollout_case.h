@@ -23,6 +23,10 @@ struct RolloutCase {
   /// Settings are checked against the tensors: BadData or InvalidArgument if they do not fit.
   static Result<RolloutCase> Read(const WanConfig& config, const Checkpoint& file,
                                   const std::string& implementation, ops::Precision precision);
+
+ private:
+  /// Every chunk with the frames it will see must fit the tiling.
+  Status CheckTiling(const WanConfig& config, ops::Precision precision) const;
 };
 
 struct RolloutResult {

@@ -1,6 +1,5 @@
 #include "model/tokenizer/tokenizer.h"
 #include "model/umt5/umt5.h"
-#include "model/vae/wan_vae.h"
 #include "model/wan/transformer.h"
 #include "pipeline/model_files.h"
 #include "verify/autoencoder_case.h"
@@ -53,8 +52,7 @@ Status VerifyRun(const std::string& tree, const std::string& path, ops::Context&
                        RunRolloutCase(context, transformer, rollout_case, text, {}));
   judge.Compare(path, "latents", result.latents, file.Find("latents"), kRolloutLimit);
   if (file.Find("video").empty()) return {};
-  MRT_ASSIGN_OR_RETURN(const auto decoder,
-                       LoadWanVaeDecoder(context, model.vae, model.latent_statistics));
+  MRT_ASSIGN_OR_RETURN(const auto decoder, LoadDecoder(context, model));
   MRT_ASSIGN_OR_RETURN(const Tensor frames, DecodeAll(context, *decoder, result.latents, path));
   ToUnitRange(frames, decoder->range());
   judge.Compare(path, "video", ChannelsFirst(frames), file.Find("video"), kRolloutLimit);

@@ -59,6 +59,17 @@ Status ValidateDense(const DenseShape& s) {
   return {};
 }
 
+double DenseFlop(const DenseShape& shape) {
+  // Pairs of a query and a key.
+  double pairs = static_cast<double>(shape.tokens_q) * static_cast<double>(shape.frames_kv) *
+                 static_cast<double>(shape.tokens_per_frame);
+  if (const int64_t n = shape.causal_block_frames; n > 0) {  // block b sees b + 1 blocks
+    const double blocks = static_cast<double>(shape.frames_kv) / n;
+    pairs *= (blocks + 1) / (2 * blocks);
+  }
+  return 4 * pairs * shape.heads * shape.head_dim;
+}
+
 int64_t VisibleKeyFrames(const DenseShape& shape, int64_t token) {
   const int64_t n = shape.causal_block_frames;
   if (n == 0) return shape.frames_kv;

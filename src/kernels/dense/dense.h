@@ -42,11 +42,18 @@ Status ValidateDense(const DenseShape& shape);
 /// Query token `token` sees the key frames [0, VisibleKeyFrames(shape, token)).
 int64_t VisibleKeyFrames(const DenseShape& shape, int64_t token);
 
+/// Floating point operations of the two matrix products, a multiplication and an addition counted
+/// as two.
+double DenseFlop(const DenseShape& shape);
+
 struct DenseImpl {
   const char* name;
   const char* (*refuses)(const DenseShape& shape, const CpuFeatures& cpu);
   int64_t (*scratch_bytes)(const DenseShape& shape, int threads);
   void (*run)(const DenseArgs& args);
+  /// The operands of its matrix products are rounded to bfloat16: Rounding::kBf16Operands says what
+  /// that costs.
+  bool bf16_products = false;
 };
 
 std::span<const DenseImpl> DenseImpls();

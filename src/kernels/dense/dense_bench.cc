@@ -39,10 +39,6 @@ constexpr struct {
      false},  // 1/sqrt(384)
 };
 
-double Flops(const DenseShape& s) {
-  return 4.0 * s.heads * s.head_dim * double(s.tokens_q) * double(s.tokens_per_frame) * s.frames_kv;
-}
-
 void Run(benchmark::State& state, const DenseImpl& impl, const DenseShape& shape, bool with_bias) {
   if (const char* refusal = impl.refuses(shape, GetCpuFeatures())) {
     state.SkipWithError(refusal);
@@ -73,7 +69,7 @@ void Run(benchmark::State& state, const DenseImpl& impl, const DenseShape& shape
               .out = out.get(),
               .scratch = scratch.get()});
   state.counters["FLOP/s"] =
-      benchmark::Counter(Flops(shape), benchmark::Counter::kIsIterationInvariantRate);
+      benchmark::Counter(DenseFlop(shape), benchmark::Counter::kIsIterationInvariantRate);
 }
 
 bool RegisterAll() {

@@ -1,4 +1,5 @@
 #include "kernels/common/pick.h"
+#include "kernels/dense/cpu/amx.h"
 #include "kernels/dense/cpu/portable.h"
 #include "kernels/dense/dense.h"
 #include "kernels/dense/reference.h"
@@ -20,6 +21,8 @@ int64_t NoScratch(const DenseShape&, int) { return 0; }
 
 constexpr DenseImpl kImpls[] = {
     // best first; the last row always applies
+    {"amx", DenseAmxRefuses, DenseAmxScratchBytes, RunDenseAmx,
+     /*bf16_products=*/true},
     {"avx512", RefusesAvx512, DensePortableScratchBytes, RunDenseAvx512},
     {"avx2", RefusesAvx2, DensePortableScratchBytes, RunDenseAvx2},
     {"portable", RefusesNothing, DensePortableScratchBytes, RunDensePortable},

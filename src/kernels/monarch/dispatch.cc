@@ -1,4 +1,5 @@
 #include "kernels/common/pick.h"
+#include "kernels/monarch/cpu/amx.h"
 #include "kernels/monarch/cpu/portable.h"
 #include "kernels/monarch/monarch.h"
 #include "kernels/monarch/reference.h"
@@ -20,6 +21,8 @@ int64_t NoScratch(const MonarchShape&, int) { return 0; }
 
 constexpr MonarchImpl kImpls[] = {
     // best first; the last row always applies
+    {"amx", MonarchAmxRefuses, MonarchAmxScratchBytes, RunMonarchAmx,
+     /*bf16_products=*/true},
     {"avx512", RefusesAvx512, MonarchPortableScratchBytes, RunMonarchAvx512},
     {"avx2", RefusesAvx2, MonarchPortableScratchBytes, RunMonarchAvx2},
     {"portable", RefusesNothing, MonarchPortableScratchBytes, RunMonarchPortable},

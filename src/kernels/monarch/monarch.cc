@@ -82,6 +82,19 @@ double MonarchSparsity(const MonarchShape& shape) {
   return 1 - (b1 + b2) / (b1 * b2);
 }
 
+double MonarchFlop(const MonarchShape& shape) {
+  double tile_pairs = static_cast<double>(TileCount(shape, shape.frames_q)) *
+                      static_cast<double>(TileCount(shape, shape.frames_kv));
+  if (const int64_t n = shape.causal_block_frames; n > 0) {  // block b sees b + 1 blocks
+    const double blocks = static_cast<double>(shape.frames_q) / n;
+    tile_pairs *= (blocks + 1) / (2 * blocks);
+  }
+  const double b1 = shape.b1(), b2 = shape.b2();
+  // q.K, kbar and vbar are b1 products of b2 x b2; q.kbar and L.vbar are b2 of b1 x b1.
+  return 2.0 * shape.heads * shape.head_dim * shape.iterations * tile_pairs *
+         (3 * b1 * b2 * b2 + 2 * b2 * b1 * b1);
+}
+
 int64_t TileCount(const MonarchShape& shape, int64_t frames) {
   return frames / shape.f_tied * shape.h_reduce * shape.w_reduce;
 }

@@ -68,6 +68,10 @@ Status ValidateMonarch(const MonarchShape& shape);
 /// parameters.
 double MonarchSparsity(const MonarchShape& shape);
 
+/// Floating point operations of the matrix products, one step times the iterations, a
+/// multiplication and an addition counted as two. Softmax is not counted.
+double MonarchFlop(const MonarchShape& shape);
+
 struct MonarchImpl {
   const char* name;
   /// Null if it can run this shape on this CPU, else why not, as a sentence.
@@ -75,6 +79,9 @@ struct MonarchImpl {
   /// Scratch for `threads` threads; does not grow with frames_kv.
   int64_t (*scratch_bytes)(const MonarchShape& shape, int threads);
   void (*run)(const MonarchArgs& args);
+  /// The operands of its matrix products are rounded to bfloat16: Rounding::kBf16Operands says what
+  /// that costs.
+  bool bf16_products = false;
 };
 
 /// All implementations, best first; the last one always applies.

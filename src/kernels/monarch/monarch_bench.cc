@@ -40,13 +40,6 @@ constexpr struct {
     {"720p_f_tied3", With(kWan720p, 3, 1, 1)},
 };
 
-double Flops(const MonarchShape& s) {
-  const double cuts = double(s.h_reduce) * s.w_reduce;
-  const double tile_pairs = cuts * s.frames_q / s.f_tied * cuts * s.frames_kv / s.f_tied;
-  const double b1 = s.b1(), b2 = s.b2();
-  return 2 * tile_pairs * s.heads * s.head_dim * (3 * b1 * b2 * b2 + 2 * b2 * b1 * b1);
-}
-
 void Run(benchmark::State& state, const MonarchImpl& impl, const MonarchShape& shape) {
   if (const char* refusal = impl.refuses(shape, GetCpuFeatures())) {
     state.SkipWithError(refusal);
@@ -73,7 +66,7 @@ void Run(benchmark::State& state, const MonarchImpl& impl, const MonarchShape& s
               .out = out.get(),
               .scratch = scratch.get()});
   state.counters["FLOP/s"] =
-      benchmark::Counter(Flops(shape), benchmark::Counter::kIsIterationInvariantRate);
+      benchmark::Counter(MonarchFlop(shape), benchmark::Counter::kIsIterationInvariantRate);
 }
 
 bool RegisterAll() {

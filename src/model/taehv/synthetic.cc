@@ -3,18 +3,17 @@
 #include <cstdint>
 #include <string>
 
+#include "model/taehv/taehv_weights.h"
 #include "model/vae/synthetic.h"
 
 namespace mrt {
 namespace {
 
 constexpr int64_t kLatentChannels = 16;
-constexpr int64_t kColors = 3;
 constexpr int64_t kDecoderWidths[] = {256, 128, 64, 64};
 constexpr int64_t kDecoderGrowth[] = {1, 2, 2};
 constexpr int64_t kEncoderWidth = 64;
 constexpr int64_t kEncoderPooling[] = {2, 2, 1};
-constexpr int kLevels = 3;
 constexpr int kBlocksPerLevel = 3;
 
 void AddMemoryBlock(Checkpoint& checkpoint, const std::string& name, int64_t width) {
@@ -32,7 +31,7 @@ Checkpoint SyntheticTaehv() {
   ++index;  // clamp
   AddSyntheticConv(checkpoint, decoder(), {kDecoderWidths[0], kLatentChannels, 3, 3});
   ++index;  // ReLU
-  for (int level = 0; level < kLevels; ++level) {
+  for (int level = 0; level < TaehvWeights::kLevels; ++level) {
     const int64_t width = kDecoderWidths[level];
     for (int b = 0; b < kBlocksPerLevel; ++b) AddMemoryBlock(checkpoint, decoder(), width);
     ++index;  // upsampling
@@ -42,12 +41,13 @@ Checkpoint SyntheticTaehv() {
                      /*bias=*/false);
   }
   ++index;  // ReLU
-  AddSyntheticConv(checkpoint, decoder(), {kColors, kDecoderWidths[kLevels], 3, 3});
+  AddSyntheticConv(checkpoint, decoder(),
+                   {TaehvWeights::kColors, kDecoderWidths[TaehvWeights::kLevels], 3, 3});
 
   index = 0;
   const auto encoder = [&index] { return "encoder." + std::to_string(index++); };
   const int64_t width = kEncoderWidth;
-  AddSyntheticConv(checkpoint, encoder(), {width, kColors, 3, 3});
+  AddSyntheticConv(checkpoint, encoder(), {width, TaehvWeights::kColors, 3, 3});
   ++index;  // ReLU
   for (const int64_t pooling : kEncoderPooling) {
     AddSyntheticConv(checkpoint, encoder() + ".conv", {width, pooling * width, 1, 1},

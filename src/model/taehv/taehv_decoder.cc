@@ -113,7 +113,7 @@ void TaehvDecoder::Decode(ops::Context& context, DecoderState& state,
   MRT_CHECK((frames.shape == Shape{FramesOut(state, n), kPixelsPerLatent * stream.rows,
                                    kPixelsPerLatent * stream.cols, output_.out_channels()}));
   FrameWriter writer{frames};
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = 0; i < n && !context.stopped(); ++i) {
     Input(context, stream, latents.Slice(i, i + 1));
     RunLevel(context, stream, 0, writer);
   }
@@ -167,7 +167,7 @@ void TaehvDecoder::Upsample(ops::Context& context, TaehvDecoderState& state, siz
   {
     ArenaScope scope(context.arena());
     const TensorView upsampled = context.Activation({1, rows, cols, conv.in_channels()});
-    ops::UpsampleNearest2x(x, upsampled);
+    ops::UpsampleNearest2x(context, x, upsampled);
     if (last) {
       const TensorView y = context.Activation({1, rows, cols, conv.out_channels()});
       conv.Run(context, upsampled, y, ops::Activation::kRelu);

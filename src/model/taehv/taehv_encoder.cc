@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -37,7 +38,10 @@ class TaehvEncoder final : public VideoEncoder {
               const TensorView& latents) const override;
   PixelRange range() const override { return {0, 1}; }
   int64_t latent_channels() const override { return output_.out_channels(); }
+  int64_t first_group_frames() const override { return kFramesPerLatent; }
   int64_t weight_bytes() const override;
+  int64_t WorkingBytes(int64_t latent_rows, int64_t latent_cols,
+                       ops::Precision precision) const override;
 
  private:
   struct Level {
@@ -103,7 +107,7 @@ void TaehvEncoder::Encode(ops::Context& context, EncoderState& state, const Cons
       (latents.shape == Shape{LatentsOut(state, n), latent_channels(),
                               stream.rows / kPixelsPerLatent, stream.cols / kPixelsPerLatent}));
   LatentWriter writer{latents};
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = 0; i < n && !context.stopped(); ++i) {
     ArenaScope scope(context.arena());
     const ConstTensorView frame = frames.Slice(i, i + 1);
     const TensorView pixels = context.Activation(frame.shape);
@@ -159,6 +163,22 @@ int64_t TaehvEncoder::weight_bytes() const {
     for (const MemoryBlock& block : level.blocks) sum += block.bytes();
   }
   return sum;
+}
+
+int64_t TaehvEncoder::WorkingBytes(int64_t latent_rows, int64_t latent_cols,
+                                   ops::Precision precision) const {
+  const DType dtype = precision == ops::Precision::kBF16 ? DType::kBF16 : DType::kF32;
+  int64_t rows = kPixelsPerLatent * latent_rows, cols = kPixelsPerLatent * latent_cols;
+  int64_t state = 0, held = rows * cols * input_.in_channels() * DTypeSize(dtype), peak = held;
+  for (const Level& level : levels_) {
+    int64_t channel = rows * cols * DTypeSize(dtype);  // bytes of one channel of a frame
+    state += channel * level.stride * level.time.in_channels();
+    held += channel * level.time.out_channels();
+    rows /= 2, cols /= 2, channel /= 4;
+    for (const MemoryBlock& block : level.blocks) state += block.RingBytes(dtype, rows, cols);
+    peak = std::max(peak, held + 3 * channel * level.blocks.back().out_channels());
+  }
+  return state + peak;
 }
 
 }  // namespace

@@ -85,6 +85,8 @@ TEST(Taehv, MemoryDoesNotGrowWithTheStream) {
 TEST(Taehv, PlansTheMemoryItUses) {
   Codec codec(ops::Precision::kF32);
   testing::ExpectPlannedMemory(codec.context, *codec.decoder);
+  Codec other(ops::Precision::kF32);
+  testing::ExpectPlannedMemory(other.context, *other.encoder);
 }
 
 TEST(Taehv, SyntheticWeightsGiveFiniteFrames) {

@@ -11,7 +11,6 @@
 namespace mrt {
 namespace {
 
-constexpr int64_t kColors = 3;
 // Sixteen times the widest layer of the released model. Larger sizes are a damaged file, and
 // products of three of them fit in int64_t.
 constexpr int64_t kWidthMax = 4096;
@@ -117,7 +116,7 @@ Result<TaehvWeights> ReadTaehvDecoderWeights(const Checkpoint& checkpoint) {
     level.space = reader.ConvWithoutBias(conv, {width, in, 3, 3});
   }
   ++index;  // ReLU
-  weights.output = reader.Conv(reader.Layer(index), {kColors, width, 3, 3});
+  weights.output = reader.Conv(reader.Layer(index), {TaehvWeights::kColors, width, 3, 3});
   MRT_RETURN_IF_ERROR(reader.status());
   TrimGrowth(weights);
   MRT_RETURN_IF_ERROR(CheckFramesPerLatent(weights));
@@ -129,7 +128,7 @@ Result<TaehvWeights> ReadTaehvEncoderWeights(const Checkpoint& checkpoint) {
   TaehvReader reader(checkpoint, "encoder");
   TaehvWeights weights;
   int64_t width = reader.Outputs(reader.Layer(0), 1);
-  weights.input = reader.Conv(reader.Layer(0), {width, kColors, 3, 3});
+  weights.input = reader.Conv(reader.Layer(0), {width, TaehvWeights::kColors, 3, 3});
   int index = 2;
   for (TaehvLevelWeights& level : weights.levels) {
     const std::string pool = reader.Layer(index++) + ".conv", conv = reader.Layer(index++);

@@ -31,6 +31,7 @@ struct TaehvLevelWeights {
 /// per level time, space, blocks, then output.
 struct TaehvWeights {
   static constexpr int kLevels = 3;
+  static constexpr int64_t kColors = 3;
   ConvWeights input;
   std::array<TaehvLevelWeights, kLevels> levels;
   ConvWeights output;

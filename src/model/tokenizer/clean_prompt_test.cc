@@ -8,6 +8,7 @@
 #include "model/tokenizer/html_entities.h"
 #include "model/tokenizer/tokenizer.h"
 #include "model/tokenizer/unicode.h"
+#include "testing/sanitizer.h"
 
 namespace mrt {
 namespace {
@@ -92,7 +93,7 @@ TEST(CleanPrompt, TakesLinearTime) {
   for (const std::string unit : {"a cat ", "amp;", "&", "&#", "&aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
                                  "\u0301\u0323", "ガ", "\x1b[", "\xff", "\n", "&#1111111111"}) {
     std::string text(1, '&');
-    while (text.size() < (1 << 20)) text += unit;
+    while (text.size() < (testing::kSanitized ? 1 << 16 : 1 << 20)) text += unit;
     const auto start = std::chrono::steady_clock::now();
     CleanPrompt(text);
     const std::chrono::duration<double> taken_s = std::chrono::steady_clock::now() - start;

@@ -74,10 +74,12 @@ Result<Tensor> Umt5Encoder::Encode(ops::Context& context, std::span<const int32_
   const TensorView x = context.Float({n, config_.dim});
   Embed(ids, x);
   for (const Layer& layer : layers_) {
+    if (context.stopped()) return out;
     SelfAttention(context, layer, x);
     FeedForward(context, layer, x);
   }
   ops::RmsNorm(context, x, ToFloat32(norm_), kNormEpsilon, out.view().Slice(0, n), Output::kFloat);
+  MRT_RETURN_IF_ERROR(checkpoint_.CheckUnchanged());
   return out;
 }
 

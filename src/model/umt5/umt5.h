@@ -38,7 +38,8 @@ class Umt5Encoder {
   const Umt5Config& config() const { return config_; }
 
   /// ids (not padded, at most text_len) -> F32 [text_len, dim]; rows past the text are 0.
-  /// InvalidArgument for an id outside the vocabulary or too many ids.
+  /// InvalidArgument for an id outside the vocabulary or too many ids; BadData if the file has
+  /// changed since Open().
   Result<Tensor> Encode(ops::Context& context, std::span<const int32_t> ids, int text_len) const;
 
   /// Bytes Encode needs at its peak for a text of text_len tokens, mapped pages of the file and the

@@ -1,8 +1,9 @@
 #include "model/vae/latent_statistics.h"
 
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
+
+#include "tensor/mapped_file.h"
 
 namespace mrt {
 
@@ -14,9 +15,12 @@ LatentStatistics LatentStatistics::Wan21() {
 }
 
 Result<LatentStatistics> LatentStatistics::Read(const std::string& vae_config_json) {
-  std::ifstream file(vae_config_json);
-  if (!file) return NotFound("[wan vae] cannot open " + vae_config_json);
-  const auto json = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+  constexpr size_t kFileBytesMax = 1 << 20;  // that of 16 channels has a few hundred
+  MRT_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(vae_config_json));
+  if (file->bytes().size() > kFileBytesMax)
+    return BadData("[wan vae] " + vae_config_json + " is too long, need at most " +
+                   std::to_string(kFileBytesMax) + " bytes");
+  const auto json = nlohmann::json::parse(file->bytes(), nullptr, /*allow_exceptions=*/false);
   LatentStatistics statistics;
   for (auto [key, values] :
        {std::pair{"latent_mean", &statistics.mean}, std::pair{"latent_std", &statistics.std}}) {

@@ -81,8 +81,14 @@ class VideoEncoder {
 
   virtual PixelRange range() const = 0;
   virtual int64_t latent_channels() const = 0;
+  /// Frames before the first latent frame is complete: Wan 1, TAEHV 4. Video frame 0 is the last of
+  /// them; who has no frames before it repeats it.
+  virtual int64_t first_group_frames() const = 0;
   /// Bytes of the packed weights.
   virtual int64_t weight_bytes() const = 0;
+  /// As VideoDecoder::WorkingBytes, for frames of 8 * latent_rows x 8 * latent_cols.
+  virtual int64_t WorkingBytes(int64_t latent_rows, int64_t latent_cols,
+                               ops::Precision precision) const = 0;
 };
 
 }  // namespace mrt

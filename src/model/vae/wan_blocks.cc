@@ -114,6 +114,13 @@ void AttentionBlock::Run(ops::Context& context, const TensorView& x) const {
   ops::Add(context, x, q);
 }
 
+int64_t AttentionBlock::ScratchBytes(DType dtype, int64_t rows, int64_t cols) const {
+  const int64_t tokens = rows * cols, row_bytes = tokens * int64_t{sizeof(float)};
+  const int64_t scores = std::clamp<int64_t>(kScoreBytesMax / row_bytes, 1, tokens) * row_bytes;
+  return 4 * tokens * q_.in_features() * DTypeSize(dtype) + scores +
+         scores / int64_t{sizeof(float)} * DTypeSize(dtype);
+}
+
 int64_t AttentionBlock::bytes() const {
   return gamma_.bytes() + q_.bytes() + k_.bytes() + v_.bytes() + proj_.bytes();
 }

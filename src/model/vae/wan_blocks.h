@@ -46,6 +46,8 @@ class AttentionBlock {
   void Run(ops::Context& context, const TensorView& x) const;
 
   int64_t bytes() const;
+  /// What Run takes of the arena.
+  int64_t ScratchBytes(DType dtype, int64_t rows, int64_t cols) const;
 
  private:
   Tensor gamma_;  // F32 [c]

@@ -21,7 +21,7 @@ struct FrameWriter {
   }
 };
 
-struct LevelState {
+struct DecoderLevelState {
   std::vector<ResidualState> blocks;
   FrameRing time;
 };
@@ -32,7 +32,7 @@ struct WanDecoderState final : DecoderState {
   int64_t cols = 0;
   FrameRing input;
   ResidualState middle_1, middle_2;
-  std::vector<LevelState> levels;
+  std::vector<DecoderLevelState> levels;
   FrameRing head;
 };
 
@@ -117,7 +117,7 @@ std::unique_ptr<DecoderState> WanVaeDecoder::NewState(int64_t latent_rows,
   state->middle_1 = middle_1_.NewState(activation_, rows, cols);
   state->middle_2 = middle_2_.NewState(activation_, rows, cols);
   for (const Level& level : levels_) {
-    LevelState& level_state = state->levels.emplace_back();
+    DecoderLevelState& level_state = state->levels.emplace_back();
     for (const ResidualBlock& block : level.blocks)
       level_state.blocks.push_back(block.NewState(activation_, rows, cols));
     if (!level.time.empty()) level_state.time = level.time[0].NewRing(activation_, rows, cols);
@@ -174,9 +174,11 @@ void WanVaeDecoder::RunLevel(ops::Context& context, WanDecoderState& state, size
                              FrameWriter& writer) const {
   ArenaScope scope(context.arena());
   const Level& level = levels_[i];
-  LevelState& level_state = state.levels[i];
-  for (size_t b = 0; b < level.blocks.size(); ++b)
+  DecoderLevelState& level_state = state.levels[i];
+  for (size_t b = 0; b < level.blocks.size(); ++b) {
+    if (context.stopped()) return;
     x = level.blocks[b].Run(context, level_state.blocks[b], x);
+  }
   if (level.space.empty()) {
     ops::ChannelNorm(context, x, head_gamma_, /*silu=*/true, state.head.Newest());
     head_.Run(context, state.head, writer.Next(), ops::Activation::kNone, ops::Output::kFloat);
@@ -203,7 +205,7 @@ void WanVaeDecoder::Upsample(ops::Context& context, WanDecoderState& state, size
   {
     ArenaScope upsampled_scope(context.arena());
     const TensorView upsampled = context.Activation({1, rows, cols, conv.in_channels()});
-    ops::UpsampleNearest2x(x, upsampled);
+    ops::UpsampleNearest2x(context, x, upsampled);
     conv.Run(context, upsampled, y);
   }
   RunLevel(context, state, i + 1, y, writer);

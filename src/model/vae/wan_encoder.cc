@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 
 #include "model/vae/latent_statistics.h"
@@ -15,7 +16,7 @@ struct LatentWriter {
   int64_t next = 0;
 };
 
-struct LevelState {
+struct EncoderLevelState {
   std::vector<ResidualState> blocks;
   FrameRing time;
   int64_t frames = 0;  // that have come to `time`
@@ -26,7 +27,7 @@ struct WanEncoderState final : EncoderState {
   int64_t rows = 0;    // of a frame, in pixels
   int64_t cols = 0;
   FrameRing input;
-  std::vector<LevelState> levels;
+  std::vector<EncoderLevelState> levels;
   ResidualState middle_1, middle_2;
   FrameRing head;
 };
@@ -42,7 +43,10 @@ class WanVaeEncoder final : public VideoEncoder {
               const TensorView& latents) const override;
   PixelRange range() const override { return {-1, 1}; }
   int64_t latent_channels() const override { return latent_.out_features(); }
+  int64_t first_group_frames() const override { return 1; }
   int64_t weight_bytes() const override;
+  int64_t WorkingBytes(int64_t latent_rows, int64_t latent_cols,
+                       ops::Precision precision) const override;
 
  private:
   struct Level {
@@ -100,7 +104,7 @@ std::unique_ptr<EncoderState> WanVaeEncoder::NewState(int64_t rows, int64_t cols
   state->rows = rows, state->cols = cols;
   state->input = input_.NewRing(activation_, rows, cols);
   for (const Level& level : levels_) {
-    LevelState& level_state = state->levels.emplace_back();
+    EncoderLevelState& level_state = state->levels.emplace_back();
     for (const ResidualBlock& block : level.blocks)
       level_state.blocks.push_back(block.NewState(activation_, rows, cols));
     if (!level.space.empty()) rows /= 2, cols /= 2;
@@ -145,9 +149,11 @@ void WanVaeEncoder::RunLevel(ops::Context& context, WanEncoderState& state, size
                              LatentWriter& writer) const {
   ArenaScope scope(context.arena());
   const Level& level = levels_[i];
-  LevelState& level_state = state.levels[i];
-  for (size_t b = 0; b < level.blocks.size(); ++b)
+  EncoderLevelState& level_state = state.levels[i];
+  for (size_t b = 0; b < level.blocks.size(); ++b) {
+    if (context.stopped()) return;
     x = level.blocks[b].Run(context, level_state.blocks[b], x);
+  }
   if (level.space.empty()) return Output(context, state, x, writer);
   const TensorView y = context.Activation(level.space.OutputShape(x.shape));
   if (level.time.empty()) {
@@ -195,6 +201,32 @@ int64_t WanVaeEncoder::weight_bytes() const {
     if (!level.time.empty()) sum += level.time.bytes();
   }
   return sum;
+}
+
+int64_t WanVaeEncoder::WorkingBytes(int64_t latent_rows, int64_t latent_cols,
+                                    ops::Precision precision) const {
+  const DType dtype = precision == ops::Precision::kBF16 ? DType::kBF16 : DType::kF32;
+  int64_t rows = kPixelsPerLatent * latent_rows, cols = kPixelsPerLatent * latent_cols;
+  int64_t state = input_.RingBytes(dtype, rows, cols), width = input_.out_channels();
+  int64_t held = rows * cols * width * DTypeSize(dtype), peak = held;
+  for (const Level& level : levels_) {
+    int64_t channel = rows * cols * DTypeSize(dtype);  // bytes of one channel of a frame
+    for (const ResidualBlock& block : level.blocks) {
+      state += block.StateBytes(dtype, rows, cols);
+      if (block.out_channels() != width) held += channel * block.out_channels();
+      width = block.out_channels();
+      peak = std::max(peak, held + channel * width);
+    }
+    if (level.space.empty()) break;
+    rows /= 2, cols /= 2, channel /= 4;
+    if (!level.time.empty()) state += level.time.RingBytes(dtype, rows, cols);
+    held += channel * level.space.out_channels();
+    peak = std::max(peak, held);
+  }
+  peak = std::max(peak, held + attention_.ScratchBytes(dtype, rows, cols));
+  state += middle_1_.StateBytes(dtype, rows, cols) + middle_2_.StateBytes(dtype, rows, cols) +
+           head_.RingBytes(dtype, rows, cols);
+  return state + peak;
 }
 
 }  // namespace

@@ -2,8 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 
 #include "model/vae/synthetic.h"
@@ -107,6 +109,10 @@ TEST(WanVae, PlansTheMemoryItUses) {
   const auto decoder =
       testing::ValueOf(LoadWanVaeDecoder(context, SyntheticWanVae(8), LatentStatistics::Wan21()));
   testing::ExpectPlannedMemory(context, *decoder);
+  ops::Context encoder_context(ops::Precision::kF32);
+  const auto encoder = testing::ValueOf(
+      LoadWanVaeEncoder(encoder_context, SyntheticWanVae(8), LatentStatistics::Wan21()));
+  testing::ExpectPlannedMemory(encoder_context, *encoder);
 }
 
 TEST(WanVae, SyntheticWeightsGiveFiniteFrames) {
@@ -200,6 +206,12 @@ TEST(LatentStatistics, RefusesWhatMakesNoSense) {
     std::ofstream(path) << text;
     EXPECT_EQ(LatentStatistics::Read(path).status().code(), StatusCode::kBadData) << text;
   }
+  std::ofstream(path) << std::string(2'000'000, '[');
+  EXPECT_THAT(LatentStatistics::Read(path).status().message(), HasSubstr("too long"));
+  std::filesystem::remove(path);
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  EXPECT_EQ(LatentStatistics::Read(path).status().code(), StatusCode::kInvalidArgument);
+  std::filesystem::remove(path);
 }
 
 TEST(LatentStatistics, MustFitTheVae) {

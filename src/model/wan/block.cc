@@ -61,7 +61,8 @@ void WriteKeysAndValues(ops::Context& context, const AttentionWeights& w, const 
 
 /// x += gate1 * self_attn(LN(x) * (1 + scale1) + shift1)
 void AddSelfAttention(ops::Context& context, const Block& block, const BlockInputs& in,
-                      const Modulation& m, const KvCache::Window& window, const TensorView& x) {
+                      const ops::AttentionConfig& attention, const Modulation& m,
+                      const KvCache::Window& window, const TensorView& x) {
   const ArenaScope scope(context.arena());
   const WanConfig& c = in.config;
   const AttentionWeights& w = block.self_attn;
@@ -77,7 +78,7 @@ void AddSelfAttention(ops::Context& context, const Block& block, const BlockInpu
   ops::Rope(context, q.Reshape({in.tokens(), c.num_heads, c.head_dim()}), in.rope.cos, in.rope.sin);
 
   const TensorView attended = context.Activation({in.tokens(), c.dim});
-  ops::SelfAttention(context, in.attention, GridOf(in), q.Reshape(grid), window.keys, window.values,
+  ops::SelfAttention(context, attention, GridOf(in), q.Reshape(grid), window.keys, window.values,
                      attended.Reshape(grid));
   w.o.Run(context, attended, y);
   ops::AddGated(context, x, m.gate1, y);
@@ -141,11 +142,12 @@ Block::Block(ops::Context& context, const Checkpoint& checkpoint, const std::str
       ffn0(LoadLinear(context, checkpoint, name + ".ffn.0")),
       ffn2(LoadLinear(context, checkpoint, name + ".ffn.2")) {}
 
-void Block::Run(ops::Context& context, const BlockInputs& inputs, const KvCache::Window& window,
+void Block::Run(ops::Context& context, const BlockInputs& inputs,
+                const ops::AttentionConfig& attention, const KvCache::Window& window,
                 const TextWindow& text, const TensorView& x) const {
   const ArenaScope scope(context.arena());
   const Modulation m = Modulate(context, modulation, inputs.time);
-  AddSelfAttention(context, *this, inputs, m, window, x);
+  AddSelfAttention(context, *this, inputs, attention, m, window, x);
   AddCrossAttention(context, *this, inputs, text, x);
   AddFeedForward(context, *this, inputs, m, x);
 }

@@ -14,7 +14,6 @@ namespace mrt {
 /// What all blocks of one forward share.
 struct BlockInputs {
   const WanConfig& config;
-  const ops::AttentionConfig& attention;
   int64_t frames, rows, cols;  // the tokens' grid
   RopeTable rope;
   // The time projection: F32 [6, groups, dim], each group for frames / groups consecutive frames.
@@ -47,8 +46,8 @@ struct Block {
 
   /// x F32 [tokens, dim] becomes the block's output. The keys and values of the tokens are written
   /// to the last `frames` frames of `window`; attention sees all of it.
-  void Run(ops::Context& context, const BlockInputs& inputs, const KvCache::Window& window,
-           const TextWindow& text, const TensorView& x) const;
+  void Run(ops::Context& context, const BlockInputs& inputs, const ops::AttentionConfig& attention,
+           const KvCache::Window& window, const TextWindow& text, const TensorView& x) const;
 
   int64_t bytes() const;
 };

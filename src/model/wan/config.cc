@@ -3,16 +3,17 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string_view>
+
+#include "tensor/mapped_file.h"
 
 namespace mrt {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr int64_t kConfigBytesMax = 1 << 20;  // a config.json has a few hundred
+constexpr size_t kConfigBytesMax = 1 << 20;  // a config.json has a few hundred
 // Far above any real transformer, and low enough that no product of sizes overflows int64_t.
 constexpr int64_t kSizeMax = 1 << 20;
 constexpr int64_t kTextDimUsual = 4096;  // of UMT5 XXL; config.json does not say it
@@ -21,15 +22,11 @@ constexpr int64_t kLayersMax = 1 << 10;
 std::string Number(int64_t n) { return std::to_string(n); }
 
 Result<Json> ReadJsonObject(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return NotFound("[wan config] cannot open " + path);
-  std::string text(kConfigBytesMax + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > kConfigBytesMax)
+  MRT_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
+  if (file->bytes().size() > kConfigBytesMax)
     return BadData("[wan config] " + path + " is too long, need at most " +
                    Number(kConfigBytesMax) + " bytes");
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  Json json = Json::parse(file->bytes(), nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return BadData("[wan config] " + path + " is not a JSON object");
   return json;
 }
@@ -89,6 +86,13 @@ class FieldReader {
     if (field == json_.end()) return otherwise;
     if (!field->is_number()) return BadData(Where(name) + "is not a number");
     return field->get<float>();
+  }
+
+  Result<bool> Flag(const char* name) const {
+    const auto field = json_.find(name);
+    if (field == json_.end()) return false;
+    if (!field->is_boolean()) return BadData(Where(name) + "is not true or false");
+    return field->get<bool>();
   }
 
   /// A switch that this transformer only knows as on.
@@ -161,6 +165,7 @@ Result<WanConfig> WanConfig::Read(const std::string& config_json_path,
   WanConfig c;
   MRT_ASSIGN_OR_RETURN(c.model_type, fields.Text("model_type", c.model_type));
   MRT_ASSIGN_OR_RETURN(c.eps, fields.Positive("eps", c.eps));
+  MRT_ASSIGN_OR_RETURN(c.independent_first_frame, fields.Flag("independent_first_frame"));
   MRT_RETURN_IF_ERROR(fields.RequireOn("qk_norm"));
   MRT_RETURN_IF_ERROR(fields.RequireOn("cross_attn_norm"));
   MRT_RETURN_IF_ERROR(fields.Patch(checkpoint, &c.patch_size));

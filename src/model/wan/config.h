@@ -23,6 +23,7 @@ struct WanConfig {
   std::array<int64_t, 3> patch_size = {1, 2, 2};  // latent frames, rows, columns of one token
   float eps = 1e-6f;                              // of every norm
   std::string model_type = "t2v";
+  bool independent_first_frame = false;  // the first chunk is a single latent frame
 
   int64_t head_dim() const { return dim / num_heads; }
   /// Latent pixels of one token.

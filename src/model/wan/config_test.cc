@@ -1,11 +1,13 @@
 #include "model/wan/config.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "model/wan/synthetic.h"
+#include "testing/temp_folder.h"
 
 namespace mrt {
 namespace {
@@ -100,6 +102,10 @@ TEST_F(WanConfigTest, RefusesFilesThatAreNoConfig) {
   ExpectRefused(std::string(2'000'000, ' '), StatusCode::kBadData, "too long");
   EXPECT_EQ(WanConfig::Read("/no/such/config.json", checkpoint_).status().code(),
             StatusCode::kNotFound);
+  const testing::TempFolder folder;
+  const std::string pipe = folder.path("config.json");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(WanConfig::Read(pipe, checkpoint_).status().code(), StatusCode::kInvalidArgument);
 }
 
 TEST_F(WanConfigTest, NeedsEverythingFromTheFileWhenThereAreNoTensors) {

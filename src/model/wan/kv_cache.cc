@@ -14,6 +14,7 @@ KvCache::KvCache(const WanConfig& config, int64_t rows, int64_t cols, int64_t ca
       sink_frames_(sink_frames),
       storage_(dtype, {config.num_layers, 2, capacity_frames, rows * cols, config.dim}),
       slots_(static_cast<size_t>(capacity_frames)),
+      positions_(slots_.size()),
       keys_(static_cast<size_t>(config.num_layers * capacity_frames)),
       values_(keys_.size()) {
   MRT_CHECK(sink_frames >= 0);
@@ -33,6 +34,10 @@ Status KvCache::BeginChunk(int64_t frames) {
   std::rotate(after_sink, after_sink + evicted, slots_.end());
   past_frames_ -= evicted;
   chunk_frames_ = frames;
+  for (int64_t f = 0; f < frames; ++f) {
+    const int64_t slot = slots_[static_cast<size_t>(past_frames_ + f)];
+    positions_[static_cast<size_t>(slot)] = frames_seen_ + f;
+  }
   FillPointers();
   return {};
 }
@@ -42,6 +47,28 @@ void KvCache::EndChunk() {
   past_frames_ += chunk_frames_;
   frames_seen_ += chunk_frames_;
   chunk_frames_ = 0;
+}
+
+void KvCache::BeginRevisit(int64_t first, int64_t frames) {
+  MRT_CHECK(chunk_frames_ == 0 && first >= 0 && frames > 0 && first + frames <= past_frames_);
+  MRT_CHECK(PositionOf(first + frames - 1) == PositionOf(first) + frames - 1);
+  later_frames_ = past_frames_ - first - frames;
+  past_frames_ = first;
+  chunk_frames_ = frames;
+}
+
+void KvCache::EndRevisit() {
+  past_frames_ += chunk_frames_ + later_frames_;
+  chunk_frames_ = later_frames_ = 0;
+}
+
+int64_t KvCache::PositionOf(int64_t f) const {
+  MRT_CHECK(0 <= f && f < frames_visible() + later_frames_);
+  return positions_[static_cast<size_t>(slots_[static_cast<size_t>(f)])];
+}
+
+std::span<const int64_t> KvCache::slots() const {
+  return {slots_.data(), static_cast<size_t>(frames_visible())};
 }
 
 void KvCache::Clear() { past_frames_ = chunk_frames_ = frames_seen_ = 0; }

@@ -39,11 +39,26 @@ class KvCache {
   /// Forgets the current chunk, if there is one; what BeginChunk evicted stays evicted.
   void AbandonChunk() { chunk_frames_ = 0; }
 
+  /// Makes past frames first ... first + frames - 1 of the window the current chunk again, so that
+  /// Forward overwrites their keys and values, seeing of the window only what lies before them.
+  /// They must be neighbours in time. For EndRevisit, which makes the whole window visible again.
+  void BeginRevisit(int64_t first, int64_t frames);
+  void EndRevisit();
+
   /// Forgets all frames, an unfinished chunk too; the next chunk starts at frame 0.
   void Clear();
 
-  /// Absolute index of the current (or next) chunk's first frame: its position in time.
+  /// Frames that were ever finished: the absolute index of the next one.
   int64_t frames_seen() const { return frames_seen_; }
+  /// Absolute index of the current (or next) chunk's first frame: its position in time.
+  int64_t chunk_position() const {
+    return chunk_frames_ > 0 ? PositionOf(past_frames_) : frames_seen_;
+  }
+  /// Absolute index of frame `f` of the window.
+  int64_t PositionOf(int64_t f) const;
+  /// The slot of each visible frame, in logical order: a place among window frames that a frame
+  /// keeps as long as it is in the window.
+  std::span<const int64_t> slots() const;
   /// Frames of the current chunk; 0 outside of BeginChunk ... EndChunk.
   int64_t chunk_frames() const { return chunk_frames_; }
   /// Past frames in the window + the current chunk.
@@ -68,8 +83,10 @@ class KvCache {
   // A permutation of all slots: those of the past frames in logical order, then the current
   // chunk's, then the free ones.
   std::vector<int64_t> slots_;
+  std::vector<int64_t> positions_;    // of each slot's frame in time
   std::vector<void*> keys_, values_;  // [layers, capacity_frames], in the order of slots_
   int64_t past_frames_ = 0;
+  int64_t later_frames_ = 0;  // during a revisit: those of the window behind the current chunk
   int64_t chunk_frames_ = 0;
   int64_t frames_seen_ = 0;
 };

@@ -49,7 +49,9 @@ Status WanTransformer::Check(const Checkpoint& checkpoint, const WanConfig& conf
 Result<WanTransformer> WanTransformer::Load(ops::Context& context, const Checkpoint& checkpoint,
                                             const WanConfig& config) {
   MRT_RETURN_IF_ERROR(Check(checkpoint, config));
-  return WanTransformer(context, checkpoint, config);
+  WanTransformer transformer(context, checkpoint, config);
+  MRT_RETURN_IF_ERROR(checkpoint.CheckUnchanged());
+  return transformer;
 }
 
 WanTransformer::WanTransformer(ops::Context& context, const Checkpoint& checkpoint,
@@ -108,7 +110,7 @@ CrossKv WanTransformer::EncodeText(ops::Context& context, const ConstTensorView&
 
 void WanTransformer::Forward(ops::Context& context, const ConstTensorView& latents,
                              std::span<const float> timesteps, const CrossKv& text, KvCache& cache,
-                             const ops::AttentionConfig& attention, const TensorView& flow) const {
+                             LayerAttention attention, const TensorView& flow) const {
   const TokenGrid grid = GridOf(config_, latents.shape);
   MRT_CHECK(grid.frames == cache.chunk_frames() && grid.rows == cache.rows() &&
             grid.cols == cache.cols() && cache.num_layers() == config_.num_layers &&
@@ -118,14 +120,13 @@ void WanTransformer::Forward(ops::Context& context, const ConstTensorView& laten
   if (std::ranges::all_of(timesteps, [&](float t) { return t == timesteps.front(); }))
     timesteps = timesteps.first(1);
   Run(
-      context, latents, timesteps, cache.frames_seen(), text,
+      context, latents, timesteps, cache.chunk_position(), text,
       [&](int64_t layer) { return cache.Layer(layer); }, attention, flow);
 }
 
 void WanTransformer::ForwardBidirectional(ops::Context& context, const ConstTensorView& latents,
                                           float timestep, const CrossKv& text,
-                                          const ops::AttentionConfig& attention,
-                                          const TensorView& flow) const {
+                                          LayerAttention attention, const TensorView& flow) const {
   const TokenGrid grid = GridOf(config_, latents.shape);
   const auto frames = static_cast<size_t>(grid.frames);
   const ArenaScope scope(context.arena());
@@ -146,7 +147,7 @@ void WanTransformer::ForwardBidirectional(ops::Context& context, const ConstTens
 
 void WanTransformer::Run(ops::Context& context, const ConstTensorView& latents,
                          std::span<const float> timesteps, int64_t first_frame, const CrossKv& text,
-                         WindowOfLayer window, const ops::AttentionConfig& attention,
+                         WindowOfLayer window, LayerAttention attention,
                          const TensorView& flow) const {
   const WanConfig& c = config_;
   const TokenGrid grid = GridOf(c, latents.shape);
@@ -161,14 +162,15 @@ void WanTransformer::Run(ops::Context& context, const ConstTensorView& latents,
 
   const BlockInputs inputs{
       .config = c,
-      .attention = attention,
       .frames = grid.frames,
       .rows = grid.rows,
       .cols = grid.cols,
       .rope = MakeRopeTable(context, c.head_dim(), first_frame, grid.frames, grid.rows, grid.cols),
       .time = time_projection};
-  for (int64_t n = 0; n < c.num_layers; ++n)
-    blocks_[static_cast<size_t>(n)].Run(context, inputs, window(n), text.Layer(n), x);
+  for (int64_t n = 0; n < c.num_layers; ++n) {
+    if (context.stopped()) return;
+    blocks_[static_cast<size_t>(n)].Run(context, inputs, attention[n], window(n), text.Layer(n), x);
+  }
   Head(context, x, time_embedding, flow);
 }
 

@@ -35,6 +35,21 @@ class CrossKv {
   Tensor keys_, values_;  // act [layers, text_len, heads, head_dim]
 };
 
+/// The attention of every layer: one for all, or one each. Borrowed.
+class LayerAttention {
+ public:
+  LayerAttention(const ops::AttentionConfig& all)  // NOLINT: implicit on purpose
+      : configs_(&all, 1) {}
+  explicit LayerAttention(std::span<const ops::AttentionConfig> each) : configs_(each) {}
+
+  const ops::AttentionConfig& operator[](int64_t layer) const {
+    return configs_[configs_.size() == 1 ? 0 : static_cast<size_t>(layer)];
+  }
+
+ private:
+  std::span<const ops::AttentionConfig> configs_;
+};
+
 class WanTransformer {
  public:
   /// Ok if the checkpoint has every tensor of these sizes; else one Status that names everything
@@ -42,6 +57,7 @@ class WanTransformer {
   static Status Check(const Checkpoint& checkpoint, const WanConfig& config);
 
   /// Checks, then packs all tensors for the context's precision, dropping mapped pages as it goes.
+  /// BadData if the file changes meanwhile.
   static Result<WanTransformer> Load(ops::Context& context, const Checkpoint& checkpoint,
                                      const WanConfig& config);
 
@@ -58,12 +74,12 @@ class WanTransformer {
   /// ops::ValidateAttention passed.
   void Forward(ops::Context& context, const ConstTensorView& latents,
                std::span<const float> timesteps, const CrossKv& text, KvCache& cache,
-               const ops::AttentionConfig& attention, const TensorView& flow) const;
+               LayerAttention attention, const TensorView& flow) const;
 
   /// One forward over all frames at one timestep, every frame seeing every other, without a cache:
   /// the bidirectional model. Shapes as in Forward.
   void ForwardBidirectional(ops::Context& context, const ConstTensorView& latents, float timestep,
-                            const CrossKv& text, const ops::AttentionConfig& attention,
+                            const CrossKv& text, LayerAttention attention,
                             const TensorView& flow) const;
 
   /// Bytes of all packed weights.
@@ -83,8 +99,8 @@ class WanTransformer {
   WanTransformer(ops::Context& context, const Checkpoint& checkpoint, const WanConfig& config);
 
   void Run(ops::Context& context, const ConstTensorView& latents, std::span<const float> timesteps,
-           int64_t first_frame, const CrossKv& text, WindowOfLayer window,
-           const ops::AttentionConfig& attention, const TensorView& flow) const;
+           int64_t first_frame, const CrossKv& text, WindowOfLayer window, LayerAttention attention,
+           const TensorView& flow) const;
   void Embed(ops::Context& context, const ConstTensorView& latents, const TensorView& x) const;
   void Head(ops::Context& context, const TensorView& x, const TensorView& time_embedding,
             const TensorView& flow) const;

@@ -53,7 +53,9 @@ void Forward(benchmark::State& state) {
   const Tensor latents = Random(DType::kF32, {kFrames, config.in_dim, 2 * kRows, 2 * kCols});
   const Tensor flow(DType::kF32, latents.shape());
   const std::vector<float> timesteps(kFrames, 1000);
-  const auto forward = [&] { wan.Forward(context, latents, timesteps, text, cache, {}, flow); };
+  const auto forward = [&] {
+    wan.Forward(context, latents, timesteps, text, cache, ops::AttentionConfig{}, flow);
+  };
   while (cache.BeginChunk(kFrames).ok()) {
     forward();
     if (cache.frames_visible() == state.range(1)) break;

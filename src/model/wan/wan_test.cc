@@ -255,7 +255,7 @@ struct SmallModel {
     EXPECT_TRUE(cache.BeginChunk(kFrames).ok());
   }
   void Forward(std::span<const float> timesteps) {
-    wan.Forward(context, latents, timesteps, text, cache, {}, flow);
+    wan.Forward(context, latents, timesteps, text, cache, ops::AttentionConfig{}, flow);
   }
 
   ops::Context context;

@@ -14,13 +14,16 @@ using Tag = dnnl::memory::format_tag;
 void Multiply(Context& context, const ConstTensorView& a, const ConstTensorView& b,
               bool b_transposed, const TensorView& y, Activation activation) {
   const int64_t batch = a.shape[0], m = a.shape[1], k = a.shape[2], n = y.shape[2];
-  const Desc b_desc({batch, k, n}, VendorType(b.dtype), b_transposed ? Tag::acb : Tag::abc);
+  const Span span(context.span_log(), "batched matmul", SpanKind::kMatrix,
+                  {.flop = 2.0 * static_cast<double>(batch * m * n) * static_cast<double>(k),
+                   .bytes = static_cast<double>(a.bytes() + b.bytes() + y.bytes())});
   const PrimitiveKey key{{PrimitiveKey::kBatchedMatmul, ThreadCount(), batch, m, k, n,
                           static_cast<int64_t>(a.dtype), static_cast<int64_t>(y.dtype),
                           b_transposed, static_cast<int64_t>(activation)}};
   auto& primitives = context.vendor().primitives;
   auto found = primitives.find(key);
   if (found == primitives.end()) {
+    const Desc b_desc({batch, k, n}, VendorType(b.dtype), b_transposed ? Tag::acb : Tag::abc);
     const dnnl::matmul::primitive_desc pd({{{batch, m, k}, VendorType(a.dtype), Tag::abc},
                                            b_desc,
                                            {{batch, m, n}, VendorType(y.dtype), Tag::abc}},

@@ -12,10 +12,10 @@ namespace {
 using Desc = dnnl::memory::desc;
 using Dims = dnnl::memory::dims;
 using Tag = dnnl::memory::format_tag;
-using Descriptor = dnnl::convolution_forward::primitive_desc;
+using ConvDescriptor = dnnl::convolution_forward::primitive_desc;
 
 /// The input the layout is chosen for; other sizes then use the same one.
-constexpr int64_t kPackingRows = 60, kPackingCols = 104;
+constexpr int64_t kPackingFrameRows = 60, kPackingFrameCols = 104;
 
 struct ConvShape {
   int64_t out = 0, in = 0;
@@ -57,7 +57,7 @@ struct ConvCall {
 };
 
 /// Empty if oneDNN has no implementation.
-Descriptor DescribeConv(const ConvShape& s, const ConvCall& call, const Desc& weights) {
+ConvDescriptor DescribeConv(const ConvShape& s, const ConvCall& call, const Desc& weights) {
   const Desc x(s.activation_dims(call.x), VendorType(call.x_dtype), s.activation_tag());
   const Desc y(s.activation_dims(OutputShapeOf(s, call.x)), VendorType(call.y_dtype),
                s.activation_tag());
@@ -66,9 +66,9 @@ Descriptor DescribeConv(const ConvShape& s, const ConvCall& call, const Desc& we
   const Dims strides = s.spatial(p.stride_time, p.stride_space, p.stride_space);
   const Dims before = s.spatial(0, p.pad_top, p.pad_left);
   const Dims after = s.spatial(0, p.pad_bottom, p.pad_right);
-  return Descriptor({dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, x,
-                     weights, bias, y, strides, before, after},
-                    Attributes(call.activation), CpuEngine(), /*allow_empty=*/true);
+  return ConvDescriptor({dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, x,
+                         weights, bias, y, strides, before, after},
+                        Attributes(call.activation), CpuEngine(), /*allow_empty=*/true);
 }
 
 ConvShape ShapeOfWeight(const Shape& weight, const ConvParams& params) {
@@ -132,7 +132,8 @@ Conv::Conv(Context& context, const ConstTensorView& weight, const ConstTensorVie
   const ConvShape shape = ShapeOfWeight(weight.shape, params);
   MRT_CHECK(bias.empty() || bias.shape.elements() == shape.out);
   const DType dtype = context.activation();
-  const Shape x{std::max<int64_t>(shape.kernel_time, 1), kPackingRows, kPackingCols, shape.in};
+  const Shape x{std::max<int64_t>(shape.kernel_time, 1), kPackingFrameRows, kPackingFrameCols,
+                shape.in};
   const ConvCall call{x, dtype, dtype, !bias.empty(), Activation::kNone};
   const Desc packed =
       RequireKernel(DescribeConv(shape, call, shape.AnyLayout(dtype))).weights_desc();
@@ -147,6 +148,12 @@ void Conv::Run(Context& context, const ConstTensorView& x, const TensorView& y,
                Activation activation, Output output) const {
   MRT_CHECK(impl_ != nullptr && x.dtype == impl_->dtype && y.shape == OutputShape(x.shape));
   if (y.shape.elements() == 0) return;
+  const ConvShape& s = impl_->shape;
+  const int64_t taps = std::max<int64_t>(s.kernel_time, 1) * s.kernel_rows * s.kernel_cols;
+  const Span span(
+      context.span_log(), "convolution", SpanKind::kMatrix,
+      {.flop = 2.0 * static_cast<double>(y.shape.elements()) * static_cast<double>(taps * s.in),
+       .bytes = static_cast<double>(x.bytes() + y.bytes() + bytes())});
   const ConvCall call{x.shape, x.dtype, y.dtype, impl_->has_bias(), activation};
   const PrimitiveKey key = impl_->Key(call);
   auto& primitives = context.vendor().primitives;

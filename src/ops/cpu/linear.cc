@@ -9,7 +9,7 @@ namespace {
 
 using Desc = dnnl::memory::desc;
 using Tag = dnnl::memory::format_tag;
-using Descriptor = dnnl::matmul::primitive_desc;
+using MatmulDescriptor = dnnl::matmul::primitive_desc;
 
 /// Rows the layout is chosen for. Linears of these models mostly see thousands; the same layout
 /// then serves one row as well.
@@ -23,14 +23,14 @@ struct MatmulShape {
 };
 
 /// Empty if oneDNN has no implementation.
-Descriptor DescribeLinear(const MatmulShape& s, const Desc& weights) {
+MatmulDescriptor DescribeLinear(const MatmulShape& s, const Desc& weights) {
   const Desc x({s.rows, s.in}, VendorType(s.x), Tag::ab);
   const Desc y({s.rows, s.out}, VendorType(s.y), Tag::ab);
   const Desc bias({1, s.out}, dnnl::memory::data_type::f32, Tag::ab);
   const dnnl::primitive_attr attributes = Attributes(s.activation);
   if (s.bias)
-    return Descriptor({x, weights, bias, y}, attributes, CpuEngine(), /*allow_empty=*/true);
-  return Descriptor({x, weights, y}, attributes, CpuEngine(), true);
+    return MatmulDescriptor({x, weights, bias, y}, attributes, CpuEngine(), /*allow_empty=*/true);
+  return MatmulDescriptor({x, weights, y}, attributes, CpuEngine(), true);
 }
 
 Desc AnyLayout(int64_t in, int64_t out, DType dtype) {
@@ -81,6 +81,10 @@ void Linear::Run(Context& context, const ConstTensorView& x, const TensorView& y
   const MatmulShape shape{x.shape.rows(), impl_->in,         impl_->out, x.dtype,
                           y.dtype,        impl_->has_bias(), activation};
   if (shape.rows == 0) return;
+  const Span span(
+      context.span_log(), "linear", SpanKind::kMatrix,
+      {.flop = 2.0 * static_cast<double>(shape.rows * shape.in) * static_cast<double>(shape.out),
+       .bytes = static_cast<double>(x.bytes() + y.bytes() + bytes())});
   const PrimitiveKey key{{PrimitiveKey::kLinear, ThreadCount(), shape.rows, shape.in, shape.out,
                           static_cast<int64_t>(shape.x), static_cast<int64_t>(shape.y), shape.bias,
                           static_cast<int64_t>(activation)}};

@@ -1,0 +1,94 @@
+// Attention over frames of a token grid, dense or Monarch (docs/attention.md), on plain pointers
+// and without the engine:
+//
+//   const size_t frame = 30 * 52 * 12 * 128;
+//   const std::vector<float> q(3 * frame), k(21 * frame), v(21 * frame);
+//   std::vector<float> out(q.size());
+//   const monarchrt::AttentionProblem problem = {
+//       .frames_q = 3, .frames_kv = 21, .rows = 30, .cols = 52, .heads = 12, .head_dim = 128};
+//   const monarchrt::Status status =
+//       monarchrt::Attend({}, problem, {q.data(), k.data(), v.data(), out.data()});
+//
+// Scores are scaled by 1 / sqrt(head_dim). Sums are float32 whatever the tensors are.
+//
+// Threads: every function may be called from several threads at once. Attend spreads its work over
+// threads of its own, one pool for each thread that calls it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "monarchrt/export.h"
+#include "monarchrt/status.h"
+
+namespace monarchrt {
+
+enum class AttentionMode { kDense, kMonarch };
+
+struct AttentionOptions {
+  AttentionMode mode = AttentionMode::kMonarch;
+  int f_tied = 1;              // latent frames per tile; divides the frames
+  int h_reduce = 1;            // cuts of the token rows; divides them
+  int w_reduce = 1;            // cuts of the token columns; divides them
+  int iterations = 1;          // refinement steps
+  std::string implementation;  // a kernel's name ("avx512", "reference" ...), or empty for the best
+};
+
+enum class ElementType { kF32, kBF16 };
+
+/// The sizes. A token is one cell of the grid; a grid with one row and one frame is plain text.
+struct AttentionProblem {
+  int64_t batch = 1;
+  int frames_q = 1;   // frames of queries
+  int frames_kv = 1;  // frames of keys and values
+  int rows = 1;       // of the grid of one frame
+  int cols = 1;
+  int heads = 1;  // of queries, keys and values alike
+  int head_dim = 128;
+  /// 0: every query sees every key. n > 0: a query sees the key frames of its own block of n frames
+  /// and before; then frames_q == frames_kv, and n divides it.
+  int causal_block_frames = 0;
+  ElementType element = ElementType::kF32;
+};
+
+/// The tensors: contiguous, the last axis fastest, aligned to their elements. The caller owns them.
+struct AttentionTensors {
+  const void* q = nullptr;  // [batch, frames_q,  rows, cols, heads, head_dim]
+  const void* k = nullptr;  // [batch, frames_kv, rows, cols, heads, head_dim]
+  const void* v = nullptr;  // as k
+  void* out = nullptr;      // as q; must not overlap q, k or v
+};
+
+/// Writes out. `threads`: 0 means all CPUs this process may use. Scratch memory is taken for the
+/// call and does not grow with frames_kv. InvalidArgument for sizes, tilings and pointers that
+/// cannot be, and for an implementation nobody has heard of; Unavailable if the one that was named
+/// refuses; OutOfMemory. Then out is as it was.
+MRT_API Status Attend(const AttentionOptions& options, const AttentionProblem& problem,
+                      const AttentionTensors& tensors, int threads = 0);
+
+struct AttentionImplementation {
+  std::string name;     // as AttentionOptions::implementation takes it
+  std::string refuses;  // why it cannot run this problem here, as a sentence, or empty
+  bool chosen = false;  // Attend would run this one
+  /// The operands of its matrix products are rounded to bfloat16: errors of 3e-3 to 7e-3 instead of
+  /// the 2e-3 that a bfloat16 result alone costs.
+  bool bf16_products = false;
+};
+
+/// All implementations of options.mode, the best first. The status says why if Attend would refuse
+/// the sizes or the tiling.
+MRT_API Result<std::vector<AttentionImplementation>> ListAttentionImplementations(
+    const AttentionOptions& options, const AttentionProblem& problem);
+
+/// 1 - (b1 + b2) / (b1 * b2) of a tile of b1 rows and b2 columns: the share of the attention map
+/// that is not computed. 0 when dense. Fails as Attend does for sizes and tilings.
+MRT_API Result<double> AttentionSparsity(const AttentionOptions& options,
+                                         const AttentionProblem& problem);
+
+/// Floating point operations of the matrix products, a multiplication and an addition counted as
+/// two; softmax is not counted. Fails as Attend does for sizes and tilings.
+MRT_API Result<double> AttentionFlop(const AttentionOptions& options,
+                                     const AttentionProblem& problem);
+
+}  // namespace monarchrt

@@ -1,0 +1,242 @@
+#include "monarchrt/attention.h"
+
+#include <cmath>
+#include <limits>
+#include <new>
+#include <span>
+
+#include "base/cpu_features.h"
+#include "base/guard.h"
+#include "base/memory_info.h"
+#include "base/threads.h"
+#include "kernels/dense/dense.h"
+#include "kernels/monarch/monarch.h"
+
+namespace monarchrt {
+namespace {
+
+using namespace mrt;  // here both worlds meet
+
+// What x86-64 can address: larger tensors cannot be.
+constexpr int64_t kTensorBytesMax = int64_t{1} << 47;
+// Below this, scratch memory is not worth asking the system for what it has left.
+constexpr int64_t kLargeScratchBytes = int64_t{256} << 20;
+
+Status Bad(const std::string& what) { return InvalidArgument("[attention] got " + what); }
+
+/// The sizes of one element of the batch.
+struct Extents {
+  int64_t tokens_per_frame = 0;
+  int64_t q_bytes = 0;
+  int64_t kv_bytes = 0;
+};
+
+/// a * b * ..., or -1 if that is more than kTensorBytesMax. All factors are at least 1.
+int64_t Product(std::span<const int64_t> factors) {
+  int64_t product = 1;
+  for (const int64_t factor : factors) {
+    if (factor > kTensorBytesMax / product) return -1;
+    product *= factor;
+  }
+  return product;
+}
+
+Result<Extents> Check(const AttentionOptions& options, const AttentionProblem& p) {
+  if (options.mode != AttentionMode::kDense && options.mode != AttentionMode::kMonarch)
+    return Bad("an unknown mode, need kDense or kMonarch");
+  const struct {
+    const char* name;
+    int64_t value;
+  } sizes[] = {{"batch", p.batch},      {"frames_q", p.frames_q}, {"frames_kv", p.frames_kv},
+               {"rows", p.rows},        {"cols", p.cols},         {"heads", p.heads},
+               {"head_dim", p.head_dim}};
+  for (const auto& size : sizes)
+    if (size.value < 1)
+      return Bad(std::string(size.name) + " " + std::to_string(size.value) + ", need at least 1");
+  if (p.element != ElementType::kF32 && p.element != ElementType::kBF16)
+    return Bad("an unknown element type, need kF32 or kBF16");
+  const int64_t bytes = p.element == ElementType::kF32 ? 4 : 2;
+  for (const int64_t frames : {p.frames_q, p.frames_kv}) {
+    const int64_t factors[] = {p.batch, frames, p.rows, p.cols, p.heads, p.head_dim, bytes};
+    if (Product(factors) < 0) return Bad("tensors of more than 2^47 bytes, need less");
+  }
+  const int64_t tokens = int64_t{p.rows} * p.cols;
+  const int64_t frame_bytes = tokens * p.heads * p.head_dim * bytes;
+  return Extents{.tokens_per_frame = tokens,
+                 .q_bytes = p.frames_q * frame_bytes,
+                 .kv_bytes = p.frames_kv * frame_bytes};
+}
+
+StorageType StorageOf(const AttentionProblem& p) {
+  return p.element == ElementType::kF32 ? StorageType::kF32 : StorageType::kBF16;
+}
+
+MonarchShape ShapeOfMonarch(const AttentionOptions& options, const AttentionProblem& p) {
+  return {.heads = p.heads,
+          .frames_q = p.frames_q,
+          .frames_kv = p.frames_kv,
+          .rows = p.rows,
+          .cols = p.cols,
+          .head_dim = p.head_dim,
+          .f_tied = options.f_tied,
+          .h_reduce = options.h_reduce,
+          .w_reduce = options.w_reduce,
+          .iterations = options.iterations,
+          .causal_block_frames = p.causal_block_frames,
+          .storage = StorageOf(p)};
+}
+
+DenseShape ShapeOfDense(const AttentionProblem& p, const Extents& extents) {
+  return {.heads = p.heads,
+          .tokens_q = p.frames_q * extents.tokens_per_frame,
+          .tokens_per_frame = extents.tokens_per_frame,
+          .frames_kv = p.frames_kv,
+          .head_dim = p.head_dim,
+          .causal_block_frames = p.causal_block_frames,
+          .scale = 1.0f / std::sqrt(static_cast<float>(p.head_dim)),
+          .storage = StorageOf(p)};
+}
+
+bool Overlap(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes) {
+  // Differences of unsigned numbers wrap around: an end that does not exist is never computed.
+  const auto at_a = reinterpret_cast<uintptr_t>(a), at_b = reinterpret_cast<uintptr_t>(b);
+  return at_b - at_a < static_cast<uintptr_t>(a_bytes) ||
+         at_a - at_b < static_cast<uintptr_t>(b_bytes);
+}
+
+Status CheckTensors(const AttentionTensors& t, const AttentionProblem& p, const Extents& extents) {
+  const struct {
+    const char* name;
+    const void* data;
+    int64_t bytes;
+  } tensors[] = {{"q", t.q, extents.q_bytes * p.batch},
+                 {"k", t.k, extents.kv_bytes * p.batch},
+                 {"v", t.v, extents.kv_bytes * p.batch},
+                 {"out", t.out, extents.q_bytes * p.batch}};
+  const uintptr_t alignment = p.element == ElementType::kF32 ? 4 : 2;
+  for (const auto& tensor : tensors) {
+    if (tensor.data == nullptr) return Bad(std::string("no ") + tensor.name + ", need a tensor");
+    if (reinterpret_cast<uintptr_t>(tensor.data) % alignment != 0)
+      return Bad(std::string(tensor.name) + " at an unaligned address, need a multiple of " +
+                 std::to_string(alignment));
+  }
+  for (const auto& input : std::span(tensors).first(3))
+    if (Overlap(input.data, input.bytes, t.out, tensors[3].bytes))
+      return Bad(std::string("an out that overlaps ") + input.name + ", need memory of its own");
+  return {};
+}
+
+struct Scratch {
+  static constexpr std::align_val_t kAlignment{64};
+  explicit Scratch(int64_t bytes) : data(operator new(static_cast<size_t>(bytes), kAlignment)) {}
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { operator delete(data, kAlignment); }
+  void* const data;
+};
+
+// Args is MonarchArgs or DenseArgs, whose common fields these are.
+template <typename Args, typename Impl, typename Shape>
+Status Run(const Impl& impl, const Shape& shape, const AttentionProblem& p,
+           const AttentionTensors& t, const Extents& extents) {
+  MRT_RETURN_IF_ERROR(CheckTensors(t, p, extents));
+  const int64_t scratch_bytes = impl.scratch_bytes(shape, ThreadCount());
+  if (scratch_bytes > kLargeScratchBytes && scratch_bytes > AvailableMemoryBytes())
+    return OutOfMemory("[attention] needs " + std::to_string(scratch_bytes >> 20) +
+                       " MB of scratch memory, more than is available; fewer threads or smaller "
+                       "tiles need less");
+  const Scratch scratch(scratch_bytes);
+  const auto frames_kv = static_cast<size_t>(p.frames_kv);
+  std::vector<const void*> k_frames(frames_kv), v_frames(frames_kv);
+  for (int64_t b = 0; b < p.batch; ++b) {
+    for (size_t f = 0; f < frames_kv; ++f) {
+      const int64_t offset =
+          b * extents.kv_bytes + static_cast<int64_t>(f) * (extents.kv_bytes / p.frames_kv);
+      k_frames[f] = static_cast<const char*>(t.k) + offset;
+      v_frames[f] = static_cast<const char*>(t.v) + offset;
+    }
+    impl.run(Args{.shape = shape,
+                  .q = static_cast<const char*>(t.q) + b * extents.q_bytes,
+                  .k_frames = k_frames.data(),
+                  .v_frames = v_frames.data(),
+                  .out = static_cast<char*>(t.out) + b * extents.q_bytes,
+                  .scratch = scratch.data});
+  }
+  return {};
+}
+
+template <typename Impl, typename Shape>
+std::vector<AttentionImplementation> List(std::span<const Impl> impls, const Shape& shape,
+                                          const Result<const Impl*>& picked) {
+  std::vector<AttentionImplementation> list;
+  for (const Impl& impl : impls) {
+    const char* why = impl.refuses(shape, GetCpuFeatures());
+    list.push_back({.name = impl.name,
+                    .refuses = why == nullptr ? "" : why,
+                    .chosen = picked.ok() && picked.value() == &impl,
+                    .bf16_products = impl.bf16_products});
+  }
+  return list;
+}
+
+}  // namespace
+
+Status Attend(const AttentionOptions& options, const AttentionProblem& problem,
+              const AttentionTensors& tensors, int threads) {
+  return Guard([&]() -> Status {
+    MRT_RETURN_IF_ERROR(CheckThreads(threads));
+    MRT_ASSIGN_OR_RETURN(const Extents extents, Check(options, problem));
+    const ThreadCountScope scope(threads);
+    if (options.mode == AttentionMode::kDense) {
+      const DenseShape shape = ShapeOfDense(problem, extents);
+      MRT_ASSIGN_OR_RETURN(const auto* impl, PickDense(shape, options.implementation.c_str()));
+      return Run<DenseArgs>(*impl, shape, problem, tensors, extents);
+    }
+    const MonarchShape shape = ShapeOfMonarch(options, problem);
+    MRT_ASSIGN_OR_RETURN(const auto* impl, PickMonarch(shape, options.implementation.c_str()));
+    return Run<MonarchArgs>(*impl, shape, problem, tensors, extents);
+  });
+}
+
+Result<std::vector<AttentionImplementation>> ListAttentionImplementations(
+    const AttentionOptions& options, const AttentionProblem& problem) {
+  using List = std::vector<AttentionImplementation>;
+  return Guard([&]() -> Result<List> {
+    MRT_ASSIGN_OR_RETURN(const Extents extents, Check(options, problem));
+    const char* const forced = options.implementation.c_str();
+    if (options.mode == AttentionMode::kDense) {
+      const DenseShape shape = ShapeOfDense(problem, extents);
+      MRT_RETURN_IF_ERROR(ValidateDense(shape));
+      return monarchrt::List(DenseImpls(), shape, PickDense(shape, forced));
+    }
+    const MonarchShape shape = ShapeOfMonarch(options, problem);
+    MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
+    return monarchrt::List(MonarchImpls(), shape, PickMonarch(shape, forced));
+  });
+}
+
+Result<double> AttentionSparsity(const AttentionOptions& options, const AttentionProblem& problem) {
+  return Guard([&]() -> Result<double> {
+    MRT_RETURN_IF_ERROR(Check(options, problem).status());
+    if (options.mode == AttentionMode::kDense) return 0.0;
+    const MonarchShape shape = ShapeOfMonarch(options, problem);
+    MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
+    return MonarchSparsity(shape);
+  });
+}
+
+Result<double> AttentionFlop(const AttentionOptions& options, const AttentionProblem& problem) {
+  return Guard([&]() -> Result<double> {
+    MRT_ASSIGN_OR_RETURN(const Extents extents, Check(options, problem));
+    if (options.mode == AttentionMode::kDense) {
+      const DenseShape shape = ShapeOfDense(problem, extents);
+      MRT_RETURN_IF_ERROR(ValidateDense(shape));
+      return problem.batch * DenseFlop(shape);
+    }
+    const MonarchShape shape = ShapeOfMonarch(options, problem);
+    MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
+    return problem.batch * MonarchFlop(shape);
+  });
+}
+
+}  // namespace monarchrt

@@ -1,0 +1,59 @@
+// The AMX fast path. A column is one column j of one query tile a; the columns of all query tiles
+// that see the same keys lie side by side, so that they share every load of K and V. One task per
+// head and part of these columns.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/monarch/monarch.h"
+
+namespace mrt {
+
+/// One task and its buffers. Letters as in monarch.h; n counts tiles of 16 columns. "Pairs" are the
+/// layout of operand B (common/cpu/amx_math.h): dwords of two bf16. A block is some key tiles,
+/// whose rows k are numbered through.
+struct MonarchAmxWork {
+  int64_t head = 0;
+  int64_t first_query_tile = 0;  // of those that share the keys
+  int64_t first_column = 0;      // of b2 columns in each query tile, counted through
+  int64_t columns = 0;
+  int64_t column_tiles = 0;
+  int64_t key_tiles = 0;  // the first so many are visible
+
+  int64_t key_tiles_per_block = 0;
+  int64_t l_tiles = 0;      // of 16 key columns
+  int64_t l_steps = 0;      // of 32 key columns: products that sum over l
+  int64_t i_tiles = 0;      // of 16 query rows
+  int64_t k_steps = 0;      // of 32 rows of a block, at most: products that sum over k
+  int64_t kbar_stride = 0;  // bytes between rows k: an odd number of cache lines, so that the rows
+  int64_t vbar_stride = 0;  // of a tile do not share a cache set; here between pairs of rows
+
+  char* q_rows = nullptr;     // pairs [k, n, d/2, 16 columns]
+  char* q_columns = nullptr;  // pairs [column, d/2, i padded to tiles]
+  float* max = nullptr;       // [column, i]: the running softmax of L
+  float* sum = nullptr;       // [column, i]
+  float* out = nullptr;       // [column, i, d]: o times sum
+  // Of an even row of keys and the odd one after it; what lies past b2 is zero:
+  char* keys = nullptr;         // bf16 [2, l padded to tiles, d]
+  char* key_pairs = nullptr;    // pairs [2, l/2 padded to steps, d]
+  char* value_pairs = nullptr;  // pairs [2, l/2 padded to steps, d]
+  // Of these rows and two tiles of columns:
+  float* scores = nullptr;  // [2 tiles, l, 16 columns]; across rows [2, k, 32 queries]
+  char* weights = nullptr;  // bf16 [2 rows, 2 tiles, 16 columns, l]: r; across rows [32 queries, k]
+  float* sums = nullptr;    // [2 chunks, 2 rows, 2 tiles, 16 columns, 32 channels]
+  // Of a block:
+  float* c = nullptr;    // [k, n, 16 columns], base 2
+  char* kbar = nullptr;  // bf16 [k, column, d]
+  char* vbar = nullptr;  // pairs [k/2, column, d]
+};
+
+/// Null, or why the kernel cannot run this shape.
+const char* MonarchAmxRefuses(const MonarchShape& shape, const CpuFeatures& cpu);
+int64_t MonarchAmxScratchBytes(const MonarchShape& shape, int threads);
+void RunMonarchAmx(const MonarchArgs& args);
+
+namespace amx {
+void AttendColumns(const MonarchArgs& args, const MonarchAmxWork& work);
+}
+
+}  // namespace mrt

@@ -1,0 +1,131 @@
+#include <algorithm>
+
+#include "base/threads.h"
+#include "kernels/common/cpu/scratch.h"
+#include "kernels/monarch/cpu/amx.h"
+#include "kernels/monarch/tiling.h"
+
+namespace mrt {
+namespace {
+
+constexpr int64_t kTileColumns = 16;
+constexpr int64_t kCacheLine = 64;
+
+// Rows of keys between two updates of the output, unless one key tile has more. What lies between
+// (kbar and vbar) and what is updated (the output) are both too large for L2, so few updates are
+// better than many.
+constexpr int64_t kBlockRowsMax = 64;
+// Fewer tasks per thread than this would leave threads idle at the end.
+constexpr int64_t kTasksPerThreadMin = 4;
+
+int64_t CeilDiv(int64_t x, int64_t y) { return (x + y - 1) / y; }
+
+char* TakeBytes(ScratchCarver& carver, int64_t bytes) {
+  return reinterpret_cast<char*>(carver.Take(CeilDiv(bytes, int64_t{sizeof(float)})));
+}
+
+MonarchAmxWork Carve(const MonarchShape& s, int64_t column_tiles, ScratchCarver& carver) {
+  const int64_t b1 = s.b1(), b2 = s.b2(), d = s.head_dim;
+  const int64_t columns = column_tiles * kTileColumns;
+  MonarchAmxWork w;
+  w.column_tiles = column_tiles;
+  w.key_tiles_per_block = std::max(int64_t{1}, kBlockRowsMax / b1);
+  w.l_tiles = CeilDiv(b2, 16), w.l_steps = CeilDiv(b2, 32);
+  w.i_tiles = CeilDiv(b1, 16);
+  w.k_steps = CeilDiv(w.key_tiles_per_block * b1, 32);
+  w.kbar_stride = columns * d * 2 + kCacheLine;
+  w.vbar_stride = columns * d * 4 + kCacheLine;
+  const int64_t queries = columns * w.i_tiles * 16;
+  w.q_rows = TakeBytes(carver, b1 * columns * d * 2);
+  w.q_columns = TakeBytes(carver, queries * d * 2);
+  w.max = carver.Take(queries);
+  w.sum = carver.Take(queries);
+  w.out = carver.Take(queries * d);
+  w.keys = TakeBytes(carver, 2 * w.l_tiles * 16 * d * 2);
+  w.key_pairs = TakeBytes(carver, 2 * w.l_steps * 32 * d * 2);
+  w.value_pairs = TakeBytes(carver, 2 * w.l_steps * 32 * d * 2);
+  const int64_t k_max = w.k_steps * 32, pair = 2 * kTileColumns;
+  w.scores = carver.Take(std::max(pair * w.l_tiles * 16, 2 * k_max * 32));
+  w.weights = TakeBytes(carver, std::max(2 * pair * w.l_steps * 64, 32 * w.k_steps * 64));
+  w.sums = carver.Take(4 * pair * 32);
+  w.c = carver.Take(k_max * columns);
+  w.kbar = TakeBytes(carver, k_max * w.kbar_stride);
+  w.vbar = TakeBytes(carver, k_max / 2 * w.vbar_stride);
+  return w;
+}
+
+int64_t WorkFloats(const MonarchShape& s, int64_t column_tiles) {
+  ScratchCarver carver(nullptr);
+  Carve(s, column_tiles, carver);
+  return carver.used();
+}
+
+// How the columns of the query tiles that see the same keys are cut into tasks.
+struct Cut {
+  int64_t groups;       // of query tiles that see the same keys
+  int64_t query_tiles;  // in each
+  int64_t columns;      // of all of them
+  int64_t column_tiles;
+  int64_t parts;
+  int64_t tasks;
+};
+
+// Every part packs the keys for itself, so no more than the threads need. The output does not
+// depend on it: columns share nothing but the keys.
+Cut CutColumns(const MonarchShape& s, int threads) {
+  const int64_t frames = s.causal_block_frames != 0 ? s.causal_block_frames : s.frames_q;
+  Cut cut;
+  cut.groups = s.frames_q / frames;
+  cut.query_tiles = TileCount(s, frames);
+  cut.columns = cut.query_tiles * s.b2();
+  cut.column_tiles = CeilDiv(cut.columns, kTileColumns);
+  const int64_t wanted = CeilDiv(threads * kTasksPerThreadMin, s.heads * cut.groups);
+  constexpr int64_t kColumnTilesMin = 2;  // they share the loads of a row of keys
+  cut.parts = threads == 1 ? 1 : std::min(wanted, CeilDiv(cut.column_tiles, kColumnTilesMin));
+  cut.tasks = s.heads * cut.groups * cut.parts;
+  return cut;
+}
+
+int64_t TaskFloats(const MonarchShape& s, const Cut& cut) {
+  return WorkFloats(s, CeilDiv(cut.column_tiles, cut.parts));
+}
+
+MonarchAmxWork PlanTask(const MonarchShape& s, const Cut& cut, int64_t task, float* scratch) {
+  const int64_t part = task % cut.parts;
+  const int64_t first = cut.column_tiles * part / cut.parts;
+  const int64_t last = cut.column_tiles * (part + 1) / cut.parts;
+  ScratchCarver carver(scratch);
+  MonarchAmxWork w = Carve(s, last - first, carver);
+  w.head = task / (cut.parts * cut.groups);
+  w.first_query_tile = task / cut.parts % cut.groups * cut.query_tiles;
+  w.first_column = first * kTileColumns;
+  w.columns = std::min(last * kTileColumns, cut.columns) - w.first_column;
+  w.key_tiles = VisibleKeyTiles(s, w.first_query_tile);
+  return w;
+}
+
+}  // namespace
+
+const char* MonarchAmxRefuses(const MonarchShape& shape, const CpuFeatures& cpu) {
+  if (!cpu.amx_bf16) return "the CPU has no AMX with bf16, or the system does not grant it";
+  if (shape.storage != StorageType::kBF16) return "AMX multiplies bfloat16 only, not float32";
+  if (shape.head_dim % 32 != 0) return "head_dim is not a multiple of 32, the depth of an AMX tile";
+  if (shape.iterations != 1) return "it does one refinement step only";
+  return nullptr;
+}
+
+int64_t MonarchAmxScratchBytes(const MonarchShape& shape, int threads) {
+  return threads * TaskFloats(shape, CutColumns(shape, threads)) * int64_t{sizeof(float)};
+}
+
+// Tasks of one head follow one another, so that threads share its keys in the cache.
+void RunMonarchAmx(const MonarchArgs& args) {
+  const Cut cut = CutColumns(args.shape, ThreadCount());
+  const int64_t floats = TaskFloats(args.shape, cut);
+  ParallelTasks(cut.tasks, [&](int64_t task, int worker) {
+    float* scratch = static_cast<float*>(args.scratch) + worker * floats;
+    amx::AttendColumns(args, PlanTask(args.shape, cut, task, scratch));
+  });
+}
+
+}  // namespace mrt

@@ -1,0 +1,5 @@
+#include "kernels/monarch/cuda/monarch.cuh"
+
+namespace mrt {
+template cudaError_t LaunchMonarch<128, 7, 1, 2>(const MonarchKernelArgs&, cudaStream_t);
+}  // namespace mrt

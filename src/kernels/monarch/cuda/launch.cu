@@ -1,0 +1,119 @@
+#include "kernels/monarch/cuda/launch.cuh"
+
+#include <array>
+#include <cmath>
+#include <iterator>
+#include <numbers>
+#include <string>
+#include <utility>
+
+#include "kernels/monarch/cuda/monarch_cuda.h"
+#include "kernels/monarch/tiling.h"
+
+namespace mrt {
+namespace {
+
+using Launcher = cudaError_t (*)(const MonarchKernelArgs&, cudaStream_t);
+
+template <size_t... n>
+constexpr std::array<Launcher, sizeof...(n)> MakeLaunchers(std::index_sequence<n...>) {
+  return {LaunchMonarch<kMonarchCudaKernels[n].head_dim, kMonarchCudaKernels[n].score_tiles,
+                        kMonarchCudaKernels[n].average_row_tiles,
+                        kMonarchCudaKernels[n].across_row_tiles>...};
+}
+constexpr auto kLaunchers =
+    MakeLaunchers(std::make_index_sequence<std::size(kMonarchCudaKernels)>());
+
+Status FromCuda(const char* call, cudaError_t error) {
+  if (error == cudaSuccess) return {};
+  const std::string message =
+      std::string("[monarch] ") + call + " says " + cudaGetErrorString(error);
+  if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver)
+    return Unavailable(message);
+  return Internal(message);
+}
+
+Result<GpuLimits> CurrentGpu() {
+  int device = 0;
+  MRT_RETURN_IF_ERROR(FromCuda("cudaGetDevice", cudaGetDevice(&device)));
+  GpuLimits gpu;
+  int major = 0, minor = 0;
+  const std::pair<cudaDeviceAttr, int*> attributes[] = {
+      {cudaDevAttrComputeCapabilityMajor, &major},
+      {cudaDevAttrComputeCapabilityMinor, &minor},
+      {cudaDevAttrMultiProcessorCount, &gpu.multiprocessors},
+      {cudaDevAttrMaxSharedMemoryPerBlockOptin, &gpu.smem_bytes_per_block},
+      {cudaDevAttrMaxSharedMemoryPerMultiprocessor, &gpu.smem_bytes_per_multiprocessor}};
+  for (const auto& [attribute, value] : attributes)
+    MRT_RETURN_IF_ERROR(
+        FromCuda("cudaDeviceGetAttribute", cudaDeviceGetAttribute(value, attribute, device)));
+  // The kernels for other GPUs compile, but nobody has run their tests on one.
+  if (major != 9 || minor != 0)
+    return Unavailable("[monarch] got a GPU of compute capability " + std::to_string(major) + "." +
+                       std::to_string(minor) + ", need 9.0 (H100, H200)");
+  return gpu;
+}
+
+Result<MonarchCudaPlan> PlanHere(const MonarchShape& shape) {
+  MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
+  MRT_ASSIGN_OR_RETURN(const GpuLimits gpu, CurrentGpu());
+  return PlanMonarchCuda(shape, gpu);
+}
+
+MonarchKernelArgs KernelArgs(const MonarchArgs& args, const MonarchCudaPlan& plan) {
+  const MonarchShape& s = args.shape;
+  char* scratch = static_cast<char*>(args.scratch);
+  MonarchKernelArgs k;
+  k.plan = plan;
+  k.heads = s.heads;
+  k.b1 = s.b1(), k.b2 = s.b2();
+  k.cols = s.cols;
+  k.frame_tokens = s.rows * s.cols;
+  k.f_tied = s.f_tied;
+  k.tile_rows = s.rows / s.h_reduce;
+  k.causal_block_tiles = static_cast<int>(TileCount(s, s.causal_block_frames));
+  k.scale_log2 = static_cast<float>(std::numbers::log2e / std::sqrt(double(s.head_dim)));
+  k.by_b1 = FastDivisor(s.b1()), k.by_b2 = FastDivisor(s.b2());
+  k.by_tile_rows = FastDivisor(k.tile_rows);
+  k.by_h_reduce = FastDivisor(s.h_reduce), k.by_w_reduce = FastDivisor(s.w_reduce);
+  k.q = static_cast<const __nv_bfloat16*>(args.q);
+  k.out = static_cast<__nv_bfloat16*>(args.out);
+  k.means = reinterpret_cast<__nv_bfloat16*>(scratch);
+  k.entropies = reinterpret_cast<float*>(scratch + plan.entropies_begin);
+  k.state = reinterpret_cast<float4*>(scratch + plan.state_begin);
+  k.counters = reinterpret_cast<int*>(scratch + plan.counters_begin);
+  for (int f = 0; f < s.frames_kv; ++f) {
+    k.k_frames[f] = static_cast<const __nv_bfloat16*>(args.k_frames[f]);
+    k.v_frames[f] = static_cast<const __nv_bfloat16*>(args.v_frames[f]);
+  }
+  return k;
+}
+
+}  // namespace
+
+Status LaunchMonarchPlan(const MonarchArgs& args, const MonarchCudaPlan& plan,
+                         cudaStream_t stream) {
+  const MonarchKernelArgs kernel_args = KernelArgs(args, plan);
+  const int64_t counter_bytes = plan.scratch_bytes - plan.counters_begin;
+  MRT_RETURN_IF_ERROR(FromCuda(
+      "cudaMemsetAsync",
+      cudaMemsetAsync(kernel_args.counters, 0, static_cast<size_t>(counter_bytes), stream)));
+  return FromCuda("the kernel launch", kLaunchers[plan.kernel](kernel_args, stream));
+}
+
+Result<int64_t> MonarchCudaScratchBytes(const MonarchShape& shape) {
+  MRT_ASSIGN_OR_RETURN(const MonarchCudaPlan plan, PlanHere(shape));
+  return plan.scratch_bytes;
+}
+
+Status RunMonarchCuda(const MonarchArgs& args, CUstream_st* stream) {
+  MRT_ASSIGN_OR_RETURN(const MonarchCudaPlan plan, PlanHere(args.shape));
+  return LaunchMonarchPlan(args, plan, stream);
+}
+
+Result<std::string> DescribeMonarchCuda(const MonarchShape& shape) {
+  MRT_ASSIGN_OR_RETURN(const MonarchCudaPlan plan, PlanHere(shape));
+  return Describe(plan);
+}
+
+}  // namespace mrt

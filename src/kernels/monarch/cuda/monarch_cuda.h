@@ -1,0 +1,31 @@
+// Monarch attention on an NVIDIA GPU: the operation of kernels/monarch/monarch.h, one step, bf16,
+// head_dim 64 or 128, compute capability 9.0. Built only with MRT_CUDA. docs/attention.md says how
+// it works.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/status.h"
+#include "kernels/monarch/monarch.h"
+
+struct CUstream_st;  // cudaStream_t is a pointer to it
+
+namespace mrt {
+
+/// Bytes of device memory that RunMonarchCuda needs for this shape on the current device. Does not
+/// grow with frames_kv but for a few counters. InvalidArgument for a bad shape, Unavailable with
+/// the reason if no kernel takes it or there is no device.
+Result<int64_t> MonarchCudaScratchBytes(const MonarchShape& shape);
+
+/// Puts the operation on the stream and returns; the result does not change from run to run.
+/// `args` as in monarch.h, but q, out and every key and value frame are device memory, 16-byte
+/// aligned; k_frames and v_frames themselves are host arrays, read before the call returns; scratch
+/// is device memory, 256-byte aligned, and belongs to the call until the stream has passed it.
+/// Errors: as above; Internal with the CUDA call's own words.
+Status RunMonarchCuda(const MonarchArgs& args, CUstream_st* stream);
+
+/// The plan of this shape on the current device in one line, for logs.
+Result<std::string> DescribeMonarchCuda(const MonarchShape& shape);
+
+}  // namespace mrt

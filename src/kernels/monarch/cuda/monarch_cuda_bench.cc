@@ -1,0 +1,273 @@
+// monarch_cuda_bench [--shape NAME] [--plan FIELD=N[,FIELD=N...]]... [--repeats N] [--no-check]
+//
+// Prints one JSON row per shape and plan: milliseconds with L2 full of something else before each
+// run (cold) and without (warm), and the error against the CPU kernel in float32, which is within
+// 1e-6 of the definition. Without --plan the plan is what RunMonarchCuda uses. Times are those of
+// CUDA events around the call.
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "base/threads.h"
+#include "kernels/monarch/cuda/device_buffer.cuh"
+#include "kernels/monarch/cuda/launch.cuh"
+#include "kernels/monarch/cuda/monarch_cuda.h"
+#include "testing/bench_buffers.h"
+
+namespace mrt {
+namespace {
+
+constexpr MonarchShape k480p = {.heads = 12,
+                                .frames_q = 3,
+                                .frames_kv = 21,
+                                .rows = 30,
+                                .cols = 52,
+                                .storage = StorageType::kBF16};
+constexpr MonarchShape k720p = {.heads = 12,
+                                .frames_q = 3,
+                                .frames_kv = 21,
+                                .rows = 45,
+                                .cols = 80,
+                                .storage = StorageType::kBF16};
+
+constexpr MonarchShape With(MonarchShape shape, int f_tied, int h_reduce, int frames_q = 3) {
+  shape.f_tied = f_tied, shape.h_reduce = h_reduce, shape.frames_q = frames_q;
+  return shape;
+}
+
+constexpr struct {
+  const char* name;
+  MonarchShape shape;
+} kShapes[] = {
+    {"480p", k480p},
+    {"480p_h_reduce2", With(k480p, 1, 2)},
+    {"480p_f_tied3", With(k480p, 3, 1)},
+    {"480p_one_frame", With(k480p, 1, 1, 1)},
+    {"480p_all_frames", With(k480p, 1, 1, 21)},
+    {"720p", k720p},
+    {"720p_f_tied3", With(k720p, 3, 1)},
+};
+
+double Flops(const MonarchShape& s) {
+  const double cuts = double(s.h_reduce) * s.w_reduce;
+  const double tile_pairs = cuts * s.frames_q / s.f_tied * cuts * s.frames_kv / s.f_tied;
+  const double b1 = s.b1(), b2 = s.b2();
+  return 2 * tile_pairs * s.heads * s.head_dim * (3 * b1 * b2 * b2 + 2 * b2 * b1 * b1);
+}
+
+void Check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  std::fprintf(stderr, "monarch_cuda_bench: %s: %s\n", what, cudaGetErrorString(error));
+  std::exit(1);
+}
+
+// Sums of four uniform numbers: near enough to normal, and quick to make.
+std::vector<BFloat16> RandomValues(int64_t count, uint32_t seed) {
+  std::vector<BFloat16> x(static_cast<size_t>(count));
+  for (BFloat16& value : x) {
+    float sum = 0;
+    for (int n = 0; n < 4; ++n) {
+      seed = seed * 1664525u + 1013904223u;
+      sum += static_cast<float>(static_cast<int32_t>(seed)) * 0x1p-31f;
+    }
+    value = ToBFloat16(sum * 0.866f);  // variance 1
+  }
+  return x;
+}
+
+struct Problem {
+  MonarchShape shape;
+  std::vector<BFloat16> q;
+  std::vector<std::vector<BFloat16>> k, v;
+  DeviceBuffer device_q, device_out;
+  std::vector<DeviceBuffer> device_frames;
+  std::vector<const void*> k_frames, v_frames;
+  std::vector<float> want;  // empty without --check
+
+  explicit Problem(const MonarchShape& s) : shape(s) {
+    const int64_t frame = int64_t{s.rows} * s.cols * s.heads * s.head_dim;
+    q = RandomValues(s.frames_q * frame, 1);
+    device_q = ToDevice(q.data(), 2 * s.frames_q * frame);
+    device_out = AllocateDevice(2 * s.frames_q * frame);
+    for (int f = 0; f < s.frames_kv; ++f) {
+      for (auto* tensor : {&k, &v}) {
+        const uint32_t seed = static_cast<uint32_t>(1000 + 2 * f + (tensor == &v));
+        tensor->push_back(RandomValues(frame, seed));
+        device_frames.push_back(ToDevice(tensor->back().data(), 2 * frame));
+        (tensor == &k ? k_frames : v_frames).push_back(device_frames.back().get());
+      }
+    }
+  }
+
+  MonarchArgs Args(void* scratch) const {
+    return {.shape = shape,
+            .q = device_q.get(),
+            .k_frames = k_frames.data(),
+            .v_frames = v_frames.data(),
+            .out = device_out.get(),
+            .scratch = scratch};
+  }
+
+  void RunOnCpu() {
+    MonarchShape s = shape;
+    s.storage = StorageType::kF32;
+    const auto floats = [](const std::vector<BFloat16>& x) {
+      std::vector<float> y;
+      for (BFloat16 value : x) y.push_back(ToFloat(value));
+      return y;
+    };
+    std::vector<std::vector<float>> frames;
+    const std::vector<float> query = floats(q);
+    for (const auto& x : k) frames.push_back(floats(x));
+    for (const auto& x : v) frames.push_back(floats(x));
+    std::vector<const void*> keys, values;
+    for (int f = 0; f < s.frames_kv; ++f) {
+      keys.push_back(frames[static_cast<size_t>(f)].data());
+      values.push_back(frames[static_cast<size_t>(s.frames_kv + f)].data());
+    }
+    want.resize(q.size());
+    const MonarchImpl* impl = PickMonarch(s).value();
+    const auto scratch = testing::AllocateBuffer(impl->scratch_bytes(s, ThreadCount()));
+    impl->run({.shape = s,
+               .q = query.data(),
+               .k_frames = keys.data(),
+               .v_frames = values.data(),
+               .out = want.data(),
+               .scratch = scratch.get()});
+  }
+
+  double RelativeL2() const {
+    std::vector<BFloat16> got(q.size());
+    Check(cudaMemcpy(got.data(), device_out.get(), 2 * got.size(), cudaMemcpyDeviceToHost), "copy");
+    double difference_sq = 0, want_sq = 0;
+    for (size_t i = 0; i < want.size(); ++i) {
+      const double difference = double(ToFloat(got[i])) - want[i];
+      difference_sq += difference * difference;
+      want_sq += double(want[i]) * want[i];
+    }
+    return std::sqrt(difference_sq / want_sq);
+  }
+};
+
+struct Times {
+  double median_ms = 0, p95_ms = 0;
+};
+
+Times Measure(const MonarchArgs& args, const MonarchCudaPlan& plan, int repeats, void* flush,
+              int64_t flush_bytes) {
+  cudaEvent_t begin = nullptr, end = nullptr;
+  Check(cudaEventCreate(&begin), "event");
+  Check(cudaEventCreate(&end), "event");
+  std::vector<float> times;
+  constexpr int kWarmUp = 5;
+  for (int n = 0; n < kWarmUp + repeats; ++n) {
+    if (flush != nullptr)
+      Check(cudaMemsetAsync(flush, n, static_cast<size_t>(flush_bytes), nullptr), "memset");
+    Check(cudaEventRecord(begin, nullptr), "record");
+    const Status status = LaunchMonarchPlan(args, plan, nullptr);
+    if (!status.ok()) std::fprintf(stderr, "%s\n", status.message().c_str()), std::exit(1);
+    Check(cudaEventRecord(end, nullptr), "record");
+    Check(cudaEventSynchronize(end), "the kernel");
+    float ms = 0;
+    Check(cudaEventElapsedTime(&ms, begin, end), "time");
+    if (n >= kWarmUp) times.push_back(ms);
+  }
+  Check(cudaEventDestroy(begin), "event");
+  Check(cudaEventDestroy(end), "event");
+  std::sort(times.begin(), times.end());
+  return {times[times.size() / 2], times[times.size() * 95 / 100]};
+}
+
+void SetField(MonarchCudaPlan& plan, const std::string& name, int value) {
+  const std::pair<const char*, int*> fields[] = {{"slice_tiles", &plan.slice_tiles},
+                                                 {"task_tiles", &plan.task_tiles},
+                                                 {"interleave", &plan.interleave},
+                                                 {"delay", &plan.delay},
+                                                 {"ring", &plan.ring},
+                                                 {"blocks", &plan.blocks}};
+  for (const auto& [field, target] : fields)
+    if (name == field) {
+      *target = value;
+      return;
+    }
+  std::fprintf(stderr, "monarch_cuda_bench: no plan field %s\n", name.c_str());
+  std::exit(2);
+}
+
+void Vary(const MonarchShape& shape, const std::string& change, MonarchCudaPlan& plan) {
+  for (size_t begin = 0; begin < change.size();) {
+    const size_t end = std::min(change.find(',', begin), change.size());
+    const std::string field = change.substr(begin, end - begin);
+    const size_t equals = field.find('=');
+    if (equals != std::string::npos)
+      SetField(plan, field.substr(0, equals), std::atoi(field.c_str() + equals + 1));
+    begin = end + 1;
+  }
+  FinishMonarchCudaPlan(shape, plan);
+}
+
+void Bench(const char* name, Problem& problem, const std::string& change, int repeats) {
+  cudaDeviceProp gpu = {};
+  Check(cudaGetDeviceProperties(&gpu, 0), "properties");
+  const GpuLimits limits = {gpu.multiProcessorCount, static_cast<int>(gpu.sharedMemPerBlockOptin),
+                            static_cast<int>(gpu.sharedMemPerMultiprocessor)};
+  MonarchCudaPlan plan = PlanMonarchCuda(problem.shape, limits).value();
+  if (!change.empty()) Vary(problem.shape, change, plan);
+  const auto scratch = AllocateDevice(plan.scratch_bytes);
+  const int64_t flush_bytes = 4 * int64_t{gpu.l2CacheSize};
+  const auto flush = AllocateDevice(flush_bytes);
+  const MonarchArgs args = problem.Args(scratch.get());
+  const double gflop = Flops(problem.shape) / 1e9;
+  for (const bool cold : {true, false}) {
+    const Times t = Measure(args, plan, repeats, cold ? flush.get() : nullptr, flush_bytes);
+    std::printf(
+        "{\"op\": \"monarch\", \"impl\": \"cuda\", \"shape\": \"%s\", \"dtype\": \"bf16\", "
+        "\"l2\": \"%s\", \"ms_median\": %.4f, \"ms_p95\": %.4f, \"gflop\": %.1f, "
+        "\"tflops\": %.1f",
+        name, cold ? "cold" : "warm", t.median_ms, t.p95_ms, gflop, gflop / t.median_ms);
+    if (!problem.want.empty()) std::printf(", \"rel_l2\": %.3e", problem.RelativeL2());
+    std::printf(", \"gpu\": \"%s\", \"plan\": \"%s\"}\n", gpu.name,
+                change.empty() ? Describe(plan).c_str() : change.c_str());
+    std::fflush(stdout);
+  }
+}
+
+int Main(int argc, char** argv) {
+  std::string only;
+  std::vector<std::string> changes;
+  int repeats = 50;
+  bool check = true;
+  for (int n = 1; n < argc; ++n) {
+    const std::string flag = argv[n];
+    if (flag == "--no-check") {
+      check = false;
+    } else if (flag == "--shape" && n + 1 < argc) {
+      only = argv[++n];
+    } else if (flag == "--plan" && n + 1 < argc) {
+      changes.push_back(argv[++n]);
+    } else if (flag == "--repeats" && n + 1 < argc) {
+      repeats = std::atoi(argv[++n]);
+    } else {
+      std::fprintf(stderr, "monarch_cuda_bench: got %s\n", argv[n]);
+      return 2;
+    }
+  }
+  if (changes.empty()) changes.push_back("");
+  for (const auto& named : kShapes) {
+    if (!only.empty() && only != named.name) continue;
+    Problem problem(named.shape);
+    if (check) problem.RunOnCpu();
+    for (const std::string& change : changes) Bench(named.name, problem, change, repeats);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace mrt
+
+int main(int argc, char** argv) { return mrt::Main(argc, argv); }

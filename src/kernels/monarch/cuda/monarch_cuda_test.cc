@@ -1,0 +1,271 @@
+#include "kernels/monarch/cuda/monarch_cuda.h"
+
+#include <cuda_runtime.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "kernels/monarch/cuda/device_buffer.cuh"
+#include "kernels/monarch/reference.h"
+#include "testing/attention_inputs.h"
+#include "testing/golden_attention.h"
+
+namespace mrt {
+
+std::ostream& operator<<(std::ostream& out, const MonarchShape& s) {
+  return out << s.heads << " heads of " << s.head_dim << ", frames " << s.frames_q << " x "
+             << s.frames_kv << ", grid " << s.rows << " x " << s.cols << ", tiling " << s.f_tied
+             << "," << s.h_reduce << "," << s.w_reduce << ", causal block "
+             << s.causal_block_frames;
+}
+
+namespace {
+
+using ::testing::HasSubstr;
+using testing::RandomBf16;
+using testing::RelativeL2;
+
+// Never more than this, whatever the emulated rounding loses.
+constexpr double kToleranceMax = 0.0085;
+constexpr int64_t kGuardBytes = 4096;
+constexpr int kGuardByte = 0xA5;
+// Both bytes of a bfloat16 that is not a number.
+constexpr int kPoisonByte = 0xFF;
+
+int64_t FrameElements(const MonarchShape& s) {
+  return int64_t{s.rows} * s.cols * s.heads * s.head_dim;
+}
+
+std::vector<BFloat16> ToBf16(std::span<const double> x) {
+  std::vector<BFloat16> y;
+  for (double value : x) y.push_back(ToBFloat16(static_cast<float>(value)));
+  return y;
+}
+
+enum class Fill { kNormal, kHugeLogits, kEqualKeys, kConstantV };
+
+// The inputs of one call and what the definition makes of them.
+struct MonarchCase {
+  MonarchShape shape;
+  std::vector<double> q, k, v;
+
+  explicit MonarchCase(MonarchShape s, Fill fill = Fill::kNormal, uint32_t seed = 1)
+      : shape(s),
+        q(RandomBf16(s.frames_q * FrameElements(s), seed, fill == Fill::kHugeLogits ? 40 : 1)),
+        k(RandomBf16(s.frames_kv * FrameElements(s), seed + 1)),
+        v(RandomBf16(s.frames_kv * FrameElements(s), seed + 2)) {
+    shape.storage = StorageType::kBF16;
+    const int64_t width = int64_t{s.heads} * s.head_dim;
+    for (size_t i = 0; i < k.size(); ++i) {
+      if (fill == Fill::kEqualKeys) k[i] = k[i % width];
+      if (fill == Fill::kConstantV) v[i] = v[i % width];
+    }
+  }
+
+  std::vector<double> Reference(Rounding rounding = Rounding::kNone) const {
+    return MonarchReference(shape, q, k, v, rounding);
+  }
+
+  // The bits of the output. The output lies between guards, and all memory that the call may not
+  // read before it wrote it is poisoned.
+  std::vector<BFloat16> RunBits() const {
+    const int64_t frame = FrameElements(shape), q_bytes = 2 * shape.frames_q * frame;
+    const auto device_q = ToDevice(ToBf16(q).data(), q_bytes);
+    const auto device_k = ToDevice(ToBf16(k).data(), 2 * shape.frames_kv * frame);
+    const auto device_v = ToDevice(ToBf16(v).data(), 2 * shape.frames_kv * frame);
+    std::vector<const void*> k_frames, v_frames;
+    for (int f = 0; f < shape.frames_kv; ++f) {
+      k_frames.push_back(static_cast<const char*>(device_k.get()) + 2 * f * frame);
+      v_frames.push_back(static_cast<const char*>(device_v.get()) + 2 * f * frame);
+    }
+    const int64_t scratch_bytes = MonarchCudaScratchBytes(shape).value();
+    const auto out = Guarded(q_bytes), scratch = Guarded(scratch_bytes);
+    const Status status =
+        RunMonarchCuda({.shape = shape,
+                        .q = device_q.get(),
+                        .k_frames = k_frames.data(),
+                        .v_frames = v_frames.data(),
+                        .out = static_cast<char*>(out.get()) + kGuardBytes,
+                        .scratch = static_cast<char*>(scratch.get()) + kGuardBytes},
+                       nullptr);
+    EXPECT_TRUE(status.ok()) << status.message();
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess) << shape;
+    CheckGuards(out, q_bytes);
+    CheckGuards(scratch, scratch_bytes);
+    std::vector<BFloat16> bits(static_cast<size_t>(shape.frames_q * frame));
+    EXPECT_EQ(cudaMemcpy(bits.data(), static_cast<char*>(out.get()) + kGuardBytes,
+                         static_cast<size_t>(q_bytes), cudaMemcpyDeviceToHost),
+              cudaSuccess);
+    return bits;
+  }
+
+  std::vector<double> Run() const {
+    std::vector<double> values;
+    for (BFloat16 x : RunBits()) values.push_back(ToFloat(x));
+    return values;
+  }
+
+  // Twice what the definition loses when it rounds every operand of a product to bfloat16.
+  double Allowed(std::span<const double> exact) const {
+    return std::min(kToleranceMax, 2 * RelativeL2(Reference(Rounding::kBf16Operands), exact));
+  }
+
+ private:
+  static DeviceBuffer Guarded(int64_t bytes) {
+    DeviceBuffer buffer = AllocateDevice(bytes + 2 * kGuardBytes);
+    char* begin = static_cast<char*>(buffer.get());
+    EXPECT_EQ(cudaMemset(begin, kGuardByte, static_cast<size_t>(bytes + 2 * kGuardBytes)),
+              cudaSuccess);
+    EXPECT_EQ(cudaMemset(begin + kGuardBytes, kPoisonByte, static_cast<size_t>(bytes)),
+              cudaSuccess);
+    return buffer;
+  }
+
+  static void CheckGuards(const DeviceBuffer& buffer, int64_t bytes) {
+    std::vector<unsigned char> guards(2 * kGuardBytes);
+    const char* begin = static_cast<const char*>(buffer.get());
+    EXPECT_EQ(cudaMemcpy(guards.data(), begin, kGuardBytes, cudaMemcpyDeviceToHost), cudaSuccess);
+    EXPECT_EQ(cudaMemcpy(guards.data() + kGuardBytes, begin + kGuardBytes + bytes, kGuardBytes,
+                         cudaMemcpyDeviceToHost),
+              cudaSuccess);
+    EXPECT_EQ(std::count(guards.begin(), guards.end(), kGuardByte), 2 * kGuardBytes);
+  }
+};
+
+class MonarchCuda : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    int devices = 0;
+    const cudaError_t error = cudaGetDeviceCount(&devices);
+    if (error != cudaSuccess || devices == 0)
+      GTEST_SKIP() << "no CUDA device: " << cudaGetErrorString(error);
+  }
+};
+
+// Every kernel of kMonarchCudaKernels, tails everywhere, more slices than the ring holds.
+const MonarchShape kShapes[] = {
+    {.heads = 1, .rows = 1, .cols = 1, .head_dim = 64},
+    {.heads = 3, .frames_q = 2, .frames_kv = 3, .rows = 5, .cols = 7, .head_dim = 128},
+    {.heads = 2, .frames_q = 3, .frames_kv = 21, .rows = 30, .cols = 52, .head_dim = 128},
+    {.heads = 1, .frames_q = 1, .frames_kv = 4, .rows = 30, .cols = 52, .head_dim = 64},
+    {.heads = 2, .frames_q = 3, .frames_kv = 6, .rows = 30, .cols = 52, .h_reduce = 2},
+    {.heads = 1, .frames_q = 3, .frames_kv = 6, .rows = 30, .cols = 52, .f_tied = 3},
+    {.heads = 1, .frames_q = 3, .frames_kv = 3, .rows = 30, .cols = 52, .w_reduce = 2},
+    {.heads = 1, .frames_q = 2, .frames_kv = 3, .rows = 45, .cols = 80},
+    {.heads = 1, .frames_q = 3, .frames_kv = 3, .rows = 45, .cols = 80, .f_tied = 3},
+    {.heads = 1, .frames_q = 1, .frames_kv = 2, .rows = 9, .cols = 128, .head_dim = 64},
+    {.heads = 2, .frames_q = 1, .frames_kv = 2, .rows = 33, .cols = 99, .head_dim = 128},
+    {.heads = 5, .frames_q = 7, .frames_kv = 9, .rows = 4, .cols = 53, .head_dim = 64},
+    {.heads = 2,
+     .frames_q = 6,
+     .frames_kv = 6,
+     .rows = 6,
+     .cols = 20,
+     .head_dim = 64,
+     .f_tied = 1,
+     .h_reduce = 3,
+     .w_reduce = 2,
+     .causal_block_frames = 3},
+    {.heads = 1,
+     .frames_q = 9,
+     .frames_kv = 9,
+     .rows = 17,
+     .cols = 52,
+     .head_dim = 128,
+     .causal_block_frames = 3},
+};
+
+class MonarchCudaShape : public MonarchCuda, public ::testing::WithParamInterface<MonarchShape> {};
+
+TEST_P(MonarchCudaShape, MatchesTheReference) {
+  const MonarchCase c(GetParam());
+  const std::vector<double> exact = c.Reference();
+  const double error = RelativeL2(c.Run(), exact), allowed = c.Allowed(exact);
+  EXPECT_LE(error, allowed) << c.shape;
+  RecordProperty("error", std::to_string(error));
+  RecordProperty("allowed", std::to_string(allowed));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, MonarchCudaShape, ::testing::ValuesIn(kShapes));
+
+TEST_F(MonarchCuda, MatchesTheReferenceOnNastyInputs) {
+  for (int n : {1, 7, 11, 12})
+    for (Fill fill : {Fill::kHugeLogits, Fill::kEqualKeys, Fill::kConstantV}) {
+      const MonarchCase c(kShapes[n], fill);
+      const std::vector<double> exact = c.Reference();
+      EXPECT_LE(RelativeL2(c.Run(), exact), c.Allowed(exact))
+          << c.shape << ", fill " << static_cast<int>(fill);
+    }
+}
+
+TEST_F(MonarchCuda, MatchesTheGoldenFiles) {
+  int checked = 0;
+  for (const auto& golden : testing::ReadGoldenAttention(MRT_GOLDEN_DIR)) {
+    MonarchCase c(MonarchShape{.heads = golden.heads,
+                               .frames_q = golden.frames_q,
+                               .frames_kv = golden.frames_kv,
+                               .rows = golden.rows,
+                               .cols = golden.cols,
+                               .head_dim = golden.head_dim,
+                               .f_tied = golden.f_tied,
+                               .h_reduce = golden.h_reduce,
+                               .w_reduce = golden.w_reduce,
+                               .iterations = golden.iterations,
+                               .causal_block_frames = golden.causal_block_frames});
+    c.q = golden.q, c.k = golden.k, c.v = golden.v;
+    if (!MonarchCudaScratchBytes(c.shape).ok()) continue;
+    EXPECT_LE(RelativeL2(c.Run(), golden.out), c.Allowed(golden.out)) << golden.name;
+    ++checked;
+  }
+  EXPECT_EQ(checked, 6);
+}
+
+TEST_F(MonarchCuda, GivesTheSameBitsEveryTime) {
+  for (int n : {2, 6, 11}) {
+    const MonarchCase c(kShapes[n]);
+    const auto first = c.RunBits();
+    for (int repeat = 0; repeat < 5; ++repeat) {
+      const auto again = c.RunBits();
+      ASSERT_EQ(std::memcmp(again.data(), first.data(), 2 * first.size()), 0) << c.shape;
+    }
+  }
+}
+
+TEST_F(MonarchCuda, SeesNothingOfLaterBlocksWhenCausal) {
+  MonarchCase c(kShapes[13]);
+  const std::vector<double> before = c.Run();
+  const size_t first_hidden = static_cast<size_t>(3 * FrameElements(c.shape));
+  for (size_t i = first_hidden; i < c.k.size(); ++i) c.k[i] = NAN, c.v[i] = NAN;
+  const std::vector<double> after = c.Run();
+  for (size_t i = 0; i < first_hidden; ++i) ASSERT_EQ(after[i], before[i]);
+  EXPECT_TRUE(std::isnan(after[first_hidden]));
+}
+
+TEST_F(MonarchCuda, PassesNotANumberOn) {
+  MonarchCase c(kShapes[1]);
+  c.q[0] = NAN;
+  const std::vector<double> out = c.Run();
+  EXPECT_TRUE(std::isnan(out[0]));
+  EXPECT_FALSE(std::isnan(out[static_cast<size_t>(FrameElements(c.shape))]));
+}
+
+TEST_F(MonarchCuda, RefusesWhatItCannotDo) {
+  MonarchShape shape = kShapes[1];
+  EXPECT_EQ(RunMonarchCuda({.shape = shape}, nullptr).code(), StatusCode::kUnavailable);  // f32
+  shape.storage = StorageType::kBF16;
+  shape.iterations = 2;
+  const Status status = RunMonarchCuda({.shape = shape}, nullptr);
+  EXPECT_EQ(status.code(), StatusCode::kUnavailable);
+  EXPECT_THAT(status.message(), HasSubstr("one refinement step"));
+  shape.iterations = 0;
+  EXPECT_EQ(RunMonarchCuda({.shape = shape}, nullptr).code(), StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace mrt

@@ -1,0 +1,189 @@
+#include "kernels/monarch/cuda/plan.h"
+
+#include <algorithm>
+#include <iterator>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "kernels/monarch/tiling.h"
+
+namespace mrt {
+namespace {
+
+// Means of a slice, in bytes: a few of them must fit in the L2 of an H100 (50 MB) beside the keys
+// that pass through. Larger slices move the running output less often.
+constexpr int64_t kSliceBytes = 8 << 20;
+// Query tiles that share loads of keys: more than this saves no more traffic worth its scratch.
+constexpr int kGroupTilesMax = 8;
+// So that indices of rows and tiles fit FastDivisor, and a ticket is below 2^32: a slice has at
+// most 49152 average and 16384 across tasks.
+constexpr int kTileRowsMax = 2048;
+constexpr int kTilesMax = 32768;
+constexpr int64_t kTilePairsMax = 65536;
+// The driver keeps 1 KB of shared memory for each block.
+constexpr int kReservedSmemBytes = 1024;
+// Of a block beside its tasks: the task at hand, aligned as what follows it.
+constexpr int kStaticSmemBytes = 1024;
+constexpr int kAlignment = 256;
+
+constexpr int CeilDiv(int a, int b) { return (a + b - 1) / b; }
+
+int64_t Aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+// Rows of all groups with `group_tiles` query tiles each, padded to whole blocks.
+int64_t PaddedRows(int query_tiles, int group_tiles, int b2, int block_rows) {
+  const int full = query_tiles / group_tiles, rest = query_tiles % group_tiles;
+  return int64_t{block_rows} *
+         (int64_t{full} * CeilDiv(group_tiles * b2, block_rows) + CeilDiv(rest * b2, block_rows));
+}
+
+int BestGroupTiles(int query_tiles, int b2, int block_rows) {
+  int best = 1;
+  for (int tiles = 2; tiles <= std::min(query_tiles, kGroupTilesMax); ++tiles)
+    if (PaddedRows(query_tiles, tiles, b2, block_rows) <
+        PaddedRows(query_tiles, best, b2, block_rows))
+      best = tiles;
+  return best;
+}
+
+// Multiplications of padded tiles per key tile and head_dim, plus a little for each load of a key
+// row: what two kernels that both take the shape are compared by.
+int64_t Cost(const MonarchShape& s, const MonarchCudaKernel& kernel, int query_tiles) {
+  constexpr int64_t kRowsPerLoad = 16;  // a load of a key row takes about as long as so many rows
+  const int group_tiles = BestGroupTiles(query_tiles, s.b2(), kernel.BlockRows());
+  const int64_t rows = PaddedRows(query_tiles, group_tiles, s.b2(), kernel.BlockRows());
+  const int64_t row_products = 8 * kernel.score_tiles + 2 * kernel.KeyRows();
+  const int64_t average = s.b1() * row_products * (rows + rows / kernel.BlockRows() * kRowsPerLoad);
+  const int64_t unit_blocks = CeilDiv(s.b1(), kernel.UnitRows());
+  const int64_t across =
+      2 * query_tiles * s.b2() * unit_blocks * s.b1() * (kernel.UnitRows() + kRowsPerLoad);
+  return average + across;
+}
+
+bool Takes(const MonarchCudaKernel& kernel, const MonarchShape& s, const GpuLimits& gpu) {
+  return kernel.head_dim == s.head_dim && s.b2() <= 8 * kernel.score_tiles &&
+         kernel.SmemBytes() + kStaticSmemBytes <= gpu.smem_bytes_per_block;
+}
+
+// Index of the cheapest kernel that takes the shape, or -1.
+int PickKernel(const MonarchShape& s, const GpuLimits& gpu) {
+  const int query_tiles = static_cast<int>(TileCount(s, s.frames_q));
+  int best = -1;
+  int64_t best_cost = std::numeric_limits<int64_t>::max();
+  for (size_t n = 0; n < std::size(kMonarchCudaKernels); ++n) {
+    if (!Takes(kMonarchCudaKernels[n], s, gpu)) continue;
+    const int64_t cost = Cost(s, kMonarchCudaKernels[n], query_tiles);
+    if (cost < best_cost) best = static_cast<int>(n), best_cost = cost;
+  }
+  return best;
+}
+
+// Where the across tasks stand in the queue, and how many slices the ring must hold for it:
+// `distance` tickets between a slice's last average task and its first across task, and between its
+// last across task and the first task that overwrites it. With as many tickets as blocks nobody
+// would wait; with three quarters few wait, and less is alive in L2, which is faster
+// (docs/perf-log.md). A task waits only for tasks of lower tickets (no deadlock) if
+//   average_tasks <= delay <= (ring - 2) * average_tasks.
+void ChooseOrder(MonarchCudaPlan& plan) {
+  constexpr int kRingMin = 4, kRingMax = 8;
+  const int step_tasks = plan.average_tasks + plan.across_tasks;
+  const int distance = plan.blocks * 3 / 4;
+  plan.ring = std::clamp(2 + CeilDiv(2 * distance, step_tasks), kRingMin, kRingMax);
+  plan.delay = std::min(CeilDiv(plan.average_tasks * (step_tasks + distance), step_tasks),
+                        (plan.ring - 2) * plan.average_tasks);
+}
+
+}  // namespace
+
+const char* MonarchCudaRefuses(const MonarchShape& s, const GpuLimits& gpu) {
+  if (s.storage != StorageType::kBF16) return "the CUDA kernel stores bf16 only";
+  if (s.iterations != 1) return "the CUDA kernel does one refinement step only";
+  if (s.head_dim != 64 && s.head_dim != 128) return "the CUDA kernel needs head_dim 64 or 128";
+  if (s.b2() > 128) return "the CUDA kernel takes tiles of at most 128 columns";
+  if (s.b1() > kTileRowsMax) return "the CUDA kernel takes tiles of at most 2048 rows";
+  if (s.frames_kv > kMonarchCudaFramesMax) return "the CUDA kernel takes at most 128 key frames";
+  if (std::max(TileCount(s, s.frames_q), TileCount(s, s.frames_kv)) > kTilesMax)
+    return "the CUDA kernel takes at most 32768 query tiles and as many key tiles";
+  if (int64_t{s.heads} * TileCount(s, s.frames_q) * TileCount(s, s.frames_kv) > kTilePairsMax)
+    return "the CUDA kernel takes at most 65536 tile pairs of all heads";
+  if (PickKernel(s, gpu) < 0) return "the GPU has too little shared memory for this tile";
+  return nullptr;
+}
+
+void FinishMonarchCudaPlan(const MonarchShape& s, MonarchCudaPlan& plan) {
+  const MonarchCudaKernel& kernel = kMonarchCudaKernels[plan.kernel];
+  const int columns = plan.group_tiles * s.b2(), units = columns * plan.unit_blocks;
+  plan.slices = CeilDiv(plan.key_tiles, plan.slice_tiles);
+  plan.average_tasks = s.b1() * plan.row_blocks * CeilDiv(plan.slice_tiles, plan.task_tiles);
+  plan.across_tasks = CeilDiv(units, kMonarchCudaWarps);
+
+  const int64_t keys = int64_t{plan.slice_tiles} * s.b1();
+  const int64_t means_bytes = plan.ring * columns * keys * 2 * s.head_dim * 2;
+  const int64_t entropies_bytes =
+      plan.ring * columns * ((keys + kAcrossKeys - 1) / kAcrossKeys * kAcrossKeys) * 4;
+  // Output, maximum and sum of each row of a unit, as the registers of its lanes hold them.
+  const int64_t lane_floats = kernel.across_row_tiles * (s.head_dim / 8 * 4 + 4);
+  const int64_t state_bytes =
+      plan.slices == 1 ? 0 : int64_t{plan.interleave} * units * lane_floats * 32 * 4;
+  plan.entropies_begin = Aligned(means_bytes);
+  plan.state_begin = plan.entropies_begin + Aligned(entropies_bytes);
+  plan.counters_begin = plan.state_begin + Aligned(state_bytes);
+  plan.scratch_bytes = plan.counters_begin + Aligned((2 * plan.positions(s.heads) + 1) * 4);
+}
+
+Result<MonarchCudaPlan> PlanMonarchCuda(const MonarchShape& s, const GpuLimits& gpu) {
+  if (const char* refusal = MonarchCudaRefuses(s, gpu))
+    return Unavailable(std::string("[monarch] ") + refusal);
+  MonarchCudaPlan plan;
+  plan.kernel = PickKernel(s, gpu);
+  const MonarchCudaKernel& kernel = kMonarchCudaKernels[plan.kernel];
+  plan.query_tiles = static_cast<int>(TileCount(s, s.frames_q));
+  plan.key_tiles = static_cast<int>(TileCount(s, s.frames_kv));
+  plan.group_tiles = BestGroupTiles(plan.query_tiles, s.b2(), kernel.BlockRows());
+  plan.groups = CeilDiv(plan.query_tiles, plan.group_tiles);
+  plan.row_blocks = CeilDiv(plan.group_tiles * s.b2(), kernel.BlockRows());
+  plan.unit_blocks = CeilDiv(s.b1(), kernel.UnitRows());
+
+  const int64_t tile_bytes = int64_t{plan.group_tiles} * s.b2() * s.b1() * 2 * s.head_dim * 2;
+  const int slices =
+      CeilDiv(plan.key_tiles, static_cast<int>(std::max<int64_t>(1, kSliceBytes / tile_bytes)));
+  plan.slice_tiles = CeilDiv(plan.key_tiles, slices);
+  plan.task_tiles = 1;
+  plan.interleave = std::min(3, s.heads * plan.groups);
+  plan.smem_bytes = kernel.SmemBytes();
+  const int resident =
+      gpu.smem_bytes_per_multiprocessor / (plan.smem_bytes + kStaticSmemBytes + kReservedSmemBytes);
+  plan.blocks = gpu.multiprocessors * std::clamp(resident, 1, 2);
+  FinishMonarchCudaPlan(s, plan);
+  ChooseOrder(plan);
+  FinishMonarchCudaPlan(s, plan);
+  return plan;
+}
+
+std::string Describe(const MonarchCudaPlan& p) {
+  const MonarchCudaKernel& k = kMonarchCudaKernels[p.kernel];
+  const std::pair<const char*, int64_t> numbers[] = {{"head_dim", k.head_dim},
+                                                     {"score_tiles", k.score_tiles},
+                                                     {"row_tiles", k.average_row_tiles},
+                                                     {"unit_tiles", k.across_row_tiles},
+                                                     {"group_tiles", p.group_tiles},
+                                                     {"groups", p.groups},
+                                                     {"slice_tiles", p.slice_tiles},
+                                                     {"slices", p.slices},
+                                                     {"task_tiles", p.task_tiles},
+                                                     {"average_tasks", p.average_tasks},
+                                                     {"across_tasks", p.across_tasks},
+                                                     {"interleave", p.interleave},
+                                                     {"delay", p.delay},
+                                                     {"ring", p.ring},
+                                                     {"blocks", p.blocks},
+                                                     {"smem_bytes", p.smem_bytes},
+                                                     {"scratch_bytes", p.scratch_bytes}};
+  std::string line;
+  for (const auto& [name, value] : numbers)
+    line += (line.empty() ? "" : " ") + std::string(name) + "=" + std::to_string(value);
+  return line;
+}
+
+}  // namespace mrt

@@ -1,0 +1,118 @@
+// How the CUDA kernel cuts one call into tasks: plain data from a pure function of the shape and
+// the GPU's limits. Nothing here needs a GPU or the CUDA toolkit.
+//
+// The kernel streams: `kbar`, `vbar` and `c` of a slice (a few key tiles, all columns of a group of
+// query tiles of one head) go to a ring in global memory, of which about half is still in L2 when
+// it is read, once. Two kinds of task, taken in order from one queue:
+//
+//   average: one key row k of one or a few key tiles -> kbar, vbar, c for all columns of the group
+//   across:  four units (32 query rows of one column) x all keys of the slice -> running output
+//
+// The first across task comes after `delay` tickets; from then on the two kinds alternate evenly.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/status.h"
+#include "kernels/monarch/monarch.h"
+
+namespace mrt {
+
+// 4 warps, two blocks per multiprocessor: 65536 registers / 256 threads = 255 for each. Five warps
+// would share a multiprocessor's four schedulers unevenly.
+inline constexpr int kMonarchCudaWarps = 4;
+inline constexpr int kMonarchCudaThreads = 32 * kMonarchCudaWarps;
+// Pointers of both tensors are kernel parameters, of which there may be 4 KB.
+inline constexpr int kMonarchCudaFramesMax = 128;
+// Keys of one column that a warp scores at a time: one k-step of the tensor core.
+inline constexpr int kAcrossKeys = 16;
+// Tiles of kAcrossKeys means in shared memory per warp: one in use, three under way.
+inline constexpr int kAcrossSlots = 4;
+
+// What a kernel is compiled for.
+struct MonarchCudaKernel {
+  int head_dim = 0;
+  int score_tiles = 0;        // columns of 8 keys of a key row: b2 <= 8 * score_tiles
+  int average_row_tiles = 0;  // 64 rows (query tile, column) each, of an average task
+  int across_row_tiles = 0;   // 16 query rows each, of a unit of an across task
+
+  constexpr int KeyRows() const { return (score_tiles + 1) / 2 * 16; }  // padded b2
+  constexpr int BlockRows() const { return 16 * average_row_tiles * kMonarchCudaWarps; }
+  constexpr int UnitRows() const { return 16 * across_row_tiles; }
+  // Key rows in shared memory at a time.
+  constexpr int Stages() const { return score_tiles <= 10 ? 2 : 1; }
+  constexpr int AverageSmemBytes() const {
+    return (BlockRows() + Stages() * 2 * KeyRows()) * 2 * head_dim;
+  }
+  // 16 bytes of padding: eight rows of a matrix lie in different banks.
+  constexpr int PaddedRowBytes() const { return 2 * head_dim + 16; }
+  constexpr int AcrossSmemBytes() const {
+    const int slot_bytes = kAcrossKeys * (PaddedRowBytes() + int{sizeof(float)});
+    return kMonarchCudaWarps * (UnitRows() * 2 * head_dim + kAcrossSlots * slot_bytes);
+  }
+  constexpr int SmemBytes() const {
+    return AverageSmemBytes() > AcrossSmemBytes() ? AverageSmemBytes() : AcrossSmemBytes();
+  }
+  bool operator==(const MonarchCudaKernel&) const = default;
+};
+
+// All that exist: one file in inst/ each.
+inline constexpr MonarchCudaKernel kMonarchCudaKernels[] = {
+    {128, 4, 2, 1}, {128, 4, 2, 2},  {128, 7, 1, 1},  {128, 7, 1, 2},  {128, 7, 3, 1},
+    {128, 7, 3, 2}, {128, 10, 2, 1}, {128, 10, 2, 2}, {128, 16, 1, 1}, {128, 16, 1, 2},
+    {64, 4, 2, 1},  {64, 4, 2, 2},   {64, 7, 1, 1},   {64, 7, 1, 2},   {64, 7, 3, 1},
+    {64, 7, 3, 2},  {64, 10, 2, 1},  {64, 10, 2, 2},  {64, 16, 1, 1},  {64, 16, 1, 2},
+};
+
+// cudaDeviceProp holds these.
+struct GpuLimits {
+  int multiprocessors = 0;
+  int smem_bytes_per_block = 0;  // opt-in maximum
+  int smem_bytes_per_multiprocessor = 0;
+};
+
+struct MonarchCudaPlan {
+  int kernel = 0;         // index into kMonarchCudaKernels
+  int query_tiles = 0;    // in all
+  int key_tiles = 0;      // in all
+  int group_tiles = 0;    // query tiles that share the loads of keys
+  int groups = 0;         // of each head
+  int slice_tiles = 0;    // key tiles of a slice
+  int slices = 0;         // of each (head, group)
+  int task_tiles = 0;     // key tiles of an average task
+  int row_blocks = 0;     // of BlockRows() that hold the columns of a group
+  int unit_blocks = 0;    // of UnitRows() that hold the rows of a query tile
+  int average_tasks = 0;  // of a slice
+  int across_tasks = 0;   // of a slice
+  int interleave = 0;     // (head, group) pairs whose slices take turns
+  int delay = 0;          // tickets before the first across task
+  int ring = 0;           // slices in the ring
+  int blocks = 0;         // thread blocks
+  int smem_bytes = 0;     // of each
+
+  int64_t entropies_begin = 0;  // bytes from the start of scratch; means begin at 0
+  int64_t state_begin = 0;
+  int64_t counters_begin = 0;
+  int64_t scratch_bytes = 0;
+
+  constexpr int positions(int heads) const { return heads * groups * slices; }
+  constexpr int64_t tickets(int heads) const {
+    return int64_t{positions(heads)} * (average_tasks + across_tasks) + delay;
+  }
+};
+
+/// Null if a kernel takes this shape, else why none does, as a sentence. The shape must be valid.
+const char* MonarchCudaRefuses(const MonarchShape& shape, const GpuLimits& gpu);
+
+/// The plan of a valid shape; Unavailable with the sentence above.
+Result<MonarchCudaPlan> PlanMonarchCuda(const MonarchShape& shape, const GpuLimits& gpu);
+
+/// One line for logs.
+std::string Describe(const MonarchCudaPlan& plan);
+
+/// Sets what follows from the other fields: tasks per slice and scratch. For benchmarks that vary
+/// slice_tiles, task_tiles, interleave, delay and ring.
+void FinishMonarchCudaPlan(const MonarchShape& shape, MonarchCudaPlan& plan);
+
+}  // namespace mrt

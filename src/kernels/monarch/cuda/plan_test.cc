@@ -1,0 +1,168 @@
+#include "kernels/monarch/cuda/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "kernels/monarch/tiling.h"
+
+namespace mrt {
+namespace {
+
+using ::testing::HasSubstr;
+
+// As cudaDeviceProp says.
+constexpr GpuLimits kH100 = {132, 227 * 1024, 228 * 1024};
+constexpr GpuLimits kRtx4090 = {128, 99 * 1024, 100 * 1024};
+
+MonarchShape Bf16(MonarchShape shape) {
+  shape.storage = StorageType::kBF16;
+  return shape;
+}
+const MonarchShape k480p =
+    Bf16({.heads = 12, .frames_q = 3, .frames_kv = 21, .rows = 30, .cols = 52});
+const MonarchShape k720p =
+    Bf16({.heads = 12, .frames_q = 3, .frames_kv = 21, .rows = 45, .cols = 80});
+
+MonarchShape Tiled(MonarchShape shape, int f_tied, int h_reduce, int w_reduce = 1) {
+  shape.f_tied = f_tied, shape.h_reduce = h_reduce, shape.w_reduce = w_reduce;
+  return shape;
+}
+
+std::vector<MonarchShape> Shapes() {
+  std::vector<MonarchShape> shapes = {k480p,
+                                      Tiled(k480p, 1, 2),
+                                      Tiled(k480p, 3, 1),
+                                      Tiled(k480p, 1, 1, 2),
+                                      k720p,
+                                      Tiled(k720p, 3, 1),
+                                      Bf16({.rows = 1, .cols = 1, .head_dim = 64}),
+                                      Bf16({.frames_kv = 128, .rows = 2, .cols = 128}),
+                                      Bf16({.heads = 40,
+                                            .frames_q = 21,
+                                            .frames_kv = 21,
+                                            .rows = 30,
+                                            .cols = 52,
+                                            .causal_block_frames = 3})};
+  const size_t count = shapes.size();
+  for (size_t n = 0; n < count; ++n) {
+    shapes.push_back(shapes[n]);
+    shapes.back().head_dim = 64;
+  }
+  return shapes;
+}
+
+TEST(MonarchCudaPlan, OfTheMainShapeIsAsDocumented) {
+  const MonarchCudaPlan plan = PlanMonarchCuda(k480p, kH100).value();
+  EXPECT_EQ(kMonarchCudaKernels[plan.kernel], (MonarchCudaKernel{128, 7, 3, 2}));
+  EXPECT_EQ(plan.group_tiles, 3);  // all three query frames share the loads of keys
+  EXPECT_EQ(plan.row_blocks, 1);   // 156 of 192 rows
+  EXPECT_EQ(plan.unit_blocks, 1);  // 30 of 32 rows
+  EXPECT_EQ(plan.blocks, 2 * 132);
+  EXPECT_EQ(plan.slice_tiles, 3);  // with the next three: what docs/perf-log.md measured
+  EXPECT_EQ(plan.ring, 6);
+  EXPECT_NEAR(plan.delay, 230, 1);
+  EXPECT_EQ(plan.interleave, 3);
+  // Written out in full, the means would take 604 MB.
+  EXPECT_LT(plan.scratch_bytes, int64_t{64} << 20);
+}
+
+// What the kernel relies on.
+TEST(MonarchCudaPlan, CoversEveryTaskAndCannotDeadlock) {
+  for (const MonarchShape& shape : Shapes())
+    for (const GpuLimits& gpu : {kH100, kRtx4090}) {
+      const Result<MonarchCudaPlan> plan = PlanMonarchCuda(shape, gpu);
+      ASSERT_TRUE(plan.ok()) << plan.status().message();
+      const std::string line = Describe(*plan);
+      const MonarchCudaKernel& kernel = kMonarchCudaKernels[plan->kernel];
+      EXPECT_EQ(kernel.head_dim, shape.head_dim) << line;
+      EXPECT_GE(8 * kernel.score_tiles, shape.b2()) << line;
+      EXPECT_LE(plan->smem_bytes, gpu.smem_bytes_per_block) << line;
+      EXPECT_LE(plan->blocks / gpu.multiprocessors * (plan->smem_bytes + 2048),
+                gpu.smem_bytes_per_multiprocessor)
+          << line;
+      EXPECT_GE(plan->groups * plan->group_tiles, TileCount(shape, shape.frames_q)) << line;
+      EXPECT_GE(plan->row_blocks * kernel.BlockRows(), plan->group_tiles * shape.b2()) << line;
+      EXPECT_GE(plan->unit_blocks * kernel.UnitRows(), shape.b1()) << line;
+      EXPECT_GE(plan->slices * plan->slice_tiles, TileCount(shape, shape.frames_kv)) << line;
+      EXPECT_LT((plan->slices - 1) * plan->slice_tiles, TileCount(shape, shape.frames_kv)) << line;
+      EXPECT_GE(plan->across_tasks * kMonarchCudaWarps,
+                plan->group_tiles * shape.b2() * plan->unit_blocks)
+          << line;
+      EXPECT_GE(plan->delay, plan->average_tasks) << line;
+      EXPECT_LE(plan->delay, (plan->ring - 2) * plan->average_tasks) << line;
+      for (int64_t begin : {plan->entropies_begin, plan->state_begin, plan->counters_begin})
+        EXPECT_EQ(begin % 256, 0) << line;
+      EXPECT_LE(plan->state_begin, plan->counters_begin) << line;
+      EXPECT_LT(plan->counters_begin, plan->scratch_bytes) << line;
+    }
+}
+
+// The order of tickets itself, walked through on the host as TaskOfTicket() does it: every task
+// once, and each only after all that it waits for.
+TEST(MonarchCudaPlan, WaitsOnlyForLowerTickets) {
+  for (const MonarchShape& shape : Shapes()) {
+    const MonarchCudaPlan plan = PlanMonarchCuda(shape, kH100).value();
+    const int64_t positions = plan.positions(shape.heads);
+    const int64_t step_tasks = plan.average_tasks + plan.across_tasks;
+    int64_t average = 0, across = 0;  // tasks taken so far
+    for (int64_t ticket = 0; ticket < plan.tickets(shape.heads); ++ticket) {
+      const int64_t late = ticket - plan.delay;
+      const int64_t due = late < 0 ? 0
+                                   : late / step_tasks * plan.across_tasks +
+                                         (late % step_tasks + 1) * plan.across_tasks / step_tasks;
+      if (due > across) {
+        const int64_t position = across / plan.across_tasks;
+        ASSERT_GE(average,
+                  std::min((position + 1) * plan.average_tasks, positions * plan.average_tasks));
+        ++across;
+      } else {
+        const int64_t overwritten = average / plan.average_tasks - plan.ring;
+        if (overwritten >= 0 && average < positions * plan.average_tasks) {
+          ASSERT_GE(across, (overwritten + 1) * plan.across_tasks) << Describe(plan);
+        }
+        ++average;
+      }
+    }
+    EXPECT_EQ(across, positions * plan.across_tasks) << Describe(plan);
+    EXPECT_GE(average, positions * plan.average_tasks) << Describe(plan);
+  }
+}
+
+TEST(MonarchCudaPlan, NeedsScratchThatHardlyGrowsWithTheWindow) {
+  MonarchShape longer = k480p;
+  longer.frames_kv = 126;
+  const int64_t bytes = PlanMonarchCuda(k480p, kH100)->scratch_bytes;
+  EXPECT_LT(PlanMonarchCuda(longer, kH100)->scratch_bytes, bytes * 11 / 10);
+}
+
+TEST(MonarchCudaPlan, RefusesWithASentence) {
+  const struct {
+    MonarchShape shape;
+    const char* message;
+  } cases[] = {
+      {{.rows = 2, .cols = 2}, "bf16 only"},
+      {Bf16({.rows = 2, .cols = 2, .iterations = 2}), "one refinement step"},
+      {Bf16({.rows = 2, .cols = 2, .head_dim = 96}), "head_dim 64 or 128"},
+      {Bf16({.rows = 2, .cols = 129}), "at most 128 columns"},
+      {Bf16({.frames_kv = 129, .rows = 2, .cols = 2}), "at most 128 key frames"},
+      {Bf16({.frames_q = 128, .frames_kv = 128, .rows = 300, .cols = 2, .h_reduce = 300}),
+       "32768 query tiles"},
+      {Bf16({.heads = 99, .frames_q = 99, .frames_kv = 99, .rows = 2, .cols = 2}),
+       "65536 tile pairs"},
+      {Bf16({.rows = 3000, .cols = 2}), "at most 2048 rows"},
+  };
+  for (const auto& c : cases) {
+    const Result<MonarchCudaPlan> plan = PlanMonarchCuda(c.shape, kH100);
+    EXPECT_EQ(plan.status().code(), StatusCode::kUnavailable) << c.message;
+    EXPECT_THAT(plan.status().message(), HasSubstr(c.message));
+  }
+  EXPECT_THAT(MonarchCudaRefuses(k480p, {16, 16 * 1024, 64 * 1024}),
+              HasSubstr("too little shared memory"));
+}
+
+}  // namespace
+}  // namespace mrt

@@ -1,0 +1,50 @@
+// What an Engine is inside: everything that all its streams share, const after Load.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "model/vae/video_codec.h"
+#include "model/wan/transformer.h"
+#include "monarchrt/engine.h"
+#include "ops/context.h"
+#include "pipeline/model_files.h"
+#include "pipeline/prompt_encoder.h"
+
+namespace monarchrt {
+
+/// What the transformer takes of a prompt, and what the cache did for it.
+struct EncodedPrompt {
+  mrt::CrossKv kv;
+  TextCacheUse cache = TextCacheUse::kOff;
+  std::string cache_problem;
+};
+
+struct Engine::Impl {
+  Impl(const EngineOptions& engine_options, mrt::ops::Precision engine_precision)
+      : options(engine_options), precision(engine_precision) {}
+
+  const EngineOptions options;
+  const mrt::ops::Precision precision;
+  mrt::ModelFiles files;
+  std::optional<mrt::WanTransformer> transformer;
+  std::unique_ptr<mrt::VideoDecoder> decoder;
+  std::optional<mrt::PromptEncoder> prompts;
+  double load_s = 0;
+
+  Status Load(const PhaseCallback& on_phase);
+
+  /// The keys and values of a prompt, with the encoder's scratch given back. Cancelled once `stop`
+  /// is true.
+  Result<EncodedPrompt> EncodePrompt(mrt::PromptEncoder::Prompt prompt,
+                                     const std::atomic<bool>* stop) const;
+
+  std::string ModelName() const;
+};
+
+/// Ok if the bytes of the initial frames are those of that many frames.
+Status CheckInitialFrames(const StreamOptions& options);
+
+}  // namespace monarchrt

@@ -1,0 +1,65 @@
+#include "pipeline/latent_maker.h"
+
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+#include "pipeline/noise.h"
+
+namespace mrt {
+
+LatentMaker::LatentMaker(ops::Context& context, const WanTransformer& transformer,
+                         const VideoPlan& plan, Schedule schedule, uint64_t seed, Tensor initial,
+                         CrossKv text)
+    : context_(context),
+      plan_(plan),
+      schedule_(std::move(schedule)),
+      seed_(seed),
+      initial_(std::move(initial)),
+      text_(std::move(text)),
+      rollout_(context, transformer,
+               {.attention = plan.attention,
+                .window_frames = plan.window_frames,
+                .sink_frames = plan.sink_frames,
+                .latent_rows = plan.latent_rows,
+                .latent_cols = plan.latent_cols}) {}
+
+LatentChunk LatentMaker::NewChunk() const {
+  LatentChunk chunk;
+  chunk.buffer = Tensor(DType::kF32, {plan_.chunk_frames(), rollout_.channels(), plan_.latent_rows,
+                                      plan_.latent_cols});
+  return chunk;
+}
+
+Status LatentMaker::Make(LatentChunk& chunk) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  const Span span(context_.span_log(), "transformer", SpanKind::kStage, {}, chunks_++);
+  if (std::exchange(recache_, false))
+    MRT_RETURN_IF_ERROR(rollout_.Recache(context_, text_, kChunkLatentFrames, plan_.single_first));
+  chunk.span = NextSpan();
+  chunk.prompt = prompt_;
+  chunk.given = chunk.span.first < plan_.initial_latents;
+  const TensorView latents = chunk.latents();
+  if (chunk.given) {
+    const TensorView from =
+        initial_.view().Slice(chunk.span.first, chunk.span.first + chunk.span.frames);
+    std::memcpy(latents.data, from.data, static_cast<size_t>(from.bytes()));
+    MRT_RETURN_IF_ERROR(rollout_.Remember(context_, latents, text_));
+  } else {
+    const auto noise = [this](int64_t first_frame, int step, const TensorView& out) {
+      FillNoise(seed_, first_frame, step, out);
+    };
+    MRT_RETURN_IF_ERROR(rollout_.Next(context_, schedule_, text_, noise, latents));
+  }
+  chunk.transformer_s = std::chrono::duration<double>(Clock::now() - start).count();
+  return {};
+}
+
+void LatentMaker::SetText(CrossKv text, int prompt, bool recache) {
+  text_ = std::move(text);
+  prompt_ = prompt;
+  recache_ = recache_ || recache;
+}
+
+}  // namespace mrt

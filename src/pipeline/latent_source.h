@@ -1,0 +1,70 @@
+// Latents for the decoder: made when they are asked for, or one chunk ahead on a thread of its own.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "pipeline/latent_maker.h"
+
+namespace mrt {
+
+/// Used by one thread.
+class LatentSource {
+ public:
+  struct Options {
+    bool ahead = false;  // from the first Next() on the maker belongs to the source's own thread
+    int threads = 0;     // that this thread may use
+    std::atomic<bool>* stop = nullptr;  // of the maker's context; the destructor sets it
+  };
+
+  /// The maker must outlive the source.
+  LatentSource(LatentMaker& maker, const Options& options);
+  ~LatentSource();
+  LatentSource(const LatentSource&) = delete;
+  LatentSource& operator=(const LatentSource&) = delete;
+
+  /// The next chunk, valid until the next call; not after the last one. Errors are those of
+  /// LatentMaker::Make, and Internal or OutOfMemory for what was thrown; nothing comes after one.
+  Result<const LatentChunk*> Next();
+
+  /// Latent frames that are made or being made: where the next chunk begins that a new text would
+  /// change.
+  int64_t begun() const;
+
+  /// A text from that chunk on; returns its number, as in LatentChunk::prompt, and its begin.
+  struct TextChange {
+    int prompt = 0;
+    int64_t position = 0;
+  };
+  TextChange SetText(CrossKv text, bool recache);
+
+ private:
+  struct NextText {
+    CrossKv text;
+    int prompt = 0;
+    bool recache = false;
+  };
+
+  Status Make(LatentChunk& chunk);
+  void Run();
+
+  LatentMaker& maker_;
+  const Options options_;
+  std::array<LatentChunk, 2> chunks_;  // number n is made in n % 2; not ahead: always in the first
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  int64_t asked_ = 0;  // calls of Next(): the caller holds chunk number asked_ - 1
+  int64_t made_ = 0;   // chunks that are finished
+  int64_t begun_ = 0;
+  int prompts_ = 1;  // so far
+  std::optional<NextText> next_text_;
+  Status failure_;
+  std::thread thread_;
+};
+
+}  // namespace mrt

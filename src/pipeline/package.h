@@ -1,0 +1,29 @@
+// Our own form of a model: a folder with model.json, safetensors and spiece.model.
+//
+// model.json is the transformer's config.json (WanConfig::Read) with three more fields:
+//   "format": "monarchrt model 1"
+//   "files": {"transformer": F, "text_encoder": F, "autoencoder": F, "tokenizer": F}
+//   "autoencoder": "taehv" or "wan": which of the two "files.autoencoder" is
+// Every F is a name in the folder; weights may be an .index.json of shards.
+#pragma once
+
+#include <string>
+
+#include "base/status.h"
+#include "monarchrt/engine.h"
+
+namespace mrt {
+
+constexpr char kPackageFile[] = "model.json";
+
+struct Package {
+  std::string config;  // model.json itself
+  std::string transformer, text_encoder, autoencoder, tokenizer;
+  monarchrt::VaeKind vae = monarchrt::VaeKind::kTaehv;
+};
+
+/// The paths of the package whose model.json is at `path`; nothing else is opened. NotFound,
+/// BadData: it is missing or says something else than above.
+Result<Package> ReadPackage(const std::string& path);
+
+}  // namespace mrt

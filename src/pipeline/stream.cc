@@ -1,0 +1,294 @@
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "base/cpu_features.h"
+#include "base/guard.h"
+#include "base/memory_info.h"
+#include "base/threads.h"
+#include "kernels/monarch/monarch.h"
+#include "pipeline/engine_impl.h"
+#include "pipeline/initial_frames.h"
+#include "pipeline/latent_maker.h"
+#include "pipeline/latent_source.h"
+#include "pipeline/pixels.h"
+#include "pipeline/plan.h"
+#include "pipeline/sampler.h"
+#include "pipeline/trace_impl.h"
+
+namespace monarchrt {
+namespace {
+
+using namespace mrt;
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// docs/perf-log.md: with few threads both parts use them all the better one after the other.
+constexpr int kOverlapThreadsMin = 8;
+
+bool Overlaps(DecodeOverlap overlap, int threads) {
+  if (overlap == DecodeOverlap::kAuto) return threads >= kOverlapThreadsMin;
+  return overlap == DecodeOverlap::kOn;
+}
+
+void DescribeAttention(const VideoPlan& plan, GenerationStats& stats) {
+  if (plan.attention.different().size() > 1) {
+    stats.attention_mode = "mixed";
+    return;
+  }
+  const mrt::ops::AttentionConfig& a = plan.attention.different().front();
+  if (a.mode == mrt::ops::AttentionMode::kDense) {
+    stats.attention_mode = "dense";
+    return;
+  }
+  stats.attention_mode = "monarch";
+  stats.tiles = {a.f_tied, a.h_reduce, a.w_reduce};
+  stats.iterations = a.iterations;
+  stats.sparsity = MonarchSparsity({.rows = plan.grid.rows,
+                                    .cols = plan.grid.cols,
+                                    .f_tied = a.f_tied,
+                                    .h_reduce = a.h_reduce,
+                                    .w_reduce = a.w_reduce});
+}
+
+}  // namespace
+
+struct Stream::Impl {
+  Impl(std::shared_ptr<Engine::Impl> the_engine, const StreamOptions& stream_options)
+      : engine(std::move(the_engine)), options(stream_options) {}
+
+  const std::shared_ptr<Engine::Impl> engine;
+  StreamOptions options;  // without the initial frames once they are encoded
+  std::atomic<bool> cancelled = false;
+  VideoPlan plan;
+  std::optional<mrt::ops::Context> transformer_context;
+  std::optional<mrt::ops::Context> decoder_context;  // with overlap; else both parts share one
+  std::unique_ptr<DecoderState> decoder_state;
+  std::optional<LatentMaker> maker;
+  std::optional<LatentSource> source;
+  Tensor frames;    // F32 [most video frames of a chunk, height, width, 3]
+  int threads = 0;  // of the decoder
+  int64_t latents_done = 0;
+  int64_t frames_done = 0;
+  int64_t chunks_done = 0;
+  Status failure;  // of an earlier Next(): the stream cannot go on
+  Clock::time_point start;
+  GenerationStats stats;
+
+  Status Start(const PhaseCallback& on_phase);
+  Result<Tensor> EncodeInitial();
+  Status Next(Chunk& chunk);
+  double StartOf(int64_t frame) const { return static_cast<double>(frame) / Engine::kFps; }
+  int64_t FrameAt(int64_t latents) const;
+  int64_t NextFrames() const;
+};
+
+Status Stream::Impl::Start(const PhaseCallback& on_phase) {
+  start = Clock::now();
+  const Engine::Impl& e = *engine;
+  const WanConfig& config = e.transformer->config();
+  MRT_RETURN_IF_ERROR(Engine::CheckPrompt(options.prompt));
+  MRT_ASSIGN_OR_RETURN(plan, PlanVideo(config, options, e.precision));
+  MRT_RETURN_IF_ERROR(CheckInitialFrames(options));
+  MRT_ASSIGN_OR_RETURN(Schedule schedule, Schedule::Make(options.steps, options.timestep_shift));
+  PromptEncoder::Prompt prompt = e.prompts->Prepare(options.prompt);
+  MRT_RETURN_IF_ERROR(CheckMemory(
+      PlanMemory(config, e.prompts->PeakBytes(prompt), *e.decoder, nullptr, plan, e.precision)
+          .OpenBytes()));
+  if (on_phase) on_phase("encoding the prompt");
+  MRT_ASSIGN_OR_RETURN(EncodedPrompt text, e.EncodePrompt(std::move(prompt), &cancelled));
+  stats.text_cache = text.cache;
+  stats.text_cache_problem = std::move(text.cache_problem);
+  stats.text_s = SecondsSince(start);
+  Tensor initial;
+  if (plan.initial_latents > 0) {
+    if (on_phase) on_phase("encoding the initial frames");
+    MRT_ASSIGN_OR_RETURN(initial, EncodeInitial());
+  }
+
+  const int all_threads = ThreadCount();
+  const bool overlap = Overlaps(options.decode_overlap, all_threads);
+  threads = overlap ? std::max(1, all_threads / 2) : all_threads;
+  transformer_context.emplace(e.precision);
+  transformer_context->set_stop(&cancelled);
+  transformer_context->set_span_log(LogOf(e.options.trace));
+  if (overlap) {
+    decoder_context.emplace(e.precision);
+    decoder_context->set_stop(&cancelled);
+    decoder_context->set_span_log(LogOf(e.options.trace));
+  }
+  maker.emplace(*transformer_context, *e.transformer, plan, std::move(schedule), options.seed,
+                std::move(initial), std::move(text.kv));
+  source.emplace(*maker, LatentSource::Options{.ahead = overlap,
+                                               .threads = std::max(1, all_threads - threads),
+                                               .stop = &cancelled});
+  decoder_state = e.decoder->NewState(plan.latent_rows, plan.latent_cols);
+  const int64_t frames_max = plan.chunk_frames() * kFramesPerLatent;
+  frames = Tensor(DType::kF32, {frames_max, options.height, options.width, 3});
+
+  stats.load_s = e.load_s;
+  stats.model = e.ModelName();
+  DescribeAttention(plan, stats);
+  stats.dtype = e.precision == mrt::ops::Precision::kBF16 ? "bf16" : "f32";
+  stats.threads = all_threads;
+  stats.cpu = GetCpuFeatures().brand;
+  stats.version = Version();
+  const auto chunks_max = static_cast<size_t>(plan.latents / plan.chunk_frames() + 1);
+  stats.chunk_transformer_ms.reserve(chunks_max);
+  stats.chunk_vae_ms.reserve(chunks_max);
+  return {};
+}
+
+// The encoder is loaded for this alone: its weights and scratch are gone when this returns.
+Result<Tensor> Stream::Impl::EncodeInitial() {
+  const Engine::Impl& e = *engine;
+  mrt::ops::Context context(e.precision);
+  context.set_stop(&cancelled);
+  context.set_span_log(LogOf(e.options.trace));
+  const Span span(context.span_log(), "initial frames", SpanKind::kStage);
+  MRT_ASSIGN_OR_RETURN(const auto encoder, LoadEncoder(context, e.files));
+  MRT_RETURN_IF_ERROR(
+      CheckMemory(encoder->WorkingBytes(plan.latent_rows, plan.latent_cols, e.precision)));
+  const Clock::time_point begin = Clock::now();
+  MRT_ASSIGN_OR_RETURN(Tensor latents, EncodeInitialFrames(context, *encoder, options.initial_rgb,
+                                                           options.initial_frames, options.height,
+                                                           options.width, plan.initial_latents));
+  options.initial_rgb = {};
+  stats.vae_s += SecondsSince(begin);
+  return latents;
+}
+
+// The video frame that comes out first of latent frame `latents`.
+int64_t Stream::Impl::FrameAt(int64_t latents) const {
+  return std::max<int64_t>(0, VideoFrames(latents) - plan.hidden_frames);
+}
+
+int64_t Stream::Impl::NextFrames() const {
+  const int64_t hidden_latents = plan.hidden_frames > 0 ? plan.initial_latents : 0;
+  const int64_t position = std::max(latents_done, hidden_latents);
+  const ChunkSpan span = ChunkAt(position, kChunkLatentFrames, plan.single_first);
+  return std::min(VideoFrames(position + span.frames) - VideoFrames(position),
+                  options.frames - frames_done);
+}
+
+Status Stream::Impl::Next(Chunk& chunk) {
+  const Engine::Impl& e = *engine;
+  const Clock::time_point begin = Clock::now();
+  double transformer_s = 0, vae_s = 0;
+  for (bool hidden = true; hidden;) {
+    SetThreadCount(threads);
+    MRT_ASSIGN_OR_RETURN(const LatentChunk* const made, source->Next());
+    transformer_s += made->transformer_s;
+    const Clock::time_point vae_begin = Clock::now();
+    mrt::ops::Context& context = decoder_context ? *decoder_context : *transformer_context;
+    const Span span(context.span_log(), "decoder", SpanKind::kStage, {}, chunks_done);
+    const int64_t count = e.decoder->FramesOut(*decoder_state, made->span.frames);
+    const TensorView decoded = frames.view().Slice(0, count);
+    e.decoder->Decode(context, *decoder_state, made->latents(), decoded);
+    if (context.stopped()) return Cancelled("[stream] was cancelled");
+    hidden = VideoFrames(latents_done) < plan.hidden_frames;
+    latents_done += made->span.frames;
+    if (!hidden) {
+      chunk.given = made->given;
+      chunk.prompt = made->prompt;
+      chunk.frames = std::min(count, options.frames - frames_done);
+      const TensorView kept = decoded.Slice(0, chunk.frames);
+      chunk.rgb.reserve(static_cast<size_t>(frames.shape().elements()));
+      chunk.rgb.resize(static_cast<size_t>(kept.shape.elements()));
+      ToRgb8(kept, e.decoder->range(), chunk.rgb.data());
+    }
+    vae_s += SecondsSince(vae_begin);
+  }
+  chunk.index = chunks_done++;
+  chunk.first_frame = frames_done;
+  chunk.start_s = StartOf(frames_done);
+  chunk.width = options.width;
+  chunk.height = options.height;
+  chunk.transformer_ms = 1000 * transformer_s;
+  chunk.vae_ms = 1000 * vae_s;
+  chunk.wait_ms = 1000 * SecondsSince(begin);
+  frames_done += chunk.frames;
+
+  stats.transformer_s += transformer_s;
+  stats.vae_s += vae_s;
+  stats.chunk_transformer_ms.push_back(chunk.transformer_ms);
+  stats.chunk_vae_ms.push_back(chunk.vae_ms);
+  stats.frames = frames_done;
+  stats.wall_s = SecondsSince(start);
+  if (chunk.index == 0) stats.first_frame_s = stats.wall_s;
+  return {};
+}
+
+Stream::Stream(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Stream::Stream(Stream&&) noexcept = default;
+Stream& Stream::operator=(Stream&&) noexcept = default;
+Stream::~Stream() = default;
+
+Result<Stream> Engine::Open(const StreamOptions& options, const PhaseCallback& on_phase) {
+  return Guard([&]() -> Result<Stream> {
+    SetThreadCount(impl_->options.threads);
+    auto stream = std::make_unique<Stream::Impl>(impl_, options);
+    MRT_RETURN_IF_ERROR(stream->Start(on_phase));
+    return Stream(std::move(stream));
+  });
+}
+
+Status Stream::Next(Chunk& chunk) {
+  if (!impl_->failure.ok()) return impl_->failure;
+  if (done())
+    return InvalidArgument("[stream] all " + std::to_string(impl_->options.frames) +
+                           " frames were given");
+  impl_->failure = Guard([&] { return impl_->Next(chunk); });
+  return impl_->failure;
+}
+
+Result<Chunk> Stream::Next() {
+  Chunk chunk;
+  MRT_RETURN_IF_ERROR(Next(chunk));
+  return chunk;
+}
+
+bool Stream::done() const { return impl_->frames_done >= impl_->options.frames; }
+
+int64_t Stream::next_frames() const { return impl_->NextFrames(); }
+
+Result<PromptChange> Stream::SetPrompt(const std::string& prompt, bool recache) {
+  Impl& s = *impl_;
+  if (!s.failure.ok()) return s.failure;
+  if (s.source->begun() >= s.plan.latents)
+    return InvalidArgument("[prompt] all frames are made or being made, need one to change");
+  MRT_RETURN_IF_ERROR(Engine::CheckPrompt(prompt));
+  if (recache) MRT_RETURN_IF_ERROR(CheckRecache(s.plan));
+  return Guard([&]() -> Result<PromptChange> {
+    const Clock::time_point begin = Clock::now();
+    SetThreadCount(s.threads);
+    MRT_ASSIGN_OR_RETURN(EncodedPrompt text,
+                         s.engine->EncodePrompt(s.engine->prompts->Prepare(prompt), &s.cancelled));
+    const LatentSource::TextChange change = s.source->SetText(std::move(text.kv), recache);
+    PromptChange result;
+    result.prompt = change.prompt;
+    result.first_frame = s.FrameAt(change.position);
+    result.start_s = s.StartOf(result.first_frame);
+    result.text_s = SecondsSince(begin);
+    result.text_cache = text.cache;
+    if (!text.cache_problem.empty()) s.stats.text_cache_problem = std::move(text.cache_problem);
+    s.stats.text_s += result.text_s;
+    s.stats.prompts.push_back(result);
+    return result;
+  });
+}
+
+int64_t Stream::next_prompt_frame() const { return impl_->FrameAt(impl_->source->begun()); }
+
+void Stream::Cancel() { impl_->cancelled = true; }
+
+GenerationStats Stream::stats() const {
+  GenerationStats stats = impl_->stats;
+  stats.peak_rss_bytes = PeakResidentBytes();
+  return stats;
+}
+
+}  // namespace monarchrt

@@ -1,0 +1,116 @@
+#include "tensor/safetensors_writer.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+#include "base/check.h"
+#include "tensor/printable.h"
+#include "tensor/safetensors.h"
+
+namespace mrt {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+static_assert(std::endian::native == std::endian::little, "tensors are stored little-endian");
+
+constexpr size_t kHeaderAlignment = 8;  // bytes of the largest dtype
+constexpr const char* kMetadata = "__metadata__";
+
+Status Refuse(const std::string& path, const std::string& what) {
+  return InvalidArgument("[safetensors] cannot write '" + path + "': " + what);
+}
+
+void SortAsThePublishedWriter(std::vector<SafetensorsEntry>& entries) {
+  std::sort(entries.begin(), entries.end(),
+            [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
+              const int64_t a_bytes = DTypeSize(a.dtype), b_bytes = DTypeSize(b.dtype);
+              if (a_bytes != b_bytes) return a_bytes > b_bytes;
+              return std::pair(a.dtype, a.name) < std::pair(b.dtype, b.name);
+            });
+}
+
+/// The JSON text, or none if a string in it is not UTF-8.
+std::optional<std::string> Dump(const Json& json) {
+  try {
+    return json.dump();
+  } catch (const Json::type_error&) {
+    return std::nullopt;
+  }
+}
+
+Result<std::string> HeaderText(const std::string& path,
+                               const std::vector<SafetensorsEntry>& entries,
+                               const std::map<std::string, std::string>& metadata) {
+  Json header = Json::object();
+  if (!metadata.empty()) header[kMetadata] = metadata;
+  const auto start = Dump(header);
+  if (!start) return Refuse(path, "got metadata that is not UTF-8, need UTF-8");
+  std::string text = *start;
+  text.pop_back();  // the closing brace comes last
+  int64_t at = 0;
+  for (const SafetensorsEntry& entry : entries) {
+    const int64_t end = at + entry.bytes();
+    Json shape = Json::array();
+    for (int axis = 0; axis < entry.shape.rank(); ++axis) shape.push_back(entry.shape[axis]);
+    const auto item = Dump(
+        {{entry.name,
+          {{"dtype", DTypeName(entry.dtype)}, {"shape", shape}, {"data_offsets", {at, end}}}}});
+    if (!item) return Refuse(path, "got the name " + Printable(entry.name) + ", need UTF-8");
+    text += (text.size() > 1 ? "," : "") + item->substr(1, item->size() - 2);
+    at = end;
+  }
+  text += "}";
+  text.append((kHeaderAlignment - text.size() % kHeaderAlignment) % kHeaderAlignment, ' ');
+  if (text.size() > kSafetensorsHeaderBytesMax)
+    return Refuse(path, "got a header of " + std::to_string(text.size()) + " bytes, need at most " +
+                            std::to_string(kSafetensorsHeaderBytesMax));
+  return text;
+}
+
+Status CheckNames(const std::string& path, const std::vector<SafetensorsEntry>& entries) {
+  std::vector<std::string> names;
+  names.reserve(entries.size());
+  for (const SafetensorsEntry& entry : entries) names.push_back(entry.name);
+  std::sort(names.begin(), names.end());
+  const auto twice = std::adjacent_find(names.begin(), names.end());
+  if (twice != names.end()) return Refuse(path, "got the name " + Printable(*twice) + " twice");
+  if (std::binary_search(names.begin(), names.end(), kMetadata))
+    return Refuse(path, std::string("got a tensor with the name ") + kMetadata);
+  return {};
+}
+
+}  // namespace
+
+Result<SafetensorsWriter> SafetensorsWriter::Create(
+    const std::string& path, std::vector<SafetensorsEntry> entries,
+    const std::map<std::string, std::string>& metadata, AtomicFile::Permissions permissions) {
+  MRT_RETURN_IF_ERROR(CheckNames(path, entries));
+  SortAsThePublishedWriter(entries);
+  MRT_ASSIGN_OR_RETURN(const std::string header, HeaderText(path, entries, metadata));
+  MRT_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path, permissions));
+  SafetensorsWriter writer(std::move(file), std::move(entries));
+  const uint64_t header_bytes = header.size();
+  writer.missing_bytes_ = static_cast<int64_t>(sizeof(header_bytes) + header_bytes);
+  MRT_RETURN_IF_ERROR(writer.Append(&header_bytes, sizeof(header_bytes)));
+  MRT_RETURN_IF_ERROR(writer.Append(header.data(), static_cast<int64_t>(header.size())));
+  for (const SafetensorsEntry& entry : writer.entries_) writer.missing_bytes_ += entry.bytes();
+  return writer;
+}
+
+Status SafetensorsWriter::Append(const void* data, int64_t bytes) {
+  MRT_CHECK(bytes <= missing_bytes_);
+  missing_bytes_ -= bytes;
+  return file_.Append(static_cast<const uint8_t*>(data), bytes);
+}
+
+Status SafetensorsWriter::Commit() {
+  MRT_CHECK(missing_bytes_ == 0);
+  return file_.Commit();
+}
+
+}  // namespace mrt
