@@ -8,7 +8,7 @@
 #include "apps/exit.h"
 #include "apps/generation_flags.h"
 #include "apps/generation_run.h"
-#include "apps/text_output.h"
+#include "apps/text_files.h"
 #include "base/status.h"
 
 namespace mrt::apps {
@@ -33,14 +33,18 @@ Status Run(BenchFlags& flags) {
   if (error) return IoError("[bench] no directory for temporary files: " + error.message());
   const std::string video =
       (directory / ("monarchrt-bench-" + std::to_string(getpid()) + ".mp4")).string();
-  const Result<GenerationResult> result = Generate({.engine = flags.generation.engine,
-                                                    .stream = flags.generation.stream,
-                                                    .video_path = video,
-                                                    .contact_sheet_path = ""});
+  GenerationRun run;
+  run.engine = flags.generation.engine;
+  run.stream = flags.generation.stream;
+  run.video_path = video;
+  const Result<GenerationResult> result = Generate(run);
   std::filesystem::remove(video, error);
   if (!result.ok()) return result.status();
+  if (result->interrupted_by != 0) return Cancelled("[bench] was interrupted");
   const monarchrt::GenerationStats& s = result->stats;
-  if (flags.json->count() > 0 && flags.json_path.empty()) {
+  const bool json_only = flags.json->count() > 0 && flags.json_path.empty();
+  MRT_RETURN_IF_ERROR(SaveTrace(flags.generation, json_only ? stderr : stdout));
+  if (json_only) {
     std::printf("%s\n", ToJson(s).c_str());
     return {};
   }
@@ -61,6 +65,7 @@ void AddBench(CLI::App& app, Action& action) {
   auto flags = std::make_shared<BenchFlags>();
   CLI::App* bench = app.add_subcommand("bench", "Measure this machine.");
   bench->require_subcommand(1);
+  AddBenchAttention(*bench, action);
   CLI::App* command = bench->add_subcommand(
       "generate",
       "Measure a whole generation, with a model or with random weights of a real size.");

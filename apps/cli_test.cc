@@ -1,107 +1,15 @@
 // The binary as a user calls it: exit codes, one line of complaint, files that appear whole or not
 // at all.
-#include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <string>
-#include <vector>
 
-extern char** environ;
+#include "testing/cli.h"
+#include "testing/sanitizer.h"
 
+namespace mrt::apps {
 namespace {
 
-namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using ::testing::StartsWith;
-
-const std::string kGolden = MRT_GOLDEN_DIR;
-const std::string kTree = kGolden + "/toy_wan";
-
-std::string ReadFile(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-struct Outcome {
-  int exit_code = -1;  // -1: killed by a signal
-  std::string out, err;
-};
-
-class Cli : public ::testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = fs::path(::testing::TempDir()) /
-              ("cli-" + std::to_string(getpid()) + "-" +
-               ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  std::string In(const std::string& name) const { return (folder_ / name).string(); }
-
-  Outcome Run(std::vector<std::string> arguments) const {
-    arguments.insert(arguments.begin(), MRT_BINARY);
-    std::vector<char*> argv;
-    for (std::string& argument : arguments) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    for (const auto& [fd, name] : {std::pair{1, ".out"}, {2, ".err"}})
-      posix_spawn_file_actions_addopen(&actions, fd, In(name).c_str(), O_WRONLY | O_CREAT | O_TRUNC,
-                                       0600);
-    pid_t pid = 0;
-    const int error = posix_spawn(&pid, MRT_BINARY, &actions, nullptr, argv.data(), environ);
-    posix_spawn_file_actions_destroy(&actions);
-    Outcome outcome;
-    if (error != 0) return outcome;
-    int status = 0;
-    waitpid(pid, &status, 0);
-    if (WIFEXITED(status)) outcome.exit_code = WEXITSTATUS(status);
-    outcome.out = ReadFile(In(".out"));
-    outcome.err = ReadFile(In(".err"));
-    return outcome;
-  }
-
-  // generate on the miniature model, with other or more flags.
-  Outcome Generate(const std::vector<std::string>& more, const std::string& out = "v.mp4") const {
-    std::vector<std::string> arguments = {"generate",
-                                          "--model",
-                                          kTree,
-                                          "--checkpoint",
-                                          "checkpoints/self_forcing_dmd.pt:generator_ema",
-                                          "--prompt",
-                                          "A red ball bounces.",
-                                          "--out",
-                                          In(out)};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return Run(arguments);
-  }
-
-  // Nothing but the captured output is in the folder.
-  size_t FilesLeft() const {
-    return static_cast<size_t>(std::distance(fs::directory_iterator(folder_), {})) - 2;
-  }
-
-  // One clear line, the exit code, no file.
-  void ExpectRefusal(const Outcome& outcome, int exit_code, const std::string& needle) const {
-    EXPECT_EQ(outcome.exit_code, exit_code) << outcome.err;
-    EXPECT_THAT(outcome.err, AllOf(StartsWith("monarchrt: "), HasSubstr(needle)));
-    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
-    EXPECT_EQ(outcome.out, "");
-    EXPECT_EQ(FilesLeft(), 0u);
-  }
-
-  fs::path folder_;
-};
 
 TEST_F(Cli, GeneratesAVideoWithStatsAndContactSheet) {
   const Outcome outcome = Generate({"--size", "80x48", "--frames", "21", "--stats", In("s.json"),
@@ -116,7 +24,7 @@ TEST_F(Cli, GeneratesAVideoWithStatsAndContactSheet) {
   const auto stats = nlohmann::json::parse(ReadFile(In("s.json")));
   for (const char* key : {"load_s", "text_s", "first_frame_s", "frames", "fps_transformer",
                           "fps_with_vae", "fps_end_to_end", "chunk_ms", "peak_rss_bytes", "model",
-                          "attention", "dtype", "threads", "cpu", "version"})
+                          "text_cache", "attention", "dtype", "threads", "cpu", "version"})
     EXPECT_TRUE(stats.contains(key)) << key;
   EXPECT_EQ(stats["frames"], 21);
   EXPECT_EQ(stats["attention"]["mode"], "monarch");
@@ -129,9 +37,7 @@ TEST_F(Cli, GeneratesAVideoWithStatsAndContactSheet) {
 TEST_F(Cli, GivesTheSameFileForTheSameSeed) {
   const std::vector<std::string> flags = {"--size", "80x48", "--frames", "9", "--seed", "3"};
   ASSERT_EQ(Generate(flags, "a.mp4").exit_code, 0);
-  std::vector<std::string> one_thread = flags;
-  one_thread.insert(one_thread.end(), {"--threads", "1"});
-  ASSERT_EQ(Generate(one_thread, "b.mp4").exit_code, 0);
+  ASSERT_EQ(Generate(flags, "b.mp4").exit_code, 0);
   EXPECT_EQ(ReadFile(In("a.mp4")), ReadFile(In("b.mp4")));
 }
 
@@ -150,14 +56,46 @@ TEST_F(Cli, TakesEveryFlag) {
   EXPECT_EQ(stats["attention"]["tiles"], nlohmann::json({3, 2, 3}));
 }
 
+TEST_F(Cli, MeasuresAttention) {
+  if (testing::kSanitized) GTEST_SKIP() << "the kernels are tested without the binary";
+  const std::vector<std::string> call = {
+      "bench",     "attention", "--shape", "heads=2,head_dim=16,grid=4x6,q=2,kv=3",
+      "--dtype",   "all",       "--impl",  "portable,reference",
+      "--threads", "1,2",       "--runs",  "2",
+      "--json"};
+  const Outcome outcome = Run(call);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto json = nlohmann::json::parse(outcome.out);
+  EXPECT_NE(json["machine"]["cpu"], "");
+  ASSERT_EQ(json["rows"].size(), 16u);  // operations, kernels, dtypes, threads: two of each
+  for (const auto& row : json["rows"]) {
+    EXPECT_EQ(row["runs"], 2) << row;
+    EXPECT_GT(row["ms_median"], 0) << row;
+    EXPECT_GE(row["ms_p95"], row["ms_median"]) << row;
+    EXPECT_GT(row["tflops"], 0) << row;
+    // The result is compared with the definition: rounding once to bfloat16 costs 1.7e-3.
+    EXPECT_LE(row["rel_l2"], row["dtype"] == "f32" ? 1e-5 : 4e-3) << row;
+    if (row["impl"] != "reference") {
+      EXPECT_GT(row["rel_l2"], 0) << row;
+    }
+  }
+  EXPECT_THAT(Run({"bench", "attention", "--shape", "heads=1,head_dim=16,grid=4x6,q=1,kv=1"}).out,
+              HasSubstr("vs dense"));
+  ExpectRefusal(Run({"bench", "attention", "--shape", "Z"}), 2, "[shape]");
+  ExpectRefusal(Run({"bench", "attention", "--impl", "fastest"}), 2, "need one of");
+  ExpectRefusal(Run({"bench", "attention", "--threads", "-1"}), 2, "[threads]");
+}
+
 TEST_F(Cli, ExplainsItself) {
   for (const std::vector<std::string>& arguments :
        std::vector<std::vector<std::string>>{{"--help"},
                                              {"generate", "--help"},
                                              {"verify", "--help"},
                                              {"inspect", "--help"},
+                                             {"convert", "--help"},
                                              {"doctor", "--help"},
                                              {"bench", "generate", "--help"},
+                                             {"bench", "attention", "--help"},
                                              {"--version"}}) {
     const Outcome outcome = Run(arguments);
     EXPECT_EQ(outcome.exit_code, 0) << arguments[0];
@@ -277,3 +215,4 @@ TEST_F(Cli, BenchMeasuresAModel) {
 }
 
 }  // namespace
+}  // namespace mrt::apps

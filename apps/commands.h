@@ -12,7 +12,10 @@ using Action = std::function<int()>;
 void AddGenerate(CLI::App& app, Action& action);
 void AddVerify(CLI::App& app, Action& action);
 void AddInspect(CLI::App& app, Action& action);
+void AddConvert(CLI::App& app, Action& action);
 void AddDoctor(CLI::App& app, Action& action);
 void AddBench(CLI::App& app, Action& action);
+/// Below `bench`.
+void AddBenchAttention(CLI::App& bench, Action& action);
 
 }  // namespace mrt::apps

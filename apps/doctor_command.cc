@@ -3,14 +3,14 @@
 
 #include "apps/commands.h"
 #include "apps/exit.h"
-#include "apps/text_output.h"
+#include "apps/text_files.h"
 #include "media/video_writer.h"
 #include "monarchrt/doctor.h"
 
 namespace mrt::apps {
 namespace {
 
-int Run() {
+int RunDoctor() {
   const monarchrt::DoctorReport r = monarchrt::Diagnose();
   const auto yes = [](bool b) { return b ? "yes" : "no"; };
   std::printf("monarchrt %s\n", r.version.c_str());
@@ -44,7 +44,7 @@ int Run() {
 void AddDoctor(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand(
       "doctor", "Say what this machine offers: CPU features, kernels, threads, memory, encoders.");
-  command->callback([&action] { action = Run; });
+  command->callback([&action] { action = RunDoctor; });
 }
 
 }  // namespace mrt::apps

@@ -13,4 +13,7 @@ inline constexpr int kExitUsage = 2;
 /// is not ok. Returns the exit code.
 int Finish(const monarchrt::Status& status);
 
+/// The end of a command: what it printed has arrived, or its exit code 0 becomes a failure.
+int FinishOutput(int exit_code);
+
 }  // namespace mrt::apps

@@ -2,7 +2,10 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 
+#include "apps/number.h"
+#include "apps/text_files.h"
 #include "base/status.h"
 
 namespace mrt::apps {
@@ -19,6 +22,130 @@ Status ParseSize(const std::string& text, int& width, int& height) {
   return InvalidArgument("[size] got '" + text + "', need WxH in pixels, like 832x480");
 }
 
+// The user's cache folder by the XDG base directory specification: relative paths do not count.
+std::string DefaultCacheDir() {
+  const auto absolute = [](const char* name) -> std::string {
+    const char* value = std::getenv(name);
+    return value != nullptr && value[0] == '/' ? value : "";
+  };
+  if (const std::string cache = absolute("XDG_CACHE_HOME"); !cache.empty())
+    return cache + "/monarchrt";
+  const std::string home = absolute("HOME");
+  return home.empty() ? "" : home + "/.cache/monarchrt";
+}
+
+Status ReadAttentionConfig(GenerationFlags& flags) {
+  MRT_ASSIGN_OR_RETURN(const std::string text, ReadText(flags.attention_config));
+  const auto settings = monarchrt::ParseAttentionSettings(text);
+  if (!settings.ok())
+    return {settings.status().code(),
+            settings.status().message() + " (" + flags.attention_config + ")"};
+  flags.stream.attention = settings->attention;
+  flags.stream.attention_rules = settings->rules;
+  return {};
+}
+
+void AddModelFlags(CLI::App& command, GenerationFlags& flags) {
+  auto& engine = flags.engine;
+  command
+      .add_option("--model", engine.model,
+                  "model directory, package, or a tree with wan_models/ in it")
+      ->type_name("DIR");
+  command
+      .add_option(
+          "--checkpoint", engine.checkpoint,
+          "transformer weights; the key picks a part of a .pt file (default: generator_ema, "
+          "then generator). Without this flag: the model directory's own")
+      ->type_name("FILE[:key]");
+  command.add_option("--vae", flags.vae, "autoencoder: wan, or taehv, the tiny one")
+      ->check(CLI::IsMember({"wan", "taehv"}))
+      ->capture_default_str();
+  command.add_option("--device", engine.device, "where to run; this build has only cpu")
+      ->capture_default_str();
+  command.add_option("--threads", engine.threads, "0: all CPUs this process may use")
+      ->transform(Number<int>())
+      ->capture_default_str();
+  AddDtypeFlag(command, flags.dtype);
+  auto* cache =
+      command
+          .add_option("--cache-dir", engine.cache_dir,
+                      flags.cache_by_default ? "where text embeddings are kept (default: "
+                                               "$XDG_CACHE_HOME/monarchrt or ~/.cache/monarchrt)"
+                                             : "where text embeddings are kept (default: nowhere)")
+          ->type_name("DIR");
+  command.add_flag("--no-cache", flags.no_cache, "neither read nor keep text embeddings")
+      ->excludes(cache);
+}
+
+void AddVideoFlags(CLI::App& command, GenerationFlags& flags) {
+  auto& stream = flags.stream;
+  command
+      .add_option("--size", flags.size,
+                  "pixels; multiples of 16 times the tiling's cuts (default 832x480)")
+      ->type_name("WxH");
+  auto* frames = command.add_option("--frames", flags.frames, "video frames (default 81)")
+                     ->transform(Number<int64_t>())
+                     ->type_name("N");
+  command.add_option("--seconds", flags.seconds, "length instead of --frames")
+      ->transform(Number<double>())
+      ->type_name("S")
+      ->excludes(frames);
+  command.add_option("--seed", stream.seed, "of the noise: the same seed gives the same video")
+      ->transform(Number<uint64_t>())
+      ->capture_default_str();
+  command.add_option("--steps", stream.steps, "denoising steps, decreasing, 0..1000")
+      ->transform(Number<int>())
+      ->delimiter(',')
+      ->expected(1, 1000)
+      ->capture_default_str();
+  command
+      .add_option("--window", stream.window_frames,
+                  "latent frames a query sees, its own chunk included; -1: all (memory grows)")
+      ->transform(Number<int>())
+      ->capture_default_str();
+  command
+      .add_option("--sink", stream.sink_frames,
+                  "of the window, the first latent frames of the video that always stay")
+      ->transform(Number<int>())
+      ->capture_default_str();
+  command.add_flag("--independent-first-frame", stream.independent_first_frame,
+                   "the first chunk is a single frame, for models trained so");
+  command
+      .add_option("--overlap", flags.overlap,
+                  "decode a chunk while the next one is made: auto, on or off")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str();
+}
+
+void AddAttentionFlags(CLI::App& command, GenerationFlags& flags) {
+  auto& attention = flags.stream.attention;
+  auto* config = command
+                     .add_option("--attention-config", flags.attention_config,
+                                 "attention per layer and denoising step (docs/cli.md)")
+                     ->type_name("FILE.json");
+  command.add_option("--attention", flags.attention, "self-attention of the transformer")
+      ->check(CLI::IsMember({"monarch", "dense"}))
+      ->capture_default_str()
+      ->excludes(config);
+  command
+      .add_option("--tiles", flags.tiles,
+                  "Monarch tiling: frames per tile, cuts of the rows, cuts of the columns")
+      ->transform(Number<int>())
+      ->delimiter(',')
+      ->expected(3)
+      ->type_name("f,h,w")
+      ->capture_default_str()
+      ->excludes(config);
+  command.add_option("--iterations", attention.iterations, "Monarch refinement steps")
+      ->transform(Number<int>())
+      ->capture_default_str()
+      ->excludes(config);
+  command
+      .add_option("--impl", attention.implementation,
+                  "force an attention kernel by name (see doctor)")
+      ->excludes(config);
+}
+
 }  // namespace
 
 void AddDtypeFlag(CLI::App& command, std::string& dtype) {
@@ -33,80 +160,51 @@ monarchrt::Precision ToPrecision(const std::string& dtype) {
 }
 
 void AddGenerationFlags(CLI::App& command, GenerationFlags& flags) {
-  auto& engine = flags.engine;
-  auto& stream = flags.stream;
-  command.add_option("--model", engine.model, "model directory, or a tree with wan_models/ in it")
-      ->type_name("DIR");
+  AddModelFlags(command, flags);
+  AddVideoFlags(command, flags);
+  AddAttentionFlags(command, flags);
   command
-      .add_option(
-          "--checkpoint", engine.checkpoint,
-          "transformer weights; the key picks a part of a .pt file (default: generator_ema, "
-          "then generator). Without this flag: the model directory's own")
-      ->type_name("FILE[:key]");
-  command.add_option("--size", flags.size, "pixels; multiples of 16 times the tiling's cuts")
-      ->type_name("WxH")
-      ->capture_default_str();
-  auto* frames =
-      command.add_option("--frames", flags.frames, "video frames (default 81)")->type_name("N");
-  command
-      .add_option("--seconds", flags.seconds, "length at 16 frames a second, instead of --frames")
-      ->type_name("S")
-      ->excludes(frames);
-  command.add_option("--seed", stream.seed, "of the noise: the same seed gives the same video")
-      ->capture_default_str();
-  command.add_option("--steps", stream.steps, "denoising steps, decreasing, 0..1000")
-      ->delimiter(',')
-      ->expected(1, 1000)
-      ->capture_default_str();
-  command.add_option("--attention", flags.attention, "self-attention of the transformer")
-      ->check(CLI::IsMember({"monarch", "dense"}))
-      ->capture_default_str();
-  command
-      .add_option("--tiles", flags.tiles,
-                  "Monarch tiling: frames per tile, cuts of the rows, cuts of the columns")
-      ->delimiter(',')
-      ->expected(3)
-      ->type_name("f,h,w")
-      ->capture_default_str();
-  command.add_option("--iterations", stream.attention.iterations, "Monarch refinement steps")
-      ->capture_default_str();
-  command.add_option("--impl", stream.attention.implementation,
-                     "force an attention kernel by name (see doctor)");
-  command
-      .add_option("--window", stream.window_frames,
-                  "latent frames a query sees, its own chunk included; -1: all (memory grows)")
-      ->capture_default_str();
-  command
-      .add_option("--sink", stream.sink_frames,
-                  "of the window, the first latent frames of the video that always stay")
-      ->capture_default_str();
-  command.add_option("--vae", flags.vae, "autoencoder: wan, or taehv, the tiny one")
-      ->check(CLI::IsMember({"wan", "taehv"}))
-      ->capture_default_str();
-  command.add_option("--threads", engine.threads, "0: all CPUs this process may use")
-      ->capture_default_str();
-  AddDtypeFlag(command, flags.dtype);
+      .add_option("--trace", flags.trace,
+                  "write what ran when, for ui.perfetto.dev, and print the time of each operation")
+      ->type_name("FILE.json");
 }
 
 monarchrt::Status ResolveGenerationFlags(GenerationFlags& flags) {
   constexpr double kSecondsMax = 600'000;  // a week
-  MRT_RETURN_IF_ERROR(ParseSize(flags.size, flags.stream.width, flags.stream.height));
+  MRT_RETURN_IF_ERROR(ParseSize(flags.size.empty() ? kDefaultSize : flags.size, flags.stream.width,
+                                flags.stream.height));
   if (flags.frames) flags.stream.frames = *flags.frames;
   if (flags.seconds) {
     if (!(*flags.seconds > 0 && *flags.seconds <= kSecondsMax))
       return InvalidArgument("[seconds] got " + std::to_string(*flags.seconds) +
                              ", need more than 0 and at most " + std::to_string(kSecondsMax));
-    flags.stream.frames =
-        std::max<int64_t>(1, std::llround(*flags.seconds * monarchrt::Engine::kFps));
+    flags.stream.frames = std::max<int64_t>(1, std::llround(*flags.seconds * flags.fps));
   }
+  if (!flags.trace.empty()) {
+    MRT_RETURN_IF_ERROR(CheckWritable(flags.trace));
+    flags.engine.trace = std::make_shared<monarchrt::Trace>();
+  }
+  if (flags.cache_by_default && !flags.no_cache && flags.engine.cache_dir.empty())
+    flags.engine.cache_dir = DefaultCacheDir();
   flags.engine.precision = ToPrecision(flags.dtype);
   flags.engine.vae = flags.vae == "taehv" ? monarchrt::VaeKind::kTaehv : monarchrt::VaeKind::kWan;
+  if (flags.overlap != "auto")
+    flags.stream.decode_overlap =
+        flags.overlap == "on" ? monarchrt::DecodeOverlap::kOn : monarchrt::DecodeOverlap::kOff;
+  if (!flags.attention_config.empty()) return ReadAttentionConfig(flags);
   flags.stream.attention.mode = flags.attention == "dense" ? monarchrt::AttentionMode::kDense
                                                            : monarchrt::AttentionMode::kMonarch;
   flags.stream.attention.f_tied = flags.tiles[0];
   flags.stream.attention.h_reduce = flags.tiles[1];
   flags.stream.attention.w_reduce = flags.tiles[2];
   return {};
+}
+
+monarchrt::Status SaveTrace(const GenerationFlags& flags, FILE* table) {
+  if (flags.engine.trace == nullptr) return {};
+  const std::string text = FormatTrace(flags.engine.trace->Summary());
+  std::fputs(text.c_str(), table);
+  return WriteText(flags.trace, flags.engine.trace->ToChromeJson());
 }
 
 }  // namespace mrt::apps

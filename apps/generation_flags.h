@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,22 +14,33 @@ namespace mrt::apps {
 struct GenerationFlags {
   monarchrt::EngineOptions engine;
   monarchrt::StreamOptions stream;
-  std::string size = "832x480";
+  std::string size;                   // empty: kDefaultSize
+  int fps = monarchrt::Engine::kFps;  // of the file that is written
   std::optional<int64_t> frames;
   std::optional<double> seconds;
   std::string attention = "monarch";
   std::vector<int> tiles = {1, 1, 1};
+  std::string attention_config;  // a JSON file instead of the flags of one attention
+  std::string overlap = "auto";
   std::string vae = "wan";
   std::string dtype = "auto";
+  std::string trace;  // a file; empty: none
+  bool no_cache = false;
+  bool cache_by_default = false;  // without --cache-dir: the user's cache folder, else none
 };
 
-/// Declares --model, --checkpoint, --size, --frames, --seconds, --seed, --steps, --attention,
-/// --tiles,
-/// --iterations, --impl, --window, --sink, --vae, --threads, --dtype.
+inline constexpr const char* kDefaultSize = "832x480";
+
+/// Declares the flags of the model, the video's length and size, sampling, attention and machine.
 void AddGenerationFlags(CLI::App& command, GenerationFlags& flags);
 
-/// Fills flags.engine and flags.stream from the texts; InvalidArgument for a size that is none.
+/// Fills flags.engine and flags.stream from the texts. InvalidArgument for a size that is none, and
+/// what is wrong with the attention's file.
 monarchrt::Status ResolveGenerationFlags(GenerationFlags& flags);
+
+/// Writes the trace to the file of --trace and the table of its operations to `table`; nothing
+/// without that flag.
+monarchrt::Status SaveTrace(const GenerationFlags& flags, FILE* table);
 
 /// --dtype, shared with verify.
 void AddDtypeFlag(CLI::App& command, std::string& dtype);

@@ -5,12 +5,10 @@
 
 #include "apps/interrupt.h"
 #include "apps/progress.h"
-#include "apps/text_output.h"
+#include "apps/text_files.h"
 #include "base/memory_info.h"
 #include "base/status.h"
-#include "media/atomic_file.h"
 #include "media/image_writer.h"
-#include "media/video_writer.h"
 
 namespace mrt::apps {
 namespace {
@@ -26,47 +24,122 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+monarchrt::Result<VideoWriter> OpenVideo(const GenerationRun& run) {
+  media::VideoWriterOptions options = run.video;
+  options.width = run.stream.width;
+  options.height = run.stream.height;
+  return VideoWriter::Open(run.video_path, options);
+}
+
+monarchrt::Status CheckPromptChanges(const GenerationRun& run) {
+  const double length_s = static_cast<double>(run.stream.frames) / run.video.fps;
+  for (const PromptChangeAt& change : run.prompt_changes) {
+    if (change.at_s >= length_s)
+      return InvalidArgument("[prompt-at] got " + std::to_string(change.at_s) +
+                             " s, need less than the video's " + std::to_string(length_s) + " s");
+    MRT_RETURN_IF_ERROR(Engine::CheckPrompt(change.prompt));
+  }
+  return {};
+}
+
+// The writers of one clip, and the time they take.
+class Outputs {
+ public:
+  monarchrt::Status Open(const GenerationRun& run) {
+    MRT_ASSIGN_OR_RETURN(video_, OpenVideo(run));
+    trace_ = run.engine.trace;
+    sheet_path_ = run.contact_sheet_path;
+    if (sheet_path_.empty()) return {};
+    MRT_ASSIGN_OR_RETURN(
+        sheet_, ContactSheet::Create({.width = run.stream.width, .height = run.stream.height}));
+    return {};
+  }
+  monarchrt::Status Write(const Chunk& chunk) {
+    const Clock::time_point start = Clock::now();
+    MRT_RETURN_IF_ERROR(video_->Write(chunk.rgb.data(), chunk.frames));
+    if (sheet_) MRT_RETURN_IF_ERROR(sheet_->Add(chunk.rgb.data(), chunk.frames));
+    Count(start);
+    return {};
+  }
+  monarchrt::Status Finish() {
+    const Clock::time_point start = Clock::now();
+    MRT_RETURN_IF_ERROR(video_->Finish());
+    Count(start);
+    return sheet_ ? sheet_->Write(sheet_path_) : monarchrt::Status();
+  }
+  double seconds() const { return seconds_; }
+
+ private:
+  void Count(Clock::time_point start) {
+    const double seconds = SecondsSince(start);
+    seconds_ += seconds;
+    if (trace_ != nullptr) trace_->AddStage("video encoder", seconds);
+  }
+
+  std::optional<VideoWriter> video_;
+  std::optional<ContactSheet> sheet_;
+  std::string sheet_path_;
+  std::shared_ptr<monarchrt::Trace> trace_;
+  double seconds_ = 0;
+};
+
 }  // namespace
 
-monarchrt::Result<GenerationResult> Generate(const GenerationRun& run) {
+monarchrt::Status Check(const GenerationRun& run) {
   MRT_RETURN_IF_ERROR(Engine::Validate(run.engine, run.stream));
-  const media::VideoWriterOptions video = {
-      .width = run.stream.width, .height = run.stream.height, .fps = Engine::kFps};
+  MRT_RETURN_IF_ERROR(CheckPromptChanges(run));
   // Asked now, made when the first frames are near: a run that ends early leaves nothing behind.
-  MRT_RETURN_IF_ERROR(VideoWriter::Open(run.video_path, video).status());
-  std::optional<ContactSheet> sheet;
-  if (!run.contact_sheet_path.empty()) {
-    MRT_RETURN_IF_ERROR(media::RequireExtension(run.contact_sheet_path, ".png"));
-    MRT_RETURN_IF_ERROR(CheckWritable(run.contact_sheet_path));
-    MRT_ASSIGN_OR_RETURN(
-        sheet, ContactSheet::Create({.width = run.stream.width, .height = run.stream.height}));
-  }
+  MRT_RETURN_IF_ERROR(OpenVideo(run).status());
+  if (run.contact_sheet_path.empty()) return {};
+  MRT_RETURN_IF_ERROR(media::CheckPngName(run.contact_sheet_path));
+  MRT_RETURN_IF_ERROR(CheckWritable(run.contact_sheet_path));
+  return ContactSheet::Create({.width = run.stream.width, .height = run.stream.height}).status();
+}
+
+monarchrt::Result<Engine> LoadEngine(const monarchrt::EngineOptions& options) {
+  Progress progress(0, stderr);
+  return Engine::Load(options, [&](const std::string& phase) { progress.Phase(phase); });
+}
+
+monarchrt::Result<GenerationResult> GenerateClip(Engine& engine, const GenerationRun& run) {
   Progress progress(run.stream.frames, stderr);
-  const auto on_phase = [&](const std::string& phase) { progress.Phase(phase); };
-  MRT_ASSIGN_OR_RETURN(Engine engine, Engine::Load(run.engine, on_phase));
   const Clock::time_point start = Clock::now();
-  MRT_ASSIGN_OR_RETURN(Stream stream, engine.Open(run.stream, on_phase));
-  MRT_ASSIGN_OR_RETURN(VideoWriter writer, VideoWriter::Open(run.video_path, video));
-  const CancelOnInterrupt interruptible(stream);
+  MRT_ASSIGN_OR_RETURN(Stream stream, engine.Open(run.stream, [&](const std::string& phase) {
+    progress.Phase(phase);
+  }));
+  CancelOnInterrupt interrupt(stream);
+  Outputs outputs;
+  MRT_RETURN_IF_ERROR(outputs.Open(run));
+  PromptChanger prompts(run.prompt_changes, run.video.fps, run.recache);
   GenerationResult result;
+  Chunk chunk;
   progress.Update(0);
   while (!stream.done()) {
-    MRT_ASSIGN_OR_RETURN(const Chunk chunk, stream.Next());
-    const Clock::time_point encode_start = Clock::now();
-    MRT_RETURN_IF_ERROR(writer.Write(chunk.rgb.data(), chunk.frames));
-    if (sheet) MRT_RETURN_IF_ERROR(sheet->Add(chunk.rgb.data(), chunk.frames));
-    result.encode_s += SecondsSince(encode_start);
+    monarchrt::Status status = prompts.Apply(stream);
+    if (status.ok()) status = stream.Next(chunk);
+    if (status.code() == StatusCode::kCancelled) break;
+    MRT_RETURN_IF_ERROR(status);
+    MRT_RETURN_IF_ERROR(outputs.Write(chunk));
     progress.Update(chunk.first_frame + chunk.frames);
   }
-  const Clock::time_point finish_start = Clock::now();
-  MRT_RETURN_IF_ERROR(writer.Finish());
-  result.encode_s += SecondsSince(finish_start);
   result.stats = stream.stats();
+  if (result.stats.frames > 0) MRT_RETURN_IF_ERROR(outputs.Finish());
+  result.encode_s = outputs.seconds();
   result.stats.wall_s = SecondsSince(start);
   result.stats.peak_rss_bytes = PeakResidentBytes();
+  result.prompt_report = prompts.Report();
   progress.Finish();
-  if (sheet) MRT_RETURN_IF_ERROR(sheet->Write(run.contact_sheet_path));
+  if (!result.stats.text_cache_problem.empty())
+    std::fprintf(stderr, "monarchrt: the text embedding was not kept: %s\n",
+                 result.stats.text_cache_problem.c_str());
+  result.interrupted_by = interrupt.signal();  // also while the file was being finished
   return result;
+}
+
+monarchrt::Result<GenerationResult> Generate(const GenerationRun& run) {
+  MRT_RETURN_IF_ERROR(Check(run));
+  MRT_ASSIGN_OR_RETURN(Engine engine, LoadEngine(run.engine));
+  return GenerateClip(engine, run);
 }
 
 }  // namespace mrt::apps

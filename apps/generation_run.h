@@ -1,8 +1,11 @@
-// One generation from options to a finished file: what generate and bench both do.
+// One clip from a stream to a finished file: what generate, its batch mode and bench all do.
 #pragma once
 
 #include <string>
+#include <vector>
 
+#include "apps/prompt_changes.h"
+#include "media/video_writer.h"
 #include "monarchrt/engine.h"
 
 namespace mrt::apps {
@@ -10,17 +13,34 @@ namespace mrt::apps {
 struct GenerationRun {
   monarchrt::EngineOptions engine;
   monarchrt::StreamOptions stream;
-  std::string video_path;
-  std::string contact_sheet_path;  // empty: none
+  std::string video_path;           // "-": standard output
+  media::VideoWriterOptions video;  // but for the size, which is the stream's
+  std::string contact_sheet_path;   // empty: none
+  std::vector<PromptChangeAt> prompt_changes;
+  bool recache = false;
 };
 
 struct GenerationResult {
   monarchrt::GenerationStats stats;  // wall_s up to the finished video file
   double encode_s = 0;               // spent in the video encoder
+  int interrupted_by = 0;            // SIGINT or SIGTERM: the file ends early, or there is none if
+                                     // stats.frames is 0
+  std::string prompt_report;         // PromptChanger::Report
 };
 
-/// Checks everything that can be wrong, loads, generates and writes as it goes, showing progress on
-/// stderr.
+/// Ok if nothing about the run can be wrong but what only happens on the way: options, files,
+/// memory, prompts, places to write to. Before anything large is loaded.
+monarchrt::Status Check(const GenerationRun& run);
+
+/// Makes the clip with a loaded engine, writing as it goes, showing progress on stderr. SIGINT or
+/// SIGTERM end it early: what is done is kept.
+monarchrt::Result<GenerationResult> GenerateClip(monarchrt::Engine& engine,
+                                                 const GenerationRun& run);
+
+/// Check, load, GenerateClip.
 monarchrt::Result<GenerationResult> Generate(const GenerationRun& run);
+
+/// Loads with progress on stderr.
+monarchrt::Result<monarchrt::Engine> LoadEngine(const monarchrt::EngineOptions& options);
 
 }  // namespace mrt::apps

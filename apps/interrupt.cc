@@ -1,25 +1,45 @@
 #include "apps/interrupt.h"
 
 #include <csignal>
+#include <ctime>
 
 namespace mrt::apps {
 namespace {
 
-// A signal handler can reach nothing but a global.
-std::atomic<monarchrt::Stream*> running = nullptr;
+// One request may arrive twice: timeout(1) signals the process and its group.
+constexpr double kEchoSeconds = 0.2;
 
-// Cancel() is one atomic store, which a handler may do. SA_RESETHAND makes the next signal deadly.
-void OnSignal(int) {
+// A signal handler can reach nothing but globals.
+std::atomic<monarchrt::Stream*> running = nullptr;
+std::atomic<int> received = 0;
+std::atomic<double> received_at = 0;
+
+double Now() {
+  timespec t = {};
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+// Everything here may be called in a handler; Cancel() is one atomic store.
+void OnSignal(int signal) {
+  if (received != 0) {
+    if (Now() - received_at < kEchoSeconds) return;
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+    return;
+  }
+  received_at = Now();
+  received = signal;
   if (monarchrt::Stream* stream = running) stream->Cancel();
 }
 
 }  // namespace
 
 CancelOnInterrupt::CancelOnInterrupt(monarchrt::Stream& stream) {
+  received = 0;
   running = &stream;
   struct sigaction action = {};
   action.sa_handler = OnSignal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
 }
@@ -28,6 +48,9 @@ CancelOnInterrupt::~CancelOnInterrupt() {
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
   running = nullptr;
+  if (received != told_) std::raise(received);
 }
+
+int CancelOnInterrupt::signal() { return told_ = received; }
 
 }  // namespace mrt::apps

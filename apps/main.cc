@@ -1,4 +1,5 @@
 // monarchrt: the command line. Flags to configuration to one call of the library.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -20,10 +21,21 @@ void LetWaitingThreadsSleep(char** argv) {
   execv("/proc/self/exe", argv);
 }
 
+// A standard descriptor that is closed would be the next file that is opened: a message could go
+// into a video. Read-only, so that writing to it is an error still.
+void FillStandardDescriptors() {
+  int fd = -1;
+  do {
+    fd = open("/dev/null", O_RDONLY);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) close(fd);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   using namespace mrt::apps;
+  FillStandardDescriptors();
   LetWaitingThreadsSleep(argv);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error of write(), which we report
   CLI::App app("Real-time video generation on the CPU: a prompt becomes a video while you watch.",
@@ -42,16 +54,17 @@ int main(int argc, char** argv) {
   AddGenerate(app, action);
   AddVerify(app, action);
   AddInspect(app, action);
+  AddConvert(app, action);
   AddDoctor(app, action);
   AddBench(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {  // --help, --version
     app.exit(e);
-    return kExitOk;
+    return FinishOutput(kExitOk);
   } catch (const CLI::ParseError& e) {
     return Finish({monarchrt::StatusCode::kInvalidArgument,
                    std::string(e.what()) + " (see monarchrt --help)"});
   }
-  return action();
+  return FinishOutput(action());
 }

@@ -68,15 +68,15 @@ std::string Printable(const std::string& text, int columns) {
 std::string Numbers(const ProgressState& s) {
   char buffer[64];
   if (s.frames_total > 0) {
-    std::snprintf(buffer, sizeof(buffer), "%" PRId64 "/%" PRId64 " frames", s.frames_done,
-                  s.frames_total);
+    std::snprintf(buffer, sizeof(buffer), "%" PRId64 "/%" PRId64 " %s", s.frames_done,
+                  s.frames_total, s.unit);
   } else {
-    std::snprintf(buffer, sizeof(buffer), "%" PRId64 " frames", s.frames_done);
+    std::snprintf(buffer, sizeof(buffer), "%" PRId64 " %s", s.frames_done, s.unit);
   }
   std::string line = buffer;
   if (s.frames_per_second > 0) {
-    std::snprintf(buffer, sizeof(buffer), "  %.*f frames/s", s.frames_per_second < 100 ? 1 : 0,
-                  s.frames_per_second);
+    std::snprintf(buffer, sizeof(buffer), "  %.*f %s/s", s.frames_per_second < 100 ? 1 : 0,
+                  s.frames_per_second, s.unit);
     line += buffer;
     if (s.frames_total > s.frames_done) {
       const auto left = static_cast<double>(s.frames_total - s.frames_done);
@@ -122,7 +122,9 @@ std::string FormatProgress(const ProgressState& state, int columns) {
   return Printable(line, columns);
 }
 
-Progress::Progress(int64_t frames_total, FILE* out) : out_(out), in_place_(CanRedraw(out)) {
+Progress::Progress(int64_t frames_total, FILE* out, const char* unit)
+    : out_(out), in_place_(CanRedraw(out)) {
+  state_.unit = unit;
   state_.frames_total = std::max<int64_t>(frames_total, 0);
 }
 

@@ -10,6 +10,7 @@ namespace mrt::apps {
 
 /// What one line shows.
 struct ProgressState {
+  const char* unit = "frames";  // what is counted
   int64_t frames_done = 0;
   int64_t frames_total = 0;      // 0: unknown, no bar and no time left
   double frames_per_second = 0;  // 0: not known yet
@@ -31,8 +32,9 @@ std::string FormatDuration(double seconds);
 /// To be used by one thread. Errors of `out` are ignored.
 class Progress {
  public:
-  /// frames_total: how many there will be; 0 if nobody knows.
-  Progress(int64_t frames_total, FILE* out);
+  /// frames_total: how many there will be; 0 if nobody knows. `unit`: what is counted, if not
+  /// frames.
+  Progress(int64_t frames_total, FILE* out, const char* unit = "frames");
   /// Finishes.
   ~Progress();
   Progress(const Progress&) = delete;
@@ -45,6 +47,9 @@ class Progress {
   /// frames_done so far, never fewer than before. Frames per second count from the first Update():
   /// call Update(0, "") when the generation starts.
   void Update(int64_t frames_done, const std::string& text = "");
+
+  /// Whether it draws in place, so that many updates cost no lines.
+  bool in_place() const { return in_place_; }
 
   /// Draws the last state and ends the line, so that other output can follow. May be repeated.
   void Finish();

@@ -54,6 +54,12 @@ TEST(FormatProgress, GivesWayWhenNarrow) {
   EXPECT_EQ(FormatProgress(state, 0), "");
 }
 
+TEST(FormatProgress, CountsOtherThings) {
+  EXPECT_EQ(FormatProgress(
+                {.unit = "MB", .frames_done = 21, .frames_total = 81, .frames_per_second = 30}, 60),
+            "[###............] 21/81 MB  30.0 MB/s  0:02 left");
+}
+
 TEST(FormatProgress, KnowsTheEnds) {
   ProgressState state = {.frames_total = 81};
   EXPECT_EQ(FormatProgress(state, 30), "[..........] 0/81 frames");

@@ -5,6 +5,7 @@
 #include "apps/commands.h"
 #include "apps/exit.h"
 #include "apps/generation_flags.h"
+#include "apps/number.h"
 #include "base/status.h"
 #include "monarchrt/verify.h"
 
@@ -67,6 +68,7 @@ void AddVerify(CLI::App& app, Action& action) {
   command->add_flag("--json", flags->json, "print one JSON object instead of lines");
   AddDtypeFlag(*command, flags->dtype);
   command->add_option("--threads", flags->options.threads, "0: all CPUs this process may use")
+      ->transform(Number<int>())
       ->capture_default_str();
   command->add_option("--impl", flags->options.implementation,
                       "force an attention kernel by name (see doctor)");

@@ -1,4 +1,4 @@
-// Small texts: to files, and for people.
+// Small texts: from and to files, and for people.
 #pragma once
 
 #include <string>
@@ -7,6 +7,9 @@
 #include "monarchrt/status.h"
 
 namespace mrt::apps {
+
+/// A regular file of at most `bytes_max` bytes.
+monarchrt::Result<std::string> ReadText(const std::string& path, int64_t bytes_max = 1 << 20);
 
 /// Ok if a file could be made or replaced there: asked before the work, not after.
 monarchrt::Status CheckWritable(const std::string& path);
