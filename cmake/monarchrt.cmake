@@ -1,8 +1,16 @@
 # Helpers every folder uses: one folder = one target that links only what the layer rule allows.
 
 add_library(mrt_options INTERFACE)
-target_compile_options(mrt_options INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers
+target_compile_options(mrt_options INTERFACE -Wall -Wextra -Wno-missing-field-initializers
                                              -fno-math-errno -fno-trapping-math)
+# Sources that are compiled as one see the file-local names of their neighbours, and GCC 12 takes
+# them for headers and warns of the empty std::optional's value.
+if(CMAKE_UNITY_BUILD)
+  target_compile_options(mrt_options INTERFACE
+                         $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage -Wno-maybe-uninitialized>)
+else()
+  target_compile_options(mrt_options INTERFACE -Wshadow)
+endif()
 # GCC 12 warns of overlapping copies inside "text" + std::string, wrongly (GCC bug 105651).
 target_compile_options(mrt_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
 if(MRT_WERROR)
@@ -16,6 +24,14 @@ function(mrt_library name)
   target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(${name} PUBLIC ${ARG_DEPS} PRIVATE mrt_options ${ARG_PRIVATE_DEPS})
 endfunction()
+
+# With asan, dense/cpu/portable.cc for AVX-512 takes 60 s to compile with -O3, 22 s with -O1.
+set(MRT_SANITIZED OFF)
+set(kernel_optimisation -O3)
+if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=")
+  set(MRT_SANITIZED ON)
+  set(kernel_optimisation -O1)
+endif()
 
 # mrt_isa_variants(NAME SOURCE file.cc): compiles one source three times, once per instruction set,
 # each in its own namespace (macro MRT_ISA). The names are portable (x86-64 baseline), avx2
@@ -31,35 +47,94 @@ function(mrt_isa_variants name)
     target_include_directories(${name}_${isa} PRIVATE ${PROJECT_SOURCE_DIR}/src
                                                       ${PROJECT_SOURCE_DIR}/include)
     target_compile_definitions(${name}_${isa} PRIVATE MRT_ISA=${isa})
-    target_compile_options(${name}_${isa} PRIVATE ${flags_${isa}} -O3 -ffp-contract=fast)
+    target_compile_options(${name}_${isa} PRIVATE ${flags_${isa}} ${kernel_optimisation}
+                                                  -ffp-contract=fast)
     target_link_libraries(${name}_${isa} PRIVATE mrt_options)
     list(APPEND objects $<TARGET_OBJECTS:${name}_${isa}>)
   endforeach()
   set(${name}_OBJECTS ${objects} PARENT_SCOPE)
 endfunction()
 
-# mrt_test(NAME SOURCES a_test.cc ... DEPS mrt_x ...): a GoogleTest binary; golden data lies in
-# MRT_GOLDEN_DIR.
+# mrt_amx_object(NAME SOURCE file.cc): compiles a kernel for AMX tiles of bfloat16 and the AVX-512
+# of the CPUs that have them. The rule above holds.
+function(mrt_amx_object name)
+  cmake_parse_arguments(ARG "" "SOURCE" "" ${ARGN})
+  add_library(${name}_amx OBJECT ${ARG_SOURCE})
+  target_include_directories(${name}_amx PRIVATE ${PROJECT_SOURCE_DIR}/src
+                                                 ${PROJECT_SOURCE_DIR}/include)
+  target_compile_options(
+    ${name}_amx PRIVATE -mavx2 -mfma -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16
+                        -mamx-tile -mamx-bf16 ${kernel_optimisation})
+  # GCC 12 warns of the undefined values that its own AVX-512 header starts from (GCC bug 105593).
+  target_compile_options(${name}_amx PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized
+                                                                      -Wno-maybe-uninitialized>)
+  target_link_libraries(${name}_amx PRIVATE mrt_options)
+  set(${name}_OBJECTS $<TARGET_OBJECTS:${name}_amx> PARENT_SCOPE)
+endfunction()
+
+# The tests that start threads: what the preset tsan builds.
+add_custom_target(thread_tests)
+
+# mrt_test(NAME SOURCES a_test.cc ... DEPS mrt_x ... [THREADS | GPU]): a GoogleTest binary;
+# golden data lies in MRT_GOLDEN_DIR. THREADS: its tests get the label "threads" and run with tsan.
+# GPU: they get the label "gpu" and say SKIPPED where there is none. The sources of tests compute
+# little, so they are compiled with little optimisation, in half the time. With a sanitizer one
+# process runs all tests of a binary, because starting one takes longer than most tests.
 function(mrt_test name)
   if(NOT MRT_BUILD_TESTS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADS;GPU" "" "SOURCES;DEPS" ${ARGN})
+  set(labels "")
+  if(ARG_THREADS)
+    set(labels LABELS threads)
+    add_dependencies(thread_tests ${name})
+  endif()
+  if(ARG_GPU)
+    set(labels LABELS gpu)
+  endif()
   add_executable(${name} ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
   target_compile_definitions(${name}
                              PRIVATE MRT_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
+  target_compile_options(${name} PRIVATE $<IF:$<BOOL:${MRT_SANITIZED}>,-O0,-O1>)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} mrt_options GTest::gtest_main GTest::gmock)
-  gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600)
+  if(MRT_SANITIZED)
+    add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
+    set_tests_properties(${name} PROPERTIES TIMEOUT 900 ${labels})
+  else()
+    gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60
+                         PROPERTIES TIMEOUT 600 ${labels})
+  endif()
 endfunction()
 
-# mrt_bench(NAME SOURCES a_bench.cc ... DEPS mrt_x ...): a Google Benchmark binary, never a test.
+# mrt_bench(NAME SOURCES a_bench.cc ... DEPS mrt_x ... [MAIN]): a Google Benchmark binary, never a
+# test. MAIN: with a main of its own instead.
 function(mrt_bench name)
   if(NOT MRT_BUILD_BENCHMARKS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "MAIN" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
-  target_link_libraries(${name} PRIVATE ${ARG_DEPS} mrt_options benchmark::benchmark_main)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} mrt_options)
+  if(NOT ARG_MAIN)
+    target_link_libraries(${name} PRIVATE benchmark::benchmark_main)
+  endif()
+endfunction()
+
+# mrt_cuda_library(NAME SOURCES a.cu ... DEPS mrt_x ...): only where MRT_CUDA is on. ptxas warns of
+# a spill; with MRT_WERROR that is an error.
+function(mrt_cuda_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_compile_options(
+    ${name} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-Xptxas=--warn-on-spills>")
+  if(MRT_WERROR)
+    target_compile_options(
+      ${name} PRIVATE
+              "$<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings;-Xptxas=--warning-as-error>")
+  endif()
+  target_link_libraries(${name} PUBLIC ${ARG_DEPS} CUDA::cudart_static)
 endfunction()

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# build.sh PRESET [TARGET...]: configures build/PRESET if that was not done, then builds the targets
-# (all of them without a name). PRESET is one of CMakePresets.json: cpu, asan.
+# build.sh PRESET [TARGET...]: configures build/PRESET if that was not done, then builds the
+# targets; without a name those of the preset. PRESET is one of CMakePresets.json: cpu, cuda and
+# asan build all, tsan the tests with threads. MRT_WERROR=ON: warnings are errors. MRT_UNITY=ON: the
+# sources of a folder are compiled as one, in half the time (asan and tsan always do).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# -eq 0 ]; then
-  echo "build.sh: got no preset, need cpu or asan" >&2
+  echo "build.sh: got no preset, need cpu, cuda, asan or tsan" >&2
   exit 2
 fi
 preset=$1
@@ -12,6 +14,7 @@ shift
 
 configure=()
 if [ -n "${MRT_WERROR:-}" ]; then configure+=("-DMRT_WERROR=$MRT_WERROR"); fi
+if [ -n "${MRT_UNITY:-}" ]; then configure+=("-DCMAKE_UNITY_BUILD=$MRT_UNITY"); fi
 if [ ! -f "build/$preset/build.ninja" ] || [ ${#configure[@]} -gt 0 ]; then
   # CMake reads this variable the first time it configures a directory.
   if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi

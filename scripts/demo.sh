@@ -16,12 +16,13 @@ sheet=$out/demo.png
 
 scripts/install_deps.sh
 echo "building (the first time takes a few minutes)"
+if [ ! -f build/cpu/build.ninja ]; then export MRT_UNITY=ON; fi  # the fastest build of everything
 scripts/build.sh cpu monarchrt
 mkdir -p "$out"
 build/cpu/apps/monarchrt generate \
   --model "$tree/wan_models/Wan2.1-T2V-1.3B" \
   --checkpoint "$tree/checkpoints/self_forcing_dmd.pt:generator_ema" \
-  --prompt "$prompt" --size 80x48 --seconds 3 --seed 7 \
+  --prompt "$prompt" --no-cache --size 80x48 --seconds 3 --seed 7 \
   --out "$video" --stats "$stats" --contact-sheet "$sheet"
 
 cat <<EOT

@@ -7,12 +7,17 @@ packages=(
   g++ cmake ninja-build pkg-config                              # build
   libdnnl-dev                                                   # matrix products and convolutions
   libsentencepiece-dev libutf8proc-dev                          # text
-  libavcodec-dev libavformat-dev libavutil-dev libswscale-dev   # video files and pictures
+  libavcodec-dev libavfilter-dev libavformat-dev                # video files and pictures
+  libavutil-dev libswscale-dev
   nlohmann-json3-dev libcli11-dev                               # configuration, command line
   libgtest-dev libgmock-dev libbenchmark-dev                    # tests and benchmarks
-  python3                                                       # the checks under tools/
+  python3 python3-numpy                                         # tools/, examples/python
 )
-dev_packages=(clang-format-14 clang-tidy-14 libomp-14-dev qemu-user)
+dev_packages=(
+  clang-format-14 clang-tidy-14 qemu-user valgrind              # checkers
+  clang-14 libclang-rt-14-dev libomp-14-dev llvm-14             # sanitizers, fuzz targets
+  python3-venv                                                  # python/
+)
 
 for flag in "$@"; do
   case $flag in

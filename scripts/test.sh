@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
 # test.sh: installs what is missing, then runs the checks and all tests under the presets cpu and
 # asan.
-#   --preset NAME   only the tests of this preset (cpu or asan); may be repeated
+#   --preset NAME   only the tests of this preset (cpu, asan or tsan); may be repeated
 #   --checks        only the checks
 #   --ci            everything, with warnings as errors and the checks that need more tools:
-#                   format, clang-tidy, and a run on an emulated CPU without AVX
+#                   format, clang-tidy, a run on an emulated CPU without AVX, valgrind,
+#                   ThreadSanitizer, a minute of each fuzz target (docs/hardening.md) and the tests
+#                   of python/ (scripts/test_python.sh)
 # The last line counts tests and checks: "N passed, N failed, N skipped".
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
 
 presets=()
 checks=yes
 ci=no
 while [ $# -gt 0 ]; do
   case $1 in
-    --preset) presets+=("${2:?--preset needs cpu or asan}"); checks=no; shift ;;
+    --preset) presets+=("${2:?--preset needs cpu, asan or tsan}"); checks=no; shift ;;
     --checks) presets=(none) ;;
     --ci) ci=yes ;;
     -h | --help) usage; exit 0 ;;
@@ -24,7 +26,10 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-if [ ${#presets[@]} -eq 0 ]; then presets=(cpu asan); fi
+if [ ${#presets[@]} -eq 0 ]; then
+  presets=(cpu asan)
+  if [ $ci = yes ]; then presets+=(tsan); fi
+fi
 if [ "${presets[0]}" = none ]; then presets=(); checks=yes; fi
 
 passed=0 failed=0 skipped=0
@@ -65,11 +70,9 @@ run_tests() {
   echo "tests of $preset: $((SECONDS - start)) s"
 }
 
+if [ $ci = yes ]; then export MRT_WERROR=ON MRT_UNITY=ON; fi
 dev=()
-if [ $ci = yes ]; then
-  dev=(--dev)
-  export MRT_WERROR=ON
-fi
+if [ $ci = yes ] || [[ " ${presets[*]} " == *san\ * ]]; then dev=(--dev); fi
 scripts/install_deps.sh "${dev[@]}" || exit 1
 
 if [ $checks = yes ]; then
@@ -91,7 +94,16 @@ done
 if [ $ci = yes ]; then
   run "no weak symbols in files for one instruction set" tools/check_weak_symbols.sh build/cpu
   run "baseline CPU (no AVX)" tools/run_baseline.sh build/cpu
-  run "clang-tidy" tools/run_clang_tidy.sh build/cpu
+  run "valgrind" tools/run_valgrind.sh build/cpu
+  run "clang-tidy" tools/run_clang_tidy.sh build/asan
+  run "python" scripts/test_python.sh
+  run "fuzz targets" scripts/fuzz.sh --seconds 60
+  if command -v nvcc >/dev/null; then
+    run "CUDA kernels compile (two of them, sm_80 and sm_90a)" tools/check_cuda.sh
+  else
+    skipped=$((skipped + 1))
+    echo "skipped CUDA kernels compile: no nvcc"
+  fi
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -126,17 +126,18 @@ inline void ExpectBoundedMemory(ops::Context& context, const VideoDecoder& decod
   EXPECT_EQ(context.arena().capacity_bytes(), capacity);
 }
 
+inline int64_t HeapBytes() {
+  const struct mallinfo2 info = mallinfo2();
+  return static_cast<int64_t>(info.uordblks + info.hblkhd);
+}
+
 /// WorkingBytes is what the state and the arena take, but for what the arena's blocks waste.
 inline void ExpectPlannedMemory(ops::Context& context, const VideoDecoder& decoder) {
   constexpr int64_t kRows = 40, kCols = 48;
   constexpr double kArenaBlockBytes = 32 << 20;
-  const auto heap_bytes = [] {
-    const struct mallinfo2 info = mallinfo2();
-    return static_cast<int64_t>(info.uordblks + info.hblkhd);
-  };
-  const int64_t before = heap_bytes();
+  const int64_t before = HeapBytes();
   const auto state = decoder.NewState(kRows, kCols);
-  const int64_t state_bytes = heap_bytes() - before;
+  const int64_t state_bytes = HeapBytes() - before;
   if (state_bytes == 0) GTEST_SKIP() << "this build has another allocator";
   const Tensor latents = SomeLatents(2, decoder.latent_channels(), kRows, kCols);
   Tensor frames(DType::kF32, {decoder.FramesOut(*state, 2), kPixelsPerLatent * kRows,
@@ -144,6 +145,24 @@ inline void ExpectPlannedMemory(ops::Context& context, const VideoDecoder& decod
   decoder.Decode(context, *state, latents, frames);
   const auto used = static_cast<double>(state_bytes + context.arena().capacity_bytes());
   const auto planned = static_cast<double>(decoder.WorkingBytes(kRows, kCols, context.precision()));
+  EXPECT_GE(planned, 0.95 * used - kArenaBlockBytes);
+  EXPECT_LE(planned, 1.05 * used);
+}
+
+inline void ExpectPlannedMemory(ops::Context& context, const VideoEncoder& encoder) {
+  constexpr int64_t kRows = 40, kCols = 48;
+  constexpr double kArenaBlockBytes = 32 << 20;
+  const int64_t before = HeapBytes();
+  const auto state = encoder.NewState(kPixelsPerLatent * kRows, kPixelsPerLatent * kCols);
+  const int64_t state_bytes = HeapBytes() - before;
+  if (state_bytes == 0) GTEST_SKIP() << "this build has another allocator";
+  const Tensor frames =
+      SomeLatents(5, kPixelsPerLatent * kRows, kPixelsPerLatent * kCols, 3);  // [5, H, W, 3]
+  Tensor latents(DType::kF32,
+                 {encoder.LatentsOut(*state, 5), encoder.latent_channels(), kRows, kCols});
+  encoder.Encode(context, *state, frames, latents);
+  const auto used = static_cast<double>(state_bytes + context.arena().capacity_bytes());
+  const auto planned = static_cast<double>(encoder.WorkingBytes(kRows, kCols, context.precision()));
   EXPECT_GE(planned, 0.95 * used - kArenaBlockBytes);
   EXPECT_LE(planned, 1.05 * used);
 }

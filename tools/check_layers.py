@@ -20,21 +20,25 @@ MAY_INCLUDE = {
     "src/kernels": {"src/base"},
     "src/ops": {"src/kernels", "src/tensor", "src/base"},
     "src/model": {"src/ops", "src/tensor", "src/base"},
+    "src/attention": {"include/monarchrt", "src/kernels", "src/base"},
     "src/pipeline": {"include/monarchrt", "src/model", "src/ops", "src/kernels", "src/tensor",
                      "src/base"},
     "src/verify": {"include/monarchrt", "src/pipeline", "src/model", "src/ops", "src/kernels",
                    "src/tensor", "src/base"},
     "src/inspect": {"include/monarchrt", "src/tensor", "src/base"},
+    "src/convert": {"include/monarchrt", "src/tensor", "src/base"},
+    "src/c_api": {"include/monarchrt", "src/base"},
     "src/media": {"src/base"},
     "apps": {"include/monarchrt", "src/verify", "src/media", "src/base"},
     "testing": {"include/monarchrt", "src"},
     "tests": {"include/monarchrt", "apps", "testing", "src"},
     "bench": {"include/monarchrt", "src"},
+    "examples": {"include/monarchrt"},
 }
 # std only and without state, so every layer may use them.
 OPEN_HEADERS = {"include/monarchrt/status.h"}
 # Of the kernels these layers see the contracts only: kernels/OP/OP.h and kernels/*.h.
-CONTRACTS_ONLY = {"src/ops", "src/pipeline"}
+CONTRACTS_ONLY = {"src/attention", "src/ops", "src/pipeline"}
 CONTRACT = re.compile(r"src/kernels/(?:(\w+)/\1|\w+)\.h")
 # Tests and benchmarks beside the code may use what their folder may, and these.
 TEST_SUFFIXES = ("_test.cc", "_bench.cc", "/test_util.h")
@@ -48,21 +52,27 @@ VENDOR = [
     (r"sentencepiece.*", ["src/model/tokenizer"]),
     (r"utf8proc\.h", ["src/model/tokenizer"]),
     (r"(\w+mmintrin|immintrin|arm_neon)\.h", ["*/cpu"]),
+    (r"cuda\w*\.h", ["*/cuda"]),
     (r"omp\.h", ["src/base"]),
     (r"CLI/.*", ["apps"]),
-    (r"nlohmann/.*", ["src/tensor", "src/model", "src/pipeline", "src/verify", "src/inspect",
-                      "apps", "tests"]),
+    (r"nlohmann/.*", ["src/tensor", "src/media", "src/model", "src/pipeline", "src/verify",
+                      "src/inspect", "apps", "tests"]),
     (r"(gtest|gmock)/.*", ["*_test.cc", "*/test_util.h", "testing", "tests"]),
     (r"benchmark/.*", ["*_bench.cc", "bench"]),
+    (r"sanitizer/.*", ["tests/fuzz"]),
 ]
 # Headers of the operating system: src/, apps/ and tests/, never the public API.
 SYSTEM = re.compile(r"(sys/\w+|unistd|fcntl|sched|cpuid|signal|pthread|dlfcn|malloc|errno|poll|"
                     r"spawn|termios|stdio|stdlib|linux/\w+)\.h")
 
+# What public headers that are C, too, include instead of the C++ library's.
+C_HEADERS = {"stddef.h", "stdint.h"}
+C_HEADER = re.compile(r"include/monarchrt/c_api\.h")
+
 LINES_MAX = 800
 COLUMNS_MAX = 100
-CODE = {".h", ".cc"}
-TEXT = CODE | {".py", ".sh", ".cmake"}
+CODE = {".h", ".cc", ".cu", ".cuh"}
+TEXT = CODE | {".c", ".py", ".sh", ".cmake"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
 # In src/ and include/: the library reports through Status and never does these itself.
 FORBIDDEN = re.compile(r"\b(?:std::)?(?:printf|fprintf|puts|abort|exit|quick_exit|_exit)\s*\(|"
@@ -111,7 +121,7 @@ class Tree:
 
     def _list(self):
         for top in ("include", "src", "apps", "testing", "tests", "bench", "tools", "scripts",
-                    "cmake"):
+                    "cmake", "examples", "python"):
             for path in (self.root / top).rglob("*"):
                 if path.suffix in TEXT and path.is_file() and "golden" not in path.parts:
                     yield path.relative_to(self.root).as_posix()
@@ -132,6 +142,7 @@ class Tree:
             self.check_size(path, lines)
             if Path(path).suffix in CODE:
                 self.check_includes(path, lines)
+                self.check_own_header(path, lines)
                 self.check_library_is_silent(path, lines)
         self.check_cycles(self.edges, "files")
         self.check_cycles(self.component_edges(), "folders")
@@ -160,6 +171,16 @@ class Tree:
             self.edges.setdefault(path, {})[target] = number
             self.check_layer(path, number, target)
 
+    def check_own_header(self, path, lines):
+        """FILE.cc includes FILE.h before anything else, so building it shows that FILE.h includes
+        what it uses: tools/check_headers.sh compiles only the other headers."""
+        own = path.removesuffix(".cc") + ".h"
+        if not path.endswith(".cc") or own not in self.files:
+            return
+        first = next((m for m in map(INCLUDE.match, lines) if m), None)
+        if first is None or not first[1] or self.resolve(path, first[1]) != own:
+            self.report(path, 1, f"the first include must be {own}")
+
     def check_layer(self, path, number, target):
         source, wanted = layer_of(path), layer_of(target)
         allowed = set(MAY_INCLUDE.get(source, set())) | ({source} if source else set())
@@ -183,6 +204,8 @@ class Tree:
                     self.report(path, number, f"<{name}> belongs in {', '.join(places)} only")
                 return
         if SYSTEM.fullmatch(name) and not public:
+            return
+        if name in C_HEADERS and C_HEADER.fullmatch(path):
             return
         if not re.fullmatch(r"[a-z_]+", name):  # the C++ library has no dot and no slash
             self.report(path, number, f"<{name}> is not in the table of allowed libraries")

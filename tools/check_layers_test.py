@@ -9,6 +9,7 @@ import check_layers
 
 CLEAN = {
     "include/monarchrt/status.h": "#include <string>\n",
+    "include/monarchrt/c_api.h": "#include <stdint.h>\n",
     "src/base/status.h": '#include "monarchrt/status.h"\n',
     "src/base/threads.cc": "#include <omp.h>\n",
     "src/tensor/tensor.h": '#include "base/status.h"\n',
@@ -47,6 +48,10 @@ class CheckLayersTest(unittest.TestCase):
     def test_finds_a_lower_layer_that_includes_a_higher_one(self):
         self.assert_finds("src/ops/bad.cc", '#include "model/wan/wan.h"\n', "may not include")
 
+    def test_finds_a_source_that_includes_its_header_late(self):
+        self.assert_finds("src/tensor/tensor.cc",
+                          '#include <string>\n#include "tensor/tensor.h"\n', "first include")
+
     def test_finds_a_kernel_that_sees_tensors(self):
         self.assert_finds("src/kernels/dense/bad.cc", '#include "tensor/tensor.h"\n',
                           "may not include")
@@ -56,6 +61,12 @@ class CheckLayersTest(unittest.TestCase):
                                "src/ops/bad.cc": '#include "kernels/dense/reference.h"\n'})
         self.assertEqual(len(problems), 1, problems)
         self.assertIn("contract", problems[0])
+
+    def test_finds_a_c_header_in_a_public_header_that_is_not_c(self):
+        self.assert_finds("include/monarchrt/bad.h", "#include <stdint.h>\n", "table")
+
+    def test_finds_an_example_that_reaches_past_the_api(self):
+        self.assert_finds("examples/cpp/bad.cc", '#include "base/status.h"\n', "may not include")
 
     def test_finds_an_app_that_reaches_past_the_api(self):
         self.assert_finds("apps/bad.cc", '#include "model/wan/wan.h"\n', "may not include")

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Monarch attention on a CPU: against our dense rows and PyTorch's, and its cost by size.
+
+    bench/cpu_attention.py [--bench build/cpu/apps/monarchrt] [--impl NAME] [--seconds S]
+                           [--out FILE.json] [--plot FILE.svg]
+
+All in one run: shape A for every row of the binary and for scaled_dot_product_attention; then the
+time of Monarch and dense against the number of key frames and against the grid, with one
+kernel. Prints the rows as JSON lines and a table of ratios; --plot draws the second part.
+Needs PyTorch (absent: its rows are left out) and, for --plot, matplotlib.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+HEADS, HEAD_DIM, FRAMES_Q = 12, 128, 3
+GRID = (30, 52)  # tokens of a latent frame at 480x832
+KEY_FRAMES = (3, 6, 12, 21, 42)
+GRIDS = ((15, 26), (20, 34), (30, 52), (45, 80))  # at 6 key frames
+
+
+def bench(binary, shape, seconds, *more):
+    command = [binary, "bench", "attention", "--json", "--shape", shape, "--seconds", str(seconds),
+               *more]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def torch_rows(threads, seconds):
+    try:
+        import torch
+        from torch.nn.functional import scaled_dot_product_attention
+    except ImportError:
+        print("# no PyTorch: its rows are left out", file=sys.stderr)
+        return
+    torch.set_num_threads(threads)
+    generator = torch.Generator().manual_seed(1)
+    tokens, kv = GRID[0] * GRID[1], 21
+
+    def random(frames, dtype):
+        x = torch.randn(1, frames * tokens, HEADS, HEAD_DIM, generator=generator)
+        return x.to(dtype).transpose(1, 2)
+
+    gflop = 4 * HEADS * HEAD_DIM * FRAMES_Q * kv * tokens**2 / 1e9
+    for name, dtype in (("bf16", torch.bfloat16), ("f32", torch.float32)):
+        q, k, v = random(FRAMES_Q, dtype), random(kv, dtype), random(kv, dtype)
+        times = []
+        while len(times) < 3 or (sum(times) < seconds and len(times) < 20):
+            begin = time.perf_counter()
+            scaled_dot_product_attention(q, k, v)
+            times.append(time.perf_counter() - begin)
+        ms = statistics.median(times) * 1e3
+        yield {"op": "dense", "impl": f"torch {torch.__version__.split('+')[0]}", "shape": "A",
+               "dtype": name, "threads": threads, "ms_median": round(ms, 1),
+               "tflops": round(gflop / ms, 3)}
+
+
+def sizes():
+    for kv in KEY_FRAMES:
+        yield "key frames", kv, f"kv={kv}"
+    for rows, cols in GRIDS:
+        yield "tokens of a frame", rows * cols, f"grid={rows}x{cols},kv=6"
+
+
+def draw(points, machine, path):
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axis, name in zip(axes, ("key frames", "tokens of a frame")):
+        for op, colour in (("dense", "tab:grey"), ("monarch", "tab:blue")):
+            line = [(x, ms) for kind, x, row_op, ms in points if (kind, row_op) == (name, op)]
+            axis.plot(*zip(*line), marker="o", color=colour, label=op)
+        axis.set(xscale="log", yscale="log", xlabel=name, ylabel="ms")
+        axis.set_xticks(sorted({x for kind, x, _, _ in points if kind == name}), minor=False)
+        axis.xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].set_title("30 x 52 tokens a frame", fontsize=10)
+    axes[1].set_title("6 key frames", fontsize=10)
+    axes[0].legend()
+    figure.suptitle(f"Attention of a chunk of 3 frames, 12 heads of 128, bf16: {machine}",
+                    fontsize=10)
+    figure.savefig(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bench", default="build/cpu/apps/monarchrt")
+    parser.add_argument("--impl", help="only this kernel; else all, and for the sizes the first")
+    parser.add_argument("--seconds", type=float, default=10, help="of each row, at least 3 runs")
+    parser.add_argument("--out")
+    parser.add_argument("--plot")
+    options = parser.parse_args()
+
+    chosen = ["--impl", options.impl] if options.impl else []
+    result = bench(options.bench, "A", options.seconds, "--dtype", "all", *chosen)
+    rows = result["rows"]
+    threads = len(os.sched_getaffinity(0))
+    rows += torch_rows(threads, options.seconds)
+    for row in rows:
+        print(json.dumps(row), flush=True)
+    impl = options.impl or next(r["impl"] for r in rows if r["op"] == "monarch")
+    points = []
+    for kind, x, shape in sizes():
+        for row in bench(options.bench, shape, options.seconds, "--impl", impl)["rows"]:
+            points.append((kind, x, row["op"], row["ms_median"]))
+            print(json.dumps(row | {kind: x}), flush=True)
+
+    for dtype in ("bf16", "f32"):
+        monarch = {r["impl"]: r["ms_median"] for r in rows
+                   if (r["op"], r["dtype"]) == ("monarch", dtype)}
+        if not monarch:
+            continue
+        best = min(monarch, key=monarch.get)
+        for row in (r for r in rows if (r["op"], r["dtype"]) == ("dense", dtype)):
+            other = row["impl"] if row["impl"] in monarch else best
+            print(f"# {dtype}: monarch {other} is {row['ms_median'] / monarch[other]:.1f} times as "
+                  f"fast as dense {row['impl']}")
+    if options.out:
+        with open(options.out, "w", encoding="utf-8") as file:
+            json.dump({"machine": result["machine"], "rows": rows, "sizes": points}, file, indent=1)
+    if options.plot:
+        draw(points, f"{impl}, {result['machine']['cpu']}", options.plot)
+
+
+if __name__ == "__main__":
+    main()

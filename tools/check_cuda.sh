@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# check_cuda.sh: compiles the host side of the CUDA kernel and two of its kernels, one with wgmma
+# (sm_90a) and one without (sm_80). Fails on a warning or a spilled register. All kernels for all
+# GPUs take minutes: scripts/build.sh cuda. Needs nvcc, no GPU.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+kernels=src/kernels/monarch/cuda
+
+compile() {
+  nvcc -std=c++20 -O3 --expt-relaxed-constexpr -Isrc -Iinclude -Werror all-warnings \
+    -Xptxas --warn-on-spills,--warning-as-error -gencode "arch=compute_$1,code=sm_$1" -c "$2" \
+    -o /dev/null
+}
+compile 80 $kernels/launch.cu
+compile 80 $kernels/inst/d64_s7_m3_u2.cu
+compile 90a $kernels/inst/d128_s7_m3_u2.cu
+echo "check_cuda: 3 files compile"
