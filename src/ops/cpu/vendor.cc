@@ -2,9 +2,11 @@
 
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "base/check.h"
 #include "base/cpu_features.h"
+#include "base/signals.h"
 #include "base/threads.h"
 #include "ops/storage.h"
 
@@ -83,6 +85,7 @@ Prepared::Prepared(const dnnl::primitive& primitive, const dnnl::memory::desc& s
       weights_desc_(weights),
       scratchpad_bytes_(static_cast<int64_t>(scratchpad.get_size())),
       has_bias_(bias),
+      needs_shield_(std::strstr(implementation, "gemm") != nullptr),
       implementation_(implementation) {
   if (scratchpad_bytes_ > 0) scratchpad_ = dnnl::memory(scratchpad, CpuEngine(), DNNL_MEMORY_NONE);
 }
@@ -106,6 +109,8 @@ void Prepared::Run(Context& context, const void* src, const dnnl::memory& weight
   }
   // The C interface: the C++ one builds a hash map for every call.
   dnnl::stream& stream = context.vendor().stream;
+  std::optional<SignalShield> shield;
+  if (needs_shield_) shield.emplace();
   dnnl::error::wrap_c_api(
       dnnl_primitive_execute(primitive_.get(), stream.get(), count, args.data()),
       "[ops] oneDNN could not run a primitive");

@@ -59,6 +59,7 @@ class Prepared {
   dnnl::memory::desc weights_desc_;
   int64_t scratchpad_bytes_ = 0;
   bool has_bias_ = false;
+  bool needs_shield_ = false;        // base/signals.h
   const char* implementation_ = "";  // oneDNN's own constant
 };
 
