@@ -18,6 +18,7 @@ from torch import Tensor
 from monarchrt_train.clips import ClipSource, Pool, to_float
 from monarchrt_train.config import AutoencoderStage, Config
 from monarchrt_train.metrics import psnr, ssim
+from monarchrt_train.parallel import Share, rank, share
 from monarchrt_train.run import Learner, Run
 from monarchrt_train.sources import training_source, validation_source
 from monarchrt_train.taehv import Taehv, fold_statistics
@@ -118,7 +119,7 @@ def main(
 ) -> None:
     run = Run("autoencoder", __doc__.splitlines()[0], argv)
     stage = run.config.autoencoder
-    source = source or training_source()
+    source = Share(source or training_source())
     held_out = held_out or validation_source()
     model = Taehv(run.config.model.autoencoder)
     model.to(run.device, memory_format=torch.channels_last)
@@ -131,7 +132,8 @@ def main(
         model.encode = torch.compile(model.encode, dynamic=False)
         model.decode = torch.compile(model.decode, dynamic=False)
 
-    pool = Pool(stage.pool)
+    pool = Pool(share(stage.pool))
+    first, fresh = share(stage.first), share(stage.fresh)
 
     def render(seed: int, count: int) -> None:
         start = seed % (stage.first_frame_max + 1)
@@ -139,13 +141,13 @@ def main(
         clips = source.clips(seeds, stage.clip_frames, size, run.device, start)
         pool.put({"clips": clips})
 
-    for start in range(0, stage.first, CLIPS_AT_ONCE):
-        render(stage.fresh * done + start, min(CLIPS_AT_ONCE, stage.first - start))
+    for start in range(0, first, CLIPS_AT_ONCE):
+        render(fresh * done + start, min(CLIPS_AT_ONCE, first - start))
     for step in run.steps(done, stage.steps):
         generator = run.generator(step)
-        if stage.fresh:
-            render(stage.first + stage.fresh * step, stage.fresh)
-        video = cut(pool.draw(stage.batch, generator)["clips"], stage, generator)
+        if fresh:
+            render(first + fresh * step, fresh)
+        video = cut(pool.draw(share(stage.batch), generator)["clips"], stage, generator)
         with run.precision():
             value, squared = loss(model, video, stage, step, generator)
         norm = learner.update(value, step)
@@ -155,8 +157,9 @@ def main(
         if run.time_to_save():
             run.save(done, learner.parts())
     run.save(done, learner.parts())
-    sample = pool.draw(min(len(pool), 64), run.generator(done))["clips"]
-    _finish(run, learner.ema, sample, held_out, done)
+    if not rank():
+        sample = pool.draw(min(len(pool), 64), run.generator(done))["clips"]
+        _finish(run, learner.ema, sample, held_out, done)
 
 
 if __name__ == "__main__":

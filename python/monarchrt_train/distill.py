@@ -29,6 +29,7 @@ from monarchrt_train.checkpoint import Checkpoint
 from monarchrt_train.clips import ClipSource
 from monarchrt_train.config import CHUNK_FRAMES, Config, DistillPhase, DistillStage
 from monarchrt_train.flow import load_tokenizer, new_model, per_frame, velocities
+from monarchrt_train.parallel import Share, share
 from monarchrt_train.rollout import KvCache, draw_noise, generate
 from monarchrt_train.run import Learner, Run
 from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean, warp
@@ -120,7 +121,7 @@ class Scorer:
 
 class Trainer:
     def __init__(self, run: Run, stage: DistillStage, before: str, source: ClipSource):
-        self.run, self.stage, self.source = run, stage, source
+        self.run, self.stage, self.source = run, stage, Share(source)
         self.tokenizer = load_tokenizer(run)
         self.config = run.config
         flow = run.checkpoint("flow")
@@ -173,11 +174,12 @@ class Trainer:
 
     @torch.no_grad()
     def rollout(self, phase: DistillPhase, step: int, generator: torch.Generator) -> Generated:
-        settings, first = self.config.generation, phase.batch * step
-        prompts = self.encode(self.source.captions(range(first, first + phase.batch)))
+        settings, batch = self.config.generation, share(phase.batch)
+        seeds = range(batch * step, batch * (step + 1))
+        prompts = self.encode(self.source.captions(seeds))
         size = [x // PIXELS_PER_LATENT for x in settings.size(phase.grid_scale)]
         channels = self.config.model.transformer.in_dim
-        shape = (phase.batch, CHUNK_FRAMES, channels, *size)
+        shape = (batch, CHUNK_FRAMES, channels, *size)
         chunks = phase.latent_frames // CHUNK_FRAMES
         noise, fresh = draw_noise(shape, chunks, len(settings.steps), generator)
         layers = self.config.model.transformer.num_layers

@@ -18,6 +18,7 @@ from monarchrt_train.clips import ClipSource, LatentSource, Pool
 from monarchrt_train.config import CHUNK_FRAMES, Config, FlowPhase
 from monarchrt_train.model import TextToVideo
 from monarchrt_train.package import TOKENIZER_FILE
+from monarchrt_train.parallel import Share, share
 from monarchrt_train.prompts import END, Tokenizer
 from monarchrt_train.run import Learner, Run
 from monarchrt_train.schedule import add_noise, warp
@@ -124,7 +125,7 @@ def new_model(run: Run, tokenizer: Tokenizer) -> TextToVideo:
 class Trainer:
     def __init__(self, run: Run, source: ClipSource, held_out: ClipSource):
         self.run, self.config, self.stage = run, run.config, run.config.flow
-        self.source, self.held_out = source, held_out
+        self.source, self.held_out = Share(source), held_out
         self.tokenizer = load_tokenizer(run)
         self.autoencoder = load_autoencoder(run)
         self.model = new_model(run, self.tokenizer)
@@ -158,7 +159,8 @@ class Trainer:
 
     def train(self, phase: FlowPhase) -> None:
         """Until the phase's last step or the deadline."""
-        run, pool = self.run, Pool(phase.pool)
+        run, pool = self.run, Pool(share(phase.pool))
+        first, fresh = share(phase.first), share(phase.fresh)
         latents = self.latent_source(self.source, phase)
         self.model.transformer.recompute = phase.recompute
 
@@ -166,14 +168,14 @@ class Trainer:
             with run.precision():
                 pool.put(latents.rows(range(seed, seed + count), phase.latent_frames))
 
-        begin = phase.fresh * self.step
-        for start in range(0, phase.first, CLIPS_AT_ONCE):
-            render(begin + start, min(CLIPS_AT_ONCE, phase.first - start))
+        begin = fresh * self.step
+        for start in range(0, first, CLIPS_AT_ONCE):
+            render(begin + start, min(CLIPS_AT_ONCE, first - start))
         for step in run.steps(self.step, phase.until_step):
-            if phase.fresh:
-                render(phase.first + phase.fresh * step, phase.fresh)
+            if fresh:
+                render(first + fresh * step, fresh)
             generator = run.generator(step)
-            rows = pool.draw(phase.batch, generator)
+            rows = pool.draw(share(phase.batch), generator)
             drop_text(rows, self.stage.text_dropout, generator)
             value = self.loss(self.model, rows, phase, generator).mean()
             norm = self.learner.update(value, step)

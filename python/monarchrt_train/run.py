@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monarchrt_train import checkpoint
+from monarchrt_train import checkpoint, parallel
 from monarchrt_train.checkpoint import Checkpoint, Parts
 from monarchrt_train.config import Config, Optimizer, load
 
@@ -45,7 +45,7 @@ class Run:
         self.work: Path = args.work
         self.folder = args.work / stage
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.device = torch.device(args.device)
+        self.device = parallel.join(args.device)
         self.compile: bool = args.compile
         self._deadline = self._start + 60 * args.minutes
         self._log_every, self._save_s = args.log_every, 60 * args.save_minutes
@@ -60,6 +60,8 @@ class Run:
     def generator(self, step: int, purpose: int = 0) -> torch.Generator:
         """Of one step of this stage, on the device."""
         text = f"{self.config.seed}/{self.folder.name}/{step}/{purpose}"
+        if parallel.rank():
+            text += f"/{parallel.rank()}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "little")
         return torch.Generator(self.device).manual_seed(seed)
 
@@ -70,13 +72,13 @@ class Run:
     def steps(self, first: int, last: int) -> Iterator[int]:
         """The steps from `first` to before `last`, while there is time."""
         for step in range(first, last):
-            if time.monotonic() > self._deadline:
+            if parallel.any_of(time.monotonic() > self._deadline, self.device):
                 return
             yield step
 
     def log(self, step: int, values: dict[str, float | Tensor], always: bool = False) -> None:
         """Adds a line to the log and the output, every so many steps."""
-        if not always and step % self._log_every:
+        if parallel.rank() or (not always and step % self._log_every):
             return
         numbers = {name: float(f"{float(value):.6g}") for name, value in values.items()}
         line = json.dumps(
@@ -92,7 +94,8 @@ class Run:
         return checkpoint.load(folder) if checkpoint.exists(folder) else None
 
     def save(self, step: int, parts: Parts) -> None:
-        checkpoint.save(self.folder / "checkpoint", Checkpoint(step, parts))
+        if not parallel.rank():
+            checkpoint.save(self.folder / "checkpoint", Checkpoint(step, parts))
         self._last_save = time.monotonic()
 
     def time_to_save(self) -> bool:
@@ -122,6 +125,7 @@ class Learner:
         """One step of the optimizer, left out if the gradient is not finite. -> its norm."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        parallel.average_gradients(self._parameters.values())
         norm = nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.clip_norm)
         if not torch.isfinite(norm):
             return norm

@@ -1,0 +1,83 @@
+"""Two processes train one model: the same weights in both, other clips in each."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import distributed, nn
+
+from monarchrt_train import autoencoder, checkpoint, flow, parallel, tokenizer
+from monarchrt_train.clips import Squares
+from monarchrt_train.config import Optimizer
+from monarchrt_train.run import Learner
+
+RANKS = 2
+SMOKE = Path(flow.__file__).parent / "configs" / "smoke.json"
+SQUARES, HELD_OUT = Squares(), Squares(1 << 40)
+
+
+def arguments(work: Path, *more: str) -> list[str]:
+    config = f"--config={work / 'config.json'}"
+    return [config, f"--work={work}", "--device=cpu", "--log-every=1", *more]
+
+
+def _join(rank: int, folder: str) -> None:
+    """What torchrun does, but for the port."""
+    torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = str(rank)
+    store = distributed.FileStore(f"{folder}/store", RANKS)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
+
+
+def _update(rank: int, folder: str) -> None:
+    _join(rank, folder)
+    torch.manual_seed(1)
+    learner = Learner(nn.Linear(3, 2), Optimizer(warmup_steps=1))
+    x = torch.arange(6.0).view(2, 3)[rank : rank + 1]  # its half of the batch
+    learner.update(learner.module(x).square().mean(), 0)
+    torch.save(learner.module.state_dict(), f"{folder}/{rank}.pt")
+    assert parallel.any_of(rank == 1, torch.device("cpu"))
+    assert not parallel.any_of(False, torch.device("cpu"))
+    assert parallel.share(6) == 3
+    captions = parallel.Share(SQUARES).captions([0, 1, 2])
+    assert captions == SQUARES.captions([rank, 2 + rank, 4 + rank])
+    distributed.destroy_process_group()
+
+
+def _train(rank: int, folder: str) -> None:
+    _join(rank, folder)
+    work = Path(folder)
+    autoencoder.main(arguments(work, "--minutes=0"), SQUARES, HELD_OUT)
+    distributed.barrier()  # the first process has written the file
+    flow.main(arguments(work), SQUARES, HELD_OUT)
+    distributed.destroy_process_group()
+
+
+def _spawn(function, folder: Path) -> None:
+    torch.multiprocessing.spawn(function, (str(folder),), nprocs=RANKS)
+
+
+def test_an_update_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    _spawn(_update, tmp_path)
+    torch.manual_seed(1)
+    learner = Learner(nn.Linear(3, 2), Optimizer(warmup_steps=1))
+    learner.update(learner.module(torch.arange(6.0).view(2, 3)).square().mean(), 0)
+    for rank in range(RANKS):
+        weights = torch.load(tmp_path / f"{rank}.pt")
+        for name, x in learner.module.state_dict().items():
+            torch.testing.assert_close(weights[name], x, msg=f"{rank} {name}")
+
+
+def test_stages_run_in_two_processes(tmp_path: Path) -> None:
+    text = SMOKE.read_text().replace('"fresh": 1', '"fresh": 2')  # an even number of new clips
+    (tmp_path / "config.json").write_text(text)
+    tokenizer.main(arguments(tmp_path), SQUARES)
+    _spawn(_train, tmp_path)
+    assert checkpoint.load(tmp_path / "flow" / "checkpoint").step == 60
+    lines = map(json.loads, (tmp_path / "flow" / "log.jsonl").read_text().splitlines())
+    lines = [x for x in lines if "loss" in x]
+    assert [x["step"] for x in lines] == list(range(60))  # of one process only
+    assert lines[-1]["loss"] < lines[0]["loss"]
