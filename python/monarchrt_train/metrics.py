@@ -18,16 +18,20 @@ def psnr(got: Tensor, want: Tensor) -> Tensor:
 
 
 def ssim(got: Tensor, want: Tensor) -> Tensor:
-    """Structural similarity of each clip. [B, T, 3, H, W] in 0..1 -> [B]."""
+    """Structural similarity of each clip. [B, T, 3, H, W] in 0..1 -> [B].
+
+    In double precision: variances are small differences of large numbers, which the short
+    fractions of bfloat16 and TF32 on a GPU would lose.
+    """
     axis = torch.arange(WINDOW, device=got.device) - WINDOW // 2
-    taps = torch.exp(-(axis.float() ** 2) / (2 * SIGMA**2))
+    taps = torch.exp(-(axis.double() ** 2) / (2 * SIGMA**2))
     taps = taps / taps.sum()
 
     def blur(x: Tensor) -> Tensor:
         x = functional.conv2d(x, taps.view(1, 1, -1, 1))
         return functional.conv2d(x, taps.view(1, 1, 1, -1))
 
-    x, y = (v.float().flatten(0, 2).unsqueeze(1) for v in (got, want))  # [B * T * 3, 1, H, W]
+    x, y = (v.double().flatten(0, 2).unsqueeze(1) for v in (got, want))  # [B * T * 3, 1, H, W]
     mean_x, mean_y = blur(x), blur(y)
     var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
     cov = blur(x * y) - mean_x * mean_y

@@ -238,6 +238,10 @@ def test_metrics() -> None:
     assert metrics.ssim(video, video).tolist() == pytest.approx([1, 1], abs=1e-5)
     noisy = metrics.ssim(video, torch.rand_like(video))
     assert noisy.abs().max() < 0.1
+    plain, shifted = 0.5 + 0.01 * video, 0.505 + 0.01 * video.flip(-1)  # variance 1e-5
+    exact = metrics.ssim(plain, shifted)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(metrics.ssim(plain, shifted), exact)
 
 
 def test_pool_keeps_the_newest() -> None:
