@@ -7,6 +7,7 @@ The file goes into the package's folder, or verify does not find its model.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -82,12 +83,17 @@ def main() -> None:
     parser.add_argument("package", type=Path)
     parser.add_argument("--prompt", required=True)
     parser.add_argument("--chunks", type=int, default=2)
-    parser.add_argument("--attention", choices=("dense", "monarch"), default="monarch")
+    parser.add_argument("--attention", choices=("dense", "monarch"), help="default: the package's")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--size", metavar="WxH", help="in pixels; default: the package's")
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
     model = import_package(args.package)
-    attention = Attention(args.attention)
+    if args.size:
+        width, height = map(int, args.size.split("x"))
+        sized = dataclasses.replace(model.generation, width=width, height=height)
+        model = dataclasses.replace(model, generation=sized)
+    attention = Attention(args.attention or model.attention)
     write_run(args.out, model, args.prompt, chunks=args.chunks, attention=attention, seed=args.seed)
 
 

@@ -41,6 +41,7 @@ class Model:
     video: TextToVideo
     autoencoder: Taehv
     tokenizer: Tokenizer
+    attention: str = "monarch"  # self-attention that the weights are made for
 
 
 def _parts(model: Model) -> dict[str, nn.Module]:
@@ -65,7 +66,7 @@ def export_package(folder: Path, model: Model, dtype: torch.dtype = torch.bfloat
         **dataclasses.asdict(model.config.transformer),
         "autoencoder": "taehv",
         "files": {**files, "tokenizer": TOKENIZER_FILE},
-        "generation": dataclasses.asdict(model.generation),
+        "generation": {**dataclasses.asdict(model.generation), "attention": model.attention},
     }
     (folder / MODEL_FILE).write_text(json.dumps(content, indent=1) + "\n")
 
@@ -108,6 +109,8 @@ def import_package(folder: Path) -> Model:
         if name != "tokenizer"
     }
     sizes = {key: content[key] for key in WanConfig.__dataclass_fields__}
+    settings = dict(content["generation"])
+    attention = settings.pop("attention", "monarch")
     config = ModelConfig(
         text=_text_config(weights["text_encoder"]),
         transformer=from_dict(WanConfig, sizes),
@@ -115,10 +118,11 @@ def import_package(folder: Path) -> Model:
     )
     model = Model(
         config=config,
-        generation=from_dict(Generation, content["generation"]),
+        generation=from_dict(Generation, settings),
         video=TextToVideo(config),
         autoencoder=Taehv(config.autoencoder),
         tokenizer=Tokenizer((folder / content["files"]["tokenizer"]).read_bytes()),
+        attention=attention,
     )
     for name, part in _parts(model).items():
         part.load_state_dict(weights[name])
@@ -150,6 +154,7 @@ def trained_model(config: Config, work: Path, stage: str) -> Model:
         TextToVideo(config.model),
         Taehv(config.model.autoencoder),
         tokenizer,
+        config.monarch.attention.mode if stage == "monarch" else "dense",
     )
     weights = checkpoint.load(work / stage / "checkpoint", ["ema"]).weights("ema", "ema")
     model.video.load_state_dict(weights)

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("package", type=Path)
     parser.add_argument("--prompts", required=True, type=Path, help="one a line")
     parser.add_argument("--chunks", type=int, default=7)
-    parser.add_argument("--attention", choices=("dense", "monarch"), default="monarch")
+    parser.add_argument("--attention", choices=("dense", "monarch"), help="default: the package's")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", required=True, type=Path)
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         torch.device(args.device).type, torch.bfloat16, enabled=args.device != "cpu"
     ):
         for prompt in args.prompts.read_text().splitlines():
-            attention = Attention(args.attention)
+            attention = Attention(args.attention or model.attention)
             videos.append(make_video(model, prompt, args.chunks, attention, generator))
     write_png(args.out, sheet(videos).numpy())
 

@@ -75,6 +75,8 @@ def test_engine_agrees_with_the_trained_model(work: Path, tmp_path: Path) -> Non
     package.main([f"--config={CONFIG}", f"--work={work}", "--stage=monarch", f"--out={folder}"])
     model = package.import_package(folder)
     assert model.generation == config.generation
+    assert model.attention == "monarch"
+    assert package.trained_model(config, work, "distill").attention == "dense"
     for prompt, attention in (("a red square moves up", "monarch"), ("", "dense")):
         path = folder / f"run_{attention}.safetensors"
         write_run(path, model, prompt, chunks=3, attention=Attention(attention), seed=5)

@@ -28,6 +28,7 @@ def write_prompts(path: Path, pairs: list[tuple[str, dict]]) -> None:
         json.dumps({"index": i, "text": text, "asks": asks})
         for i, (text, asks) in enumerate(pairs, start=1)
     ]
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(line + "\n" for line in lines))
     path.with_suffix(".txt").write_text("".join(text + "\n" for text, _ in pairs))
 
