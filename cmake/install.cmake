@@ -30,6 +30,8 @@ install(TARGETS monarchrt RUNTIME)
 install(TARGETS monarchrt_shared EXPORT monarchrt LIBRARY)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/monarchrt TYPE INCLUDE FILES_MATCHING PATTERN *.h)
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE TYPE DOC)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/models/demo
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/monarchrt/models PATTERN run_* EXCLUDE)
 install(FILES ${PROJECT_SOURCE_DIR}/docs/monarchrt.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/monarchrt)

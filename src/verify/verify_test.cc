@@ -53,6 +53,14 @@ INSTANTIATE_TEST_SUITE_P(All, VerifyGolden,
                                            "toy_wan", "package"),
                          [](const auto& suite) { return std::string(suite.param); });
 
+// The weights that are shipped: what the engine makes of them is what PyTorch made.
+TEST(Verify, TheDemoModelHolds) {
+  const auto lines = Verify(kGolden + "/../../models/demo", {.precision = Precision::kF32});
+  ASSERT_TRUE(lines.ok()) << lines.status().message();
+  EXPECT_EQ(lines->size(), 4u);
+  for (const VerifyLine& line : *lines) EXPECT_TRUE(line.ok) << Describe(line);
+}
+
 // Every case file of the golden tree is looked at, and everything it holds is compared.
 TEST(Verify, CoversEveryGoldenFile) {
   if (mrt::testing::kSanitized) GTEST_SKIP() << "VerifyGolden reads the same files";
