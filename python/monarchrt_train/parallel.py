@@ -26,7 +26,7 @@ def join(device: str) -> torch.device:
     if own.type == "cuda":
         own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(own)
-    distributed.init_process_group("nccl" if own.type == "cuda" else "gloo")
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo")
     atexit.register(distributed.destroy_process_group)
     return own
 
@@ -46,11 +46,11 @@ def share(count: int) -> int:
     return count // ranks()
 
 
-def any_of(flag: bool, device: torch.device) -> bool:
-    """Whether it holds in any process; all get the same answer."""
+def any_of(flag: bool) -> bool:
+    """Whether it holds in any process; all get the same answer. Does not wait for a GPU."""
     if ranks() == 1:
         return flag
-    value = torch.tensor(float(flag), device=device)
+    value = torch.tensor(float(flag))
     distributed.all_reduce(value, distributed.ReduceOp.MAX)
     return bool(value)
 

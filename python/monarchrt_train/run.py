@@ -72,7 +72,7 @@ class Run:
     def steps(self, first: int, last: int) -> Iterator[int]:
         """The steps from `first` to before `last`, while there is time."""
         for step in range(first, last):
-            if parallel.any_of(time.monotonic() > self._deadline, self.device):
+            if parallel.any_of(time.monotonic() > self._deadline):
                 return
             yield step
 
@@ -115,9 +115,8 @@ class Learner:
             {"params": matrices, "weight_decay": settings.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        on_gpu = next(iter(self._parameters.values())).is_cuda
         self.optimizer = torch.optim.AdamW(
-            groups, lr=settings.learning_rate, betas=settings.betas, fused=on_gpu
+            groups, lr=settings.learning_rate, betas=settings.betas, fused=True
         )
         self._updates = 0  # since this start
 
@@ -127,8 +126,8 @@ class Learner:
         loss.backward()
         parallel.average_gradients(self._parameters.values())
         norm = nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.clip_norm)
-        if not torch.isfinite(norm):
-            return norm
+        # The fused step looks at this on the device, so nobody waits for a GPU.
+        self.optimizer.found_inf = (~torch.isfinite(norm)).float()
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         self.optimizer.step()

@@ -13,9 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from monarchrt_train import budget, checkpoint, config, metrics, package, prompts, shards
 from monarchrt_train.attention import Attention, dense, monarch
 from monarchrt_train.clips import Pool, Squares, video_frames
+from monarchrt_train.config import Optimizer
 from monarchrt_train.distill import Generated, Scorer
 from monarchrt_train.flow import flow_loss, velocities
 from monarchrt_train.rollout import KvCache
+from monarchrt_train.run import Learner
 from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean
 from monarchrt_train.taehv import Taehv, TaehvConfig, fold_statistics
 from monarchrt_train.wan import Bidirectional, TeacherForced, WanConfig, WanTransformer
@@ -294,3 +296,20 @@ def test_config_names_what_is_wrong() -> None:
         with pytest.raises(ValueError, match=message):
             config.from_dict(config.Config, content | change)
     assert math.isclose(DEMO.generation.shift, 5)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
+    torch.manual_seed(3)
+    learner = Learner(torch.nn.Linear(2, 2), Optimizer(warmup_steps=1))
+    x = torch.ones(1, 2)
+    learner.update(learner.module(x).sum(), 0)
+    before = {name: value.clone() for name, value in learner.module.state_dict().items()}
+    moments = {key: x.clone() for key, x in learner.parts()["weights_optimizer"].items()}
+    norm = learner.update(learner.module(x * float("inf")).sum(), 1)
+    assert not norm.isfinite()
+    for name, value in learner.module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    for key, value in learner.parts()["weights_optimizer"].items():
+        assert torch.equal(value, moments[key]), key
+    learner.update(learner.module(x).sum(), 2)
+    assert not torch.equal(learner.module.weight, before["weight"])
