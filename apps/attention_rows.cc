@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <numeric>
 #include <span>
 
@@ -88,14 +89,17 @@ monarchrt::Result<Sample> MakeSample(AttentionMode mode, const AttentionShape& s
   p.heads = 1;
   p.element = ElementType::kF32;
   Sample sample;
-  if (mode == AttentionMode::kDense) {  // which does not ask where on the grid a token lies
+  // Neither asks where on the grid a token lies.
+  if (mode == AttentionMode::kDense || mode == AttentionMode::kTopK) {
     p.rows = p.cols = 1;
     p.frames_q = static_cast<int>(std::min<int64_t>(queries, kDenseSampleQueries));
     p.frames_kv = static_cast<int>(keys);
     sample.count = p.frames_q;
-  } else {
+  } else if (mode == AttentionMode::kMonarch) {
     p.frames_q = options.f_tied;
     sample.count = p.frames_q * grid;
+  } else {
+    sample.count = queries;  // their number decides the size of the pattern
   }
   sample.first = queries - sample.count;
   sample.want.resize(static_cast<size_t>(sample.count * p.head_dim));
@@ -150,7 +154,8 @@ bool WantsAnotherRun(const AttentionRow& row, const AttentionEffort& effort) {
 /// All rows of one element type: the other type's tensors need not be in memory.
 monarchrt::Status MeasureElementType(ElementType element, const AttentionShape& shape,
                                      const AttentionEffort& effort, const Inputs& inputs,
-                                     const Sample (&samples)[2], std::vector<AttentionRow>& rows) {
+                                     const std::map<AttentionMode, Sample>& samples,
+                                     std::vector<AttentionRow>& rows) {
   std::vector<AttentionRow*> pending;
   for (AttentionRow& row : rows)
     if (row.element == element) pending.push_back(&row);
@@ -158,7 +163,7 @@ monarchrt::Status MeasureElementType(ElementType element, const AttentionShape& 
   Tensors tensors(element, inputs);
   for (AttentionRow* row : pending) {
     MRT_RETURN_IF_ERROR(RunOnce(shape, *row, tensors));
-    row->relative_l2 = RelativeL2(tensors.out, shape.problem, samples[static_cast<int>(row->mode)]);
+    row->relative_l2 = RelativeL2(tensors.out, shape.problem, samples.at(row->mode));
   }
   for (;;) {
     std::erase_if(pending, [&](const auto* row) { return !WantsAnotherRun(*row, effort); });
@@ -194,11 +199,11 @@ monarchrt::Status MeasureAttention(const AttentionShape& shape, const AttentionE
   const int64_t frame = int64_t{p.rows} * p.cols * p.heads * p.head_dim;
   const Inputs inputs = {RandomValues(p.frames_q * frame, 1), RandomValues(p.frames_kv * frame, 2),
                          RandomValues(p.frames_kv * frame, 3)};
-  Sample samples[2];  // by mode
-  for (const AttentionMode mode : {AttentionMode::kDense, AttentionMode::kMonarch}) {
+  std::map<AttentionMode, Sample> samples;
+  for (const AttentionMode mode : monarchrt::ListAttentionModes()) {
     const bool wanted = std::ranges::any_of(rows, [&](const auto& r) { return r.mode == mode; });
     if (!wanted) continue;
-    MRT_ASSIGN_OR_RETURN(samples[static_cast<int>(mode)], MakeSample(mode, shape, inputs));
+    MRT_ASSIGN_OR_RETURN(samples[mode], MakeSample(mode, shape, inputs));
   }
   for (const ElementType element : {ElementType::kBF16, ElementType::kF32})
     MRT_RETURN_IF_ERROR(MeasureElementType(element, shape, effort, inputs, samples, rows));

@@ -16,6 +16,7 @@ struct AttentionRow {
   monarchrt::ElementType element = monarchrt::ElementType::kBF16;
   int threads = 0;
   double flop = 0;         // of its matrix products
+  double density = 0;      // AttentionDensity
   std::vector<double> ms;  // of each run
   double relative_l2 = 0;  // ||got - want|| / ||want||, see MeasureAttention
 
@@ -33,7 +34,8 @@ struct AttentionEffort {
 /// Runs the rows in turn, round after round, so that a machine that changes its speed does so for
 /// all of them; a first round does not count. Inputs are uniform in [-sqrt(3), sqrt(3)) (variance
 /// 1) and exact in bfloat16. The results are compared with the definition in double on a sample:
-/// of the last head, the last query tile (Monarch) or 64 of its last queries (dense).
+/// of the last head, the last query tile (Monarch), 64 of its last queries (dense, topk) or all
+/// queries (window, radial).
 monarchrt::Status MeasureAttention(const AttentionShape& shape, const AttentionEffort& effort,
                                    std::vector<AttentionRow>& rows);
 

@@ -73,12 +73,18 @@ monarchrt::Status SetValue(const std::string& key, const std::string& value,
       {"tiles", ',', {&o.f_tied, &o.h_reduce, &o.w_reduce}, "three numbers, as 1,1,1"},
       {"iterations", ',', {&o.iterations}, "a number"},
   };
+  if (key == "density") {
+    const char* const end = value.data() + value.size();
+    const auto [stop, error] = std::from_chars(value.data(), end, o.density);
+    if (error == std::errc() && stop == end) return {};
+    return Wrong(key + "=" + value, "a number");
+  }
   for (const auto& known : values)
     if (key == known.key) {
       if (ReadIntegers(value, known.separator, known.to)) return {};
       return Wrong(key + "=" + value, known.need);
     }
-  return Wrong(key, "heads, head_dim, grid, q, kv, tiles or iterations");
+  return Wrong(key, "heads, head_dim, grid, q, kv, tiles, iterations or density");
 }
 
 }  // namespace
@@ -103,9 +109,11 @@ monarchrt::Result<AttentionShape> ParseAttentionShape(const std::string& text) {
       return Wrong(text, "A, B, C, D or heads=12,head_dim=128,grid=30x52,q=3,kv=21,tiles=1,1,1");
     MRT_RETURN_IF_ERROR(SetValue(setting.substr(0, equals), setting.substr(equals + 1), shape));
   }
-  shape.options.mode = AttentionMode::kMonarch;
-  const auto list = monarchrt::ListAttentionImplementations(shape.options, shape.problem);
-  if (!list.ok()) return list.status();
+  for (const AttentionMode mode : {AttentionMode::kTopK, AttentionMode::kMonarch}) {
+    shape.options.mode = mode;
+    const auto list = monarchrt::ListAttentionImplementations(shape.options, shape.problem);
+    if (!list.ok()) return list.status();
+  }
   return shape;
 }
 

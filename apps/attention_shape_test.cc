@@ -22,6 +22,8 @@ TEST(AttentionShape, ReadsNamesAndLists) {
   EXPECT_EQ(other->options.w_reduce, 4);
   EXPECT_EQ(other->problem.frames_q, 6);
   EXPECT_EQ(other->problem.frames_kv, 21);
+  EXPECT_EQ(other->options.density, 0.053);
+  EXPECT_EQ(ParseAttentionShape("density=0.25,q=1")->options.density, 0.25);
 }
 
 TEST(AttentionShape, RefusesWhatCannotBe) {
@@ -43,6 +45,9 @@ TEST(AttentionShape, RefusesWhatCannotBe) {
   refuse("heads=0", "at least 1");
   refuse("q=-1", "at least 1");
   refuse("tiles=1,7,1", "divisor");
+  refuse("density=0", "more than 0");
+  refuse("density=nan", "more than 0");
+  refuse("density=half", "a number");
   refuse("heads=2000000000,head_dim=2000000000", "2^47");
 }
 

@@ -31,8 +31,8 @@ std::string Dump(const Json& json) {
 Json Settings(const GenerationRun& run) {
   const monarchrt::StreamOptions& s = run.stream;
   const auto attention = [](const monarchrt::AttentionOptions& a) {
-    return Json{a.mode == monarchrt::AttentionMode::kDense, a.f_tied, a.h_reduce, a.w_reduce,
-                a.iterations};
+    return Json{
+        AttentionModeName(a.mode), a.f_tied, a.h_reduce, a.w_reduce, a.iterations, a.density};
   };
   Json rules = Json::array();
   for (const monarchrt::AttentionRule& rule : s.attention_rules)

@@ -7,6 +7,7 @@
 #include "apps/attention_shape.h"
 #include "apps/commands.h"
 #include "apps/exit.h"
+#include "apps/generation_flags.h"
 #include "apps/number.h"
 #include "apps/text_files.h"
 #include "base/status.h"
@@ -21,7 +22,7 @@ using Json = nlohmann::json;
 
 struct Flags {
   std::vector<std::string> shapes = {"A"};
-  std::string op = "all";
+  std::vector<std::string> ops = {"all"};
   std::vector<std::string> impls;  // empty: all that can run, but the reference
   std::string dtype = "bf16";
   std::vector<int> threads = {0};
@@ -30,11 +31,11 @@ struct Flags {
   std::string json_path;        // empty: to standard output
 };
 
-const char* OpName(AttentionMode mode) {
-  return mode == AttentionMode::kDense ? "dense" : "monarch";
-}
-
 const char* DtypeName(ElementType element) { return element == ElementType::kF32 ? "f32" : "bf16"; }
+
+bool Wants(const std::vector<std::string>& ops, const std::string& op) {
+  return std::ranges::any_of(ops, [&](const auto& one) { return one == "all" || one == op; });
+}
 
 struct Refusal {
   AttentionRow row;
@@ -46,8 +47,8 @@ monarchrt::Result<std::vector<AttentionRow>> ListRows(const Flags& flags,
                                                       const AttentionShape& shape,
                                                       std::vector<Refusal>& refusals) {
   std::vector<AttentionRow> rows;
-  for (const AttentionMode mode : {AttentionMode::kDense, AttentionMode::kMonarch}) {
-    if (flags.op != "all" && flags.op != OpName(mode)) continue;
+  for (const AttentionMode mode : monarchrt::ListAttentionModes()) {
+    if (!Wants(flags.ops, AttentionModeName(mode))) continue;
     for (const ElementType element : {ElementType::kBF16, ElementType::kF32}) {
       if (flags.dtype != "all" && flags.dtype != DtypeName(element)) continue;
       monarchrt::AttentionOptions options = shape.options;
@@ -55,6 +56,7 @@ monarchrt::Result<std::vector<AttentionRow>> ListRows(const Flags& flags,
       monarchrt::AttentionProblem problem = shape.problem;
       problem.element = element;
       MRT_ASSIGN_OR_RETURN(const double flop, AttentionFlop(options, problem));
+      MRT_ASSIGN_OR_RETURN(const double density, AttentionDensity(options, problem));
       MRT_ASSIGN_OR_RETURN(const auto list, ListAttentionImplementations(options, problem));
       for (const std::string& impl : flags.impls)
         if (std::ranges::none_of(list, [&](const auto& known) { return known.name == impl; })) {
@@ -69,7 +71,8 @@ monarchrt::Result<std::vector<AttentionRow>> ListRows(const Flags& flags,
                                  .impl = known.name,
                                  .element = element,
                                  .threads = threads,
-                                 .flop = flop};
+                                 .flop = flop,
+                                 .density = density};
           if (known.refuses.empty()) {
             rows.push_back(row);
           } else {
@@ -95,7 +98,7 @@ Json MachineJson() {
 }
 
 Json RowJson(const AttentionShape& shape, const AttentionRow& row, int cpus) {
-  return {{"op", OpName(row.mode)},
+  return {{"op", AttentionModeName(row.mode)},
           {"impl", row.impl},
           {"shape", shape.name},
           {"dtype", DtypeName(row.element)},
@@ -103,6 +106,7 @@ Json RowJson(const AttentionShape& shape, const AttentionRow& row, int cpus) {
           {"runs", row.ms.size()},
           {"ms_median", row.MedianMs()},
           {"ms_p95", row.P95Ms()},
+          {"density", row.density},
           {"gflop", row.flop / 1e9},
           {"tflops", row.Tflops()},
           {"rel_l2", row.relative_l2}};
@@ -124,13 +128,14 @@ void PrintTable(const AttentionShape& shape, const std::vector<AttentionRow>& ro
   std::printf("shape %s: %d heads of %d, grid %dx%d, %d query and %d key frames, tiles %d,%d,%d\n",
               shape.name.c_str(), p.heads, p.head_dim, p.rows, p.cols, p.frames_q, p.frames_kv,
               shape.options.f_tied, shape.options.h_reduce, shape.options.w_reduce);
-  std::printf("%-8s %-10s %-5s %7s %5s %12s %12s %9s %9s %9s\n", "op", "impl", "dtype", "threads",
-              "runs", "median ms", "p95 ms", "TFLOP/s", "rel L2", "vs dense");
+  std::printf("%-8s %-10s %-5s %7s %5s %12s %12s %8s %9s %9s %9s\n", "op", "impl", "dtype",
+              "threads", "runs", "median ms", "p95 ms", "density", "TFLOP/s", "rel L2", "vs dense");
   for (const AttentionRow& row : rows) {
     const AttentionRow* dense = DenseLike(row, rows);
-    std::printf("%-8s %-10s %-5s %7d %5zu %12.2f %12.2f %9.3f %9.1e", OpName(row.mode),
-                row.impl.c_str(), DtypeName(row.element), row.threads == 0 ? cpus : row.threads,
-                row.ms.size(), row.MedianMs(), row.P95Ms(), row.Tflops(), row.relative_l2);
+    std::printf("%-8s %-10s %-5s %7d %5zu %12.2f %12.2f %8.4f %9.3f %9.1e",
+                AttentionModeName(row.mode), row.impl.c_str(), DtypeName(row.element),
+                row.threads == 0 ? cpus : row.threads, row.ms.size(), row.MedianMs(), row.P95Ms(),
+                row.density, row.Tflops(), row.relative_l2);
     if (dense != nullptr && dense != &row)
       std::printf(" %8.2fx", dense->MedianMs() / row.MedianMs());
     std::printf("\n");
@@ -153,14 +158,14 @@ monarchrt::Status Run(const Flags& flags) {
     for (const AttentionRow& row : rows) json["rows"].push_back(RowJson(shape, row, cpus));
     if (print) PrintTable(shape, rows, json["machine"]["cpu"], cpus);
     for (const Refusal& refusal : refusals) {
-      json["refused"].push_back({{"op", OpName(refusal.row.mode)},
+      json["refused"].push_back({{"op", AttentionModeName(refusal.row.mode)},
                                  {"impl", refusal.row.impl},
                                  {"shape", shape.name},
                                  {"dtype", DtypeName(refusal.row.element)},
                                  {"why", refusal.why}});
       if (print)
-        std::printf("%-8s %-10s %-5s %s\n", OpName(refusal.row.mode), refusal.row.impl.c_str(),
-                    DtypeName(refusal.row.element), refusal.why.c_str());
+        std::printf("%-8s %-10s %-5s %s\n", AttentionModeName(refusal.row.mode),
+                    refusal.row.impl.c_str(), DtypeName(refusal.row.element), refusal.why.c_str());
     }
   }
   if (!flags.json_path.empty()) return WriteText(flags.json_path, json.dump(1) + "\n");
@@ -178,12 +183,16 @@ void AddBenchAttention(CLI::App& bench, Action& action) {
       ->add_option("--shape", flags->shapes,
                    "A (Wan 2.1 1.3B at 480x832, full window), B (one query frame), C (720p, tiles "
                    "3,1,1), D (4 heads of 64), or a list like "
-                   "heads=12,head_dim=128,grid=30x52,q=3,kv=21,tiles=1,1,1 that changes A; may be "
+                   "heads=12,head_dim=128,grid=30x52,q=3,kv=21,tiles=1,1,1,density=0.053 that "
+                   "changes A; may be "
                    "repeated")
       ->capture_default_str()
       ->allow_extra_args(false);
-  command->add_option("--op", flags->op, "which operation")
-      ->check(CLI::IsMember({"monarch", "dense", "all"}))
+  std::vector<std::string> ops = AttentionModeNames();
+  ops.emplace_back("all");
+  command->add_option("--op", flags->ops, "which operations, separated by commas")
+      ->check(CLI::IsMember(ops))
+      ->delimiter(',')
       ->capture_default_str();
   command
       ->add_option("--impl", flags->impls,

@@ -56,10 +56,89 @@ TEST_F(Cli, TakesEveryFlag) {
   EXPECT_EQ(stats["attention"]["tiles"], nlohmann::json({3, 2, 3}));
 }
 
+TEST_F(Cli, GeneratesWithTheBaselines) {
+  const std::vector<std::string> small = {"--size", "80x48", "--frames", "21", "--window", "6"};
+  const auto video = [&](const std::string& mode, const std::string& density) {
+    std::vector<std::string> flags = small;
+    flags.insert(flags.end(), {"--attention", mode, "--density", density, "--format", "rgb",
+                               "--stats", In("s.json")});
+    const Outcome outcome = Generate(flags, "v");
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return ReadFile(In("v"));
+  };
+  const std::string dense = video("dense", "0.25");
+  ASSERT_EQ(dense.size(), 21u * 80 * 48 * 3);
+  for (const char* mode : {"topk", "window", "radial"}) {
+    EXPECT_NE(video(mode, "0.25"), dense) << mode;
+    const auto attention = nlohmann::json::parse(ReadFile(In("s.json")))["attention"];
+    EXPECT_EQ(attention["mode"], mode);
+    EXPECT_EQ(attention["iterations"], 0);
+    EXPECT_GE(attention["sparsity"], 0.74) << mode;
+    EXPECT_LE(attention["sparsity"], 0.9) << mode;
+    // All keys, but added in another order: nearly the same picture.
+    const std::string all = video(mode, "1");
+    ASSERT_EQ(all.size(), dense.size());
+    for (size_t i = 0; i < all.size(); ++i)
+      ASSERT_NEAR(static_cast<unsigned char>(all[i]), static_cast<unsigned char>(dense[i]), 2);
+    EXPECT_EQ(nlohmann::json::parse(ReadFile(In("s.json")))["attention"]["sparsity"], 0);
+  }
+  fs::remove(In("v"));
+  fs::remove(In("s.json"));
+  for (const char* density : {"0", "-0.5", "1.5", "nan", "inf"})
+    ExpectRefusal(Generate({"--attention", "topk", "--density", density}), 2, "density");
+  ExpectRefusal(Generate({"--density", "much"}), 2, "--density");
+  ExpectRefusal(Generate({"--density", ""}), 2, "--density");
+}
+
+TEST_F(Cli, TakesDefaultsFromAPackage) {
+  std::string model = kGolden + "/package";
+  const auto generate = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"generate", "--model",  model, "--prompt",
+                                          "a",        "--frames", "21",  "--out",
+                                          In("v"),    "--format", "rgb", "--no-cache"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = Run(arguments);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return ReadFile(In("v"));
+  };
+  const std::string plain = generate({});
+  EXPECT_EQ(plain.size(), 21u * 48 * 32 * 3);
+  const std::vector<std::string> said = {"--size",  "48x32", "--steps",  "1000,750,500,250",
+                                         "--shift", "5",     "--window", "6"};
+  EXPECT_EQ(generate(said), plain);
+  EXPECT_EQ(generate({"--size", "40x24"}).size(), 21u * 40 * 24 * 3);
+  EXPECT_NE(generate({"--steps", "1000,500"}), plain);
+  EXPECT_NE(generate({"--shift", "1"}), plain);
+  EXPECT_NE(generate({"--window", "3"}), plain);
+  // The section counts, not what the engine takes for others.
+  fs::copy(kGolden + "/package", In("p"), fs::copy_options::recursive);
+  nlohmann::json json = nlohmann::json::parse(ReadFile(In("p/model.json")));
+  const auto rewrite = [&] {
+    fs::remove(In("p/model.json"));
+    std::ofstream(In("p/model.json")) << json.dump();
+  };
+  json["generation"] = {
+      {"width", 40}, {"height", 24}, {"steps", {1000, 500}}, {"shift", 2}, {"window_frames", 3}};
+  rewrite();
+  const std::string flagged =
+      generate({"--size", "40x24", "--steps", "1000,500", "--shift", "2", "--window", "3"});
+  model = In("p");
+  EXPECT_EQ(generate({}), flagged);
+  json["generation"] = {{"width", "wide"}};
+  rewrite();
+  fs::remove(In("v"));
+  const Outcome wrong = Run({"generate", "--model", model, "--prompt", "a", "--out", In("w.mp4")});
+  EXPECT_EQ(wrong.exit_code, 1);
+  EXPECT_THAT(wrong.err, HasSubstr("generation.width"));
+  EXPECT_EQ(std::count(wrong.err.begin(), wrong.err.end(), '\n'), 1) << wrong.err;
+  fs::remove_all(In("p"));
+  ExpectRefusal(Generate({"--shift", "0"}), 2, "[steps]");
+}
+
 TEST_F(Cli, MeasuresAttention) {
   if (testing::kSanitized) GTEST_SKIP() << "the kernels are tested without the binary";
   const std::vector<std::string> call = {
-      "bench",     "attention", "--shape", "heads=2,head_dim=16,grid=4x6,q=2,kv=3",
+      "bench",     "attention", "--shape", "heads=2,head_dim=16,grid=4x6,q=2,kv=3,density=0.25",
       "--dtype",   "all",       "--impl",  "portable,reference",
       "--threads", "1,2",       "--runs",  "2",
       "--json"};
@@ -67,12 +146,15 @@ TEST_F(Cli, MeasuresAttention) {
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   const auto json = nlohmann::json::parse(outcome.out);
   EXPECT_NE(json["machine"]["cpu"], "");
-  ASSERT_EQ(json["rows"].size(), 16u);  // operations, kernels, dtypes, threads: two of each
+  ASSERT_EQ(json["rows"].size(), 40u);  // five operations; kernels, dtypes, threads: two of each
   for (const auto& row : json["rows"]) {
     EXPECT_EQ(row["runs"], 2) << row;
     EXPECT_GT(row["ms_median"], 0) << row;
     EXPECT_GE(row["ms_p95"], row["ms_median"]) << row;
     EXPECT_GT(row["tflops"], 0) << row;
+    const double density = row["op"] == "dense" ? 1 : row["op"] == "monarch" ? 10.0 / 24 : 0.25;
+    EXPECT_LE(row["density"], density + 1e-12) << row;
+    EXPECT_GE(row["density"], density * 0.6) << row;
     // The result is compared with the definition: rounding once to bfloat16 costs 1.7e-3.
     EXPECT_LE(row["rel_l2"], row["dtype"] == "f32" ? 1e-5 : 4e-3) << row;
     if (row["impl"] != "reference") {
@@ -84,6 +166,11 @@ TEST_F(Cli, MeasuresAttention) {
   ExpectRefusal(Run({"bench", "attention", "--shape", "Z"}), 2, "[shape]");
   ExpectRefusal(Run({"bench", "attention", "--impl", "fastest"}), 2, "need one of");
   ExpectRefusal(Run({"bench", "attention", "--threads", "-1"}), 2, "[threads]");
+  ExpectRefusal(Run({"bench", "attention", "--op", "sparse"}), 2, "sparse");
+  const Outcome some = Run({"bench", "attention", "--op", "topk,window", "--shape",
+                            "heads=1,head_dim=16,grid=4x6,q=1,kv=1"});
+  EXPECT_THAT(some.out, AllOf(HasSubstr("topk"), HasSubstr("window"), HasSubstr("density"),
+                              ::testing::Not(HasSubstr("radial"))));
 }
 
 TEST_F(Cli, ExplainsItself) {

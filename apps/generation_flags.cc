@@ -80,8 +80,10 @@ void AddModelFlags(CLI::App& command, GenerationFlags& flags) {
 void AddVideoFlags(CLI::App& command, GenerationFlags& flags) {
   auto& stream = flags.stream;
   command
-      .add_option("--size", flags.size,
-                  "pixels; multiples of 16 times the tiling's cuts (default 832x480)")
+      .add_option(
+          "--size", flags.size,
+          "pixels; multiples of 16 times the tiling's cuts (default: what the package says, else "
+          "832x480)")
       ->type_name("WxH");
   auto* frames = command.add_option("--frames", flags.frames, "video frames (default 81)")
                      ->transform(Number<int64_t>())
@@ -93,16 +95,25 @@ void AddVideoFlags(CLI::App& command, GenerationFlags& flags) {
   command.add_option("--seed", stream.seed, "of the noise: the same seed gives the same video")
       ->transform(Number<uint64_t>())
       ->capture_default_str();
-  command.add_option("--steps", stream.steps, "denoising steps, decreasing, 0..1000")
+  command
+      .add_option("--steps", flags.steps,
+                  "denoising steps, decreasing, 0..1000 (default: what the package says, else "
+                  "1000,750,500,250)")
       ->transform(Number<int>())
       ->delimiter(',')
       ->expected(1, 1000)
-      ->capture_default_str();
+      ->type_name("a,b,...");
   command
-      .add_option("--window", stream.window_frames,
-                  "latent frames a query sees, its own chunk included; -1: all (memory grows)")
+      .add_option("--shift", flags.shift,
+                  "timestep shift of the noise schedule (default: what the package says, else 5)")
+      ->transform(Number<double>())
+      ->type_name("S");
+  command
+      .add_option("--window", flags.window,
+                  "latent frames a query sees, its own chunk included; -1: all, and memory grows "
+                  "(default: what the package says, else 21)")
       ->transform(Number<int>())
-      ->capture_default_str();
+      ->type_name("N");
   command
       .add_option("--sink", stream.sink_frames,
                   "of the window, the first latent frames of the video that always stay")
@@ -124,7 +135,7 @@ void AddAttentionFlags(CLI::App& command, GenerationFlags& flags) {
                                  "attention per layer and denoising step (docs/cli.md)")
                      ->type_name("FILE.json");
   command.add_option("--attention", flags.attention, "self-attention of the transformer")
-      ->check(CLI::IsMember({"monarch", "dense"}))
+      ->check(CLI::IsMember(AttentionModeNames()))
       ->capture_default_str()
       ->excludes(config);
   command
@@ -141,12 +152,40 @@ void AddAttentionFlags(CLI::App& command, GenerationFlags& flags) {
       ->capture_default_str()
       ->excludes(config);
   command
+      .add_option("--density", attention.density,
+                  "how much topk, window and radial keep, more than 0 and at most 1")
+      ->transform(Number<double>())
+      ->capture_default_str()
+      ->excludes(config);
+  command
       .add_option("--impl", attention.implementation,
                   "force an attention kernel by name (see doctor)")
       ->excludes(config);
 }
 
+// What a flag does not say, the model does.
+Status ResolveModelDefaults(GenerationFlags& flags) {
+  monarchrt::StreamOptions& stream = flags.stream;
+  MRT_ASSIGN_OR_RETURN(const monarchrt::StreamOptions model,
+                       monarchrt::Engine::DefaultStreamOptions(flags.engine));
+  if (flags.size.empty()) {
+    stream.width = model.width;
+    stream.height = model.height;
+  }
+  stream.steps = flags.steps.value_or(model.steps);
+  stream.timestep_shift = flags.shift.value_or(model.timestep_shift);
+  stream.window_frames = flags.window.value_or(model.window_frames);
+  return {};
+}
+
 }  // namespace
+
+std::vector<std::string> AttentionModeNames() {
+  std::vector<std::string> names;
+  for (const monarchrt::AttentionMode mode : monarchrt::ListAttentionModes())
+    names.emplace_back(AttentionModeName(mode));
+  return names;
+}
 
 void AddDtypeFlag(CLI::App& command, std::string& dtype) {
   command.add_option("--dtype", dtype, "f32, bf16, or auto: bf16 where the CPU computes with it")
@@ -171,8 +210,8 @@ void AddGenerationFlags(CLI::App& command, GenerationFlags& flags) {
 
 monarchrt::Status ResolveGenerationFlags(GenerationFlags& flags) {
   constexpr double kSecondsMax = 600'000;  // a week
-  MRT_RETURN_IF_ERROR(ParseSize(flags.size.empty() ? kDefaultSize : flags.size, flags.stream.width,
-                                flags.stream.height));
+  if (!flags.size.empty())
+    MRT_RETURN_IF_ERROR(ParseSize(flags.size, flags.stream.width, flags.stream.height));
   if (flags.frames) flags.stream.frames = *flags.frames;
   if (flags.seconds) {
     if (!(*flags.seconds > 0 && *flags.seconds <= kSecondsMax))
@@ -191,9 +230,10 @@ monarchrt::Status ResolveGenerationFlags(GenerationFlags& flags) {
   if (flags.overlap != "auto")
     flags.stream.decode_overlap =
         flags.overlap == "on" ? monarchrt::DecodeOverlap::kOn : monarchrt::DecodeOverlap::kOff;
+  MRT_RETURN_IF_ERROR(ResolveModelDefaults(flags));
   if (!flags.attention_config.empty()) return ReadAttentionConfig(flags);
-  flags.stream.attention.mode = flags.attention == "dense" ? monarchrt::AttentionMode::kDense
-                                                           : monarchrt::AttentionMode::kMonarch;
+  for (const monarchrt::AttentionMode mode : monarchrt::ListAttentionModes())
+    if (flags.attention == AttentionModeName(mode)) flags.stream.attention.mode = mode;
   flags.stream.attention.f_tied = flags.tiles[0];
   flags.stream.attention.h_reduce = flags.tiles[1];
   flags.stream.attention.w_reduce = flags.tiles[2];

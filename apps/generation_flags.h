@@ -14,11 +14,14 @@ namespace mrt::apps {
 struct GenerationFlags {
   monarchrt::EngineOptions engine;
   monarchrt::StreamOptions stream;
-  std::string size;                   // empty: kDefaultSize
+  std::string size;                   // empty: the model's
   int fps = monarchrt::Engine::kFps;  // of the file that is written
   std::optional<int64_t> frames;
   std::optional<double> seconds;
-  std::string attention = "monarch";
+  std::optional<std::vector<int>> steps;  // these three, if not given: the model's
+  std::optional<double> shift;
+  std::optional<int> window;
+  std::string attention = AttentionModeName(monarchrt::AttentionOptions().mode);
   std::vector<int> tiles = {1, 1, 1};
   std::string attention_config;  // a JSON file instead of the flags of one attention
   std::string overlap = "auto";
@@ -29,18 +32,20 @@ struct GenerationFlags {
   bool cache_by_default = false;  // without --cache-dir: the user's cache folder, else none
 };
 
-inline constexpr const char* kDefaultSize = "832x480";
-
 /// Declares the flags of the model, the video's length and size, sampling, attention and machine.
 void AddGenerationFlags(CLI::App& command, GenerationFlags& flags);
 
-/// Fills flags.engine and flags.stream from the texts. InvalidArgument for a size that is none, and
-/// what is wrong with the attention's file.
+/// Fills flags.engine and flags.stream from the texts, and what they do not say from the model
+/// (Engine::DefaultStreamOptions). InvalidArgument for a size that is none, and what is wrong with
+/// the attention's file or the model's.
 monarchrt::Status ResolveGenerationFlags(GenerationFlags& flags);
 
 /// Writes the trace to the file of --trace and the table of its operations to `table`; nothing
 /// without that flag.
 monarchrt::Status SaveTrace(const GenerationFlags& flags, FILE* table);
+
+/// What --attention takes.
+std::vector<std::string> AttentionModeNames();
 
 /// --dtype, shared with verify.
 void AddDtypeFlag(CLI::App& command, std::string& dtype);

@@ -10,8 +10,7 @@
 namespace mrt::apps {
 namespace {
 
-constexpr double kPixelsUsual = 832.0 * 480.0;  // what the released models were trained on
-constexpr int kTokenPixels = 16;                // of every released model: 8 a latent, 2 a patch
+constexpr int kTokenPixels = 16;  // of every released model: 8 a latent, 2 a patch
 constexpr int kFramesPerLatent = 4;
 constexpr int kWindowMax = 81;  // latent frames, 20 s, if the window is unlimited
 
@@ -29,11 +28,11 @@ int Unit(const monarchrt::StreamOptions& stream, int monarchrt::AttentionOptions
 
 }  // namespace
 
-PictureSize FitSize(PictureSize source, int unit_width, int unit_height) {
+PictureSize FitSize(PictureSize source, int unit_width, int unit_height, double pixels_most) {
   const double pixels = static_cast<double>(source.width) * source.height;
-  if (pixels <= kPixelsUsual && source.width % unit_width == 0 && source.height % unit_height == 0)
+  if (pixels <= pixels_most && source.width % unit_width == 0 && source.height % unit_height == 0)
     return source;
-  const double scale = std::min(1.0, std::sqrt(kPixelsUsual / pixels));
+  const double scale = std::min(1.0, std::sqrt(pixels_most / pixels));
   const auto side = [scale](int pixels_of_side, int unit) {
     return unit * std::max(1, static_cast<int>(std::lround(scale * pixels_of_side / unit)));
   };
@@ -44,7 +43,8 @@ monarchrt::Status ChooseSize(const InitialFrameFlags& flags, monarchrt::StreamOp
   MRT_ASSIGN_OR_RETURN(const media::PictureInfo info, media::ProbePicture(flags.path()));
   const PictureSize size =
       FitSize({info.width, info.height}, Unit(stream, &monarchrt::AttentionOptions::w_reduce),
-              Unit(stream, &monarchrt::AttentionOptions::h_reduce));
+              Unit(stream, &monarchrt::AttentionOptions::h_reduce),
+              static_cast<double>(stream.width) * stream.height);
   stream.width = size.width;
   stream.height = size.height;
   return {};

@@ -20,11 +20,12 @@ struct PictureSize {
 };
 
 /// The size for a clip that goes on from a picture of `source`: that size if it fits, else the
-/// nearest that keeps its shape with at most the pixels of 832x480. Sides are multiples of
-/// unit_width and unit_height.
-PictureSize FitSize(PictureSize source, int unit_width, int unit_height);
+/// nearest that keeps its shape with about pixels_most at most. Sides are multiples of unit_width
+/// and unit_height.
+PictureSize FitSize(PictureSize source, int unit_width, int unit_height, double pixels_most);
 
-/// Takes the size from the picture, in multiples that the tilings in use allow.
+/// Takes the shape from the picture, in multiples that the tilings in use allow, and not more
+/// pixels than the stream's size has, which is the model's.
 monarchrt::Status ChooseSize(const InitialFrameFlags& flags, monarchrt::StreamOptions& stream);
 
 /// Reads the frames into stream.initial_rgb, scaled and cropped to the stream's size, a video at

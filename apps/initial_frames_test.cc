@@ -7,12 +7,20 @@
 namespace mrt::apps {
 namespace {
 
+constexpr double kPixels = 832 * 480;
+
 TEST(FitSize, KeepsASizeThatFits) {
   for (const auto& [width, height] : {std::pair{832, 480}, {480, 832}, {416, 240}, {16, 16}}) {
-    const PictureSize size = FitSize({width, height}, 16, 16);
+    const PictureSize size = FitSize({width, height}, 16, 16, kPixels);
     EXPECT_EQ(size.width, width);
     EXPECT_EQ(size.height, height);
   }
+}
+
+TEST(FitSize, KeepsToThePixelsOfTheModel) {
+  const PictureSize size = FitSize({832, 480}, 16, 16, 416 * 240);
+  EXPECT_EQ(size.width, 416);
+  EXPECT_EQ(size.height, 240);
 }
 
 // Property: sides are multiples, the area is about that of 832x480 at most, the shape stays.
@@ -27,7 +35,7 @@ TEST(FitSize, KeepsTheShapeWithinTheArea) {
                                         {16384, 16384},
                                         {100, 100},
                                         {7, 5}}) {
-      const PictureSize size = FitSize({width, height}, unit, 16);
+      const PictureSize size = FitSize({width, height}, unit, 16, kPixels);
       EXPECT_EQ(size.width % unit, 0);
       EXPECT_EQ(size.height % 16, 0);
       EXPECT_GE(size.width, unit);

@@ -25,8 +25,8 @@ GRIDS = ((15, 26), (20, 34), (30, 52), (45, 80))  # at 6 key frames
 
 
 def bench(binary, shape, seconds, *more):
-    command = [binary, "bench", "attention", "--json", "--shape", shape, "--seconds", str(seconds),
-               *more]
+    command = [binary, "bench", "attention", "--json", "--shape", shape, "--op", "dense,monarch",
+               "--seconds", str(seconds), *more]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 

@@ -10,6 +10,7 @@ export limit_s=300  # a test takes seconds; emulation hangs rather than fails on
 tests="monarch_test *portable*-*GoldenFiles*
 dense_test *portable*-*GoldenFiles*
 rowwise_test *portable*
+sparse_test *portable*-*MatchesTheMask*
 ops_test *
 tokenizer_test *
 tensor_test *

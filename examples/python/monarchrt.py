@@ -38,7 +38,7 @@ class Chunk(c.Structure):
 class AttentionOptions(c.Structure):
     _fields_ = [("struct_size", c.c_size_t), ("implementation", c.c_char_p), ("mode", c.c_int32),
                 ("f_tied", c.c_int32), ("h_reduce", c.c_int32), ("w_reduce", c.c_int32),
-                ("iterations", c.c_int32), ("reserved", c.c_int32)]
+                ("iterations", c.c_int32), ("reserved", c.c_int32), ("density", c.c_double)]
 
 
 class AttentionProblem(c.Structure):

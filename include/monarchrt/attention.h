@@ -1,5 +1,5 @@
-// Attention over frames of a token grid, dense or Monarch (docs/attention.md), on plain pointers
-// and without the engine:
+// Attention over frames of a token grid, dense, Monarch or one of the baselines that Monarch is
+// compared with (docs/attention.md), on plain pointers and without the engine:
 //
 //   const size_t frame = 30 * 52 * 12 * 128;
 //   const std::vector<float> q(3 * frame), k(21 * frame), v(21 * frame);
@@ -24,7 +24,20 @@
 
 namespace monarchrt {
 
-enum class AttentionMode { kDense, kMonarch };
+enum class AttentionMode {
+  kDense,
+  kMonarch,
+  kTopK,    // of each query exactly max(1, round(density * keys it sees)): those of the largest
+            // scores, of equal ones those that come first. All scores are computed to know them
+  kWindow,  // keys in a box around the query, which lies in the last frames_q of the key frames
+  kRadial,  // keys near the query in its own frame, and half as near for each doubling of the
+            // distance in frames
+};
+
+/// "dense", "monarch", "topk", "window", "radial"
+MRT_API const char* AttentionModeName(AttentionMode mode);
+/// All of them.
+MRT_API std::vector<AttentionMode> ListAttentionModes();
 
 struct AttentionOptions {
   AttentionMode mode = AttentionMode::kMonarch;
@@ -33,6 +46,11 @@ struct AttentionOptions {
   int w_reduce = 1;            // cuts of the token columns; divides them
   int iterations = 1;          // refinement steps
   std::string implementation;  // a kernel's name ("avx512", "reference" ...), or empty for the best
+  /// How much kTopK, kWindow and kRadial keep: pairs of a query and a key, of those that a query
+  /// sees; more than 0, at most 1. The box and the radial pattern are the largest that keep at most
+  /// that much of all pairs, but never less than each query's own position: AttentionDensity tells
+  /// how much that is. The default is about what Monarch has as parameters at 30 x 52.
+  double density = 0.053;
 };
 
 enum class ElementType { kF32, kBF16 };
@@ -61,9 +79,9 @@ struct AttentionTensors {
 };
 
 /// Writes out. `threads`: 0 means all CPUs this process may use. Scratch memory is taken for the
-/// call and does not grow with frames_kv. InvalidArgument for sizes, tilings and pointers that
-/// cannot be, and for an implementation nobody has heard of; Unavailable if the one that was named
-/// refuses; OutOfMemory. Then out is as it was.
+/// call; it grows with frames_kv only in kTopK, kWindow and kRadial. InvalidArgument for sizes,
+/// tilings and pointers that cannot be, and for an implementation nobody has heard of; Unavailable
+/// if the one that was named refuses; OutOfMemory. Then out is as it was.
 MRT_API Status Attend(const AttentionOptions& options, const AttentionProblem& problem,
                       const AttentionTensors& tensors, int threads = 0);
 
@@ -81,13 +99,20 @@ struct AttentionImplementation {
 MRT_API Result<std::vector<AttentionImplementation>> ListAttentionImplementations(
     const AttentionOptions& options, const AttentionProblem& problem);
 
-/// 1 - (b1 + b2) / (b1 * b2) of a tile of b1 rows and b2 columns: the share of the attention map
-/// that is not computed. 0 when dense. Fails as Attend does for sizes and tilings.
+/// The share of the attention map that is not computed: 1 - AttentionDensity. 0 when dense. Fails
+/// as Attend does for sizes and tilings.
 MRT_API Result<double> AttentionSparsity(const AttentionOptions& options,
                                          const AttentionProblem& problem);
 
+/// Monarch: (b1 + b2) / (b1 * b2) of a tile of b1 rows and b2 columns, parameters for each entry of
+/// the map. kTopK, kWindow, kRadial: pairs of a query and a key that are kept, of those that a
+/// query sees. 1 when dense. Fails as Attend does for sizes and tilings.
+MRT_API Result<double> AttentionDensity(const AttentionOptions& options,
+                                        const AttentionProblem& problem);
+
 /// Floating point operations of the matrix products, a multiplication and an addition counted as
-/// two; softmax is not counted. Fails as Attend does for sizes and tilings.
+/// two; softmax is not counted. Of kTopK these are all scores and the sums of what is kept, of
+/// kWindow and kRadial what is kept alone. Fails as Attend does for sizes and tilings.
 MRT_API Result<double> AttentionFlop(const AttentionOptions& options,
                                      const AttentionProblem& problem);
 

@@ -83,7 +83,13 @@ MRT_API const char* mrt_version(void);
 
 /* ---- Attention (attention.h) ---- */
 
-enum { MRT_ATTENTION_DENSE = 0, MRT_ATTENTION_MONARCH = 1 };
+enum {
+  MRT_ATTENTION_DENSE = 0,
+  MRT_ATTENTION_MONARCH = 1,
+  MRT_ATTENTION_TOPK = 2,
+  MRT_ATTENTION_WINDOW = 3,
+  MRT_ATTENTION_RADIAL = 4
+};
 enum { MRT_ELEMENT_F32 = 0, MRT_ELEMENT_BF16 = 1 };
 
 /* Arrays in structs that you get. */
@@ -99,6 +105,7 @@ typedef struct mrt_attention_options {
   int32_t w_reduce;           /* 1: cuts of the token columns; divides them */
   int32_t iterations;         /* 1: refinement steps */
   int32_t reserved;
+  double density; /* 0.053: how much TOPK, WINDOW and RADIAL keep; more than 0, at most 1 */
 } mrt_attention_options;
 
 MRT_API mrt_status mrt_attention_options_init(mrt_attention_options* options, size_t struct_size);
@@ -144,8 +151,7 @@ MRT_API mrt_status mrt_attention_implementation_at(const mrt_attention_options* 
                                                    size_t index,
                                                    mrt_attention_implementation* implementation);
 
-/* 1 - (b1 + b2) / (b1 * b2) of a tile of b1 rows and b2 columns: the share of the attention map
- * that is not computed. 0 when dense. */
+/* 1 - mrt_attention_density: the share of the attention map that is not computed. 0 when dense. */
 MRT_API mrt_status mrt_attention_sparsity(const mrt_attention_options* options,
                                           const mrt_attention_problem* problem, double* sparsity);
 
@@ -183,6 +189,11 @@ MRT_API size_t mrt_attention_settings_rule_count(const mrt_attention_settings* s
 MRT_API mrt_status mrt_attention_settings_rule_at(const mrt_attention_settings* settings,
                                                   size_t index, mrt_attention_rule* rule,
                                                   mrt_attention_options* options);
+
+/* Monarch: (b1 + b2) / (b1 * b2) of a tile of b1 rows and b2 columns. TOPK, WINDOW, RADIAL: pairs
+ * of a query and a key that are kept, of those that a query sees. 1 when dense. */
+MRT_API mrt_status mrt_attention_density(const mrt_attention_options* options,
+                                         const mrt_attention_problem* problem, double* density);
 
 /* Floating point operations of the matrix products; softmax is not counted. */
 MRT_API mrt_status mrt_attention_flop(const mrt_attention_options* options,
@@ -266,6 +277,15 @@ typedef struct mrt_stream_options {
 } mrt_stream_options;
 
 MRT_API mrt_status mrt_stream_options_init(mrt_stream_options* options, size_t struct_size);
+
+/* Writes width, height, steps, timestep_shift and window_frames as the model wants them
+ * (Engine::DefaultStreamOptions in engine.h) into initialised options, and leaves the rest. The
+ * steps go to `steps`, an array of `capacity` numbers that is yours and that options->steps then
+ * points to. *step_count is how many there are, also when they do not fit: MRT_BUFFER_TOO_SMALL,
+ * and options stay as they were. */
+MRT_API mrt_status mrt_stream_options_of_model(const mrt_engine_options* engine, int32_t* steps,
+                                               size_t capacity, size_t* step_count,
+                                               mrt_stream_options* options);
 
 /* A phase of loading or text encoding begins: "loading the transformer". In the caller's thread;
  * `phase` is valid during the call. */
@@ -379,16 +399,17 @@ typedef struct mrt_stats {
   double fps_transformer; /* frames / transformer_s */
   double fps_with_vae;    /* frames / (transformer_s + vae_s) */
   double fps_end_to_end;  /* frames / wall_s */
-  double sparsity;        /* 1 - (b1 + b2) / (b1 b2); 0 when dense */
+  double sparsity;        /* 1 - mrt_attention_density with a full window; 0 when dense or mixed */
   int64_t frames;         /* video frames */
   int64_t chunks;         /* as many as mrt_stream_chunk_times gives */
   int64_t prompt_changes; /* as many as mrt_stream_prompt_change_at gives */
   int64_t peak_rss_bytes;
-  int32_t f_tied, h_reduce, w_reduce, iterations; /* 0 when dense or mixed */
+  int32_t f_tied, h_reduce, w_reduce, iterations; /* 0 but for Monarch */
   int32_t threads;
   int32_t text_cache; /* MRT_TEXT_CACHE_OFF: of the first prompt */
   char model[MRT_TEXT_BYTES];
-  char attention_mode[MRT_NAME_BYTES]; /* "monarch", "dense", or "mixed" if rules make it differ */
+  char attention_mode[MRT_NAME_BYTES]; /* "monarch", "dense" ..., or "mixed" if rules make it differ
+                                        */
   char dtype[MRT_NAME_BYTES];          /* "f32" or "bf16" */
   char cpu[MRT_TEXT_BYTES];
   char version[MRT_NAME_BYTES];

@@ -61,9 +61,11 @@ struct AttentionRule {
 /// and whose optional "rules" say where it differs, each over the ones before it:
 ///   {"default": {"mode": "monarch", "tiles": [1, 1, 1], "iterations": 1},
 ///    "rules": [{"layers": "0-3,29", "mode": "dense"},
-///              {"steps": "0,clean", "mode": "monarch", "tiles": [1, 2, 1]}]}
-/// "tiles" are f_tied, h_reduce, w_reduce. A rule takes from "default" what it does not say, and
-/// that from AttentionOptions. InvalidArgument names what is wrong; unknown names are wrong.
+///              {"steps": "0,clean", "mode": "monarch", "tiles": [1, 2, 1]},
+///              {"steps": 1, "mode": "topk", "density": 0.25}]}
+/// "mode" is an AttentionModeName, "tiles" are f_tied, h_reduce, w_reduce. A rule takes from
+/// "default" what it does not say, and that from AttentionOptions. InvalidArgument names what is
+/// wrong; unknown names are wrong.
 struct AttentionSettings {
   AttentionOptions attention;
   std::vector<AttentionRule> rules;
@@ -225,6 +227,11 @@ class MRT_API Engine {
   /// The same checks but for that of the memory, which is told instead.
   static Result<MemoryEstimate> EstimateMemory(const EngineOptions& engine,
                                                const StreamOptions& stream);
+
+  /// The defaults of StreamOptions for this model: a package says width, height, steps, shift and
+  /// window it was trained for ("generation" in its model.json, docs/formats.md); of others they
+  /// are the usual ones. Reads no weights.
+  static Result<StreamOptions> DefaultStreamOptions(const EngineOptions& engine);
 
   /// Ok if a prompt is taken: at most 1 MiB.
   static Status CheckPrompt(const std::string& prompt);

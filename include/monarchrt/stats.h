@@ -45,11 +45,11 @@ struct MRT_API GenerationStats {
   std::vector<PromptChange> prompts;  // of each SetPrompt
   int64_t peak_rss_bytes = 0;
   std::string model;           // "wan 30 layers, dim 1536, 12 heads"
-  std::string attention_mode;  // "monarch", "dense", or "mixed" if rules make it differ
-  std::vector<int> tiles;      // f_tied, h_reduce, w_reduce; empty when dense
-  int iterations = 0;          // 0 when dense
-  double sparsity = 0;         // 1 - (b1 + b2) / (b1 b2); 0 when dense
-  std::string dtype;           // "f32" or "bf16"
+  std::string attention_mode;  // "monarch", "dense" ..., or "mixed" if rules make it differ
+  std::vector<int> tiles;      // f_tied, h_reduce, w_reduce of Monarch; else empty
+  int iterations = 0;          // of Monarch; else 0
+  double sparsity = 0;  // 1 - AttentionDensity of a chunk with a full window; 0 when dense or mixed
+  std::string dtype;    // "f32" or "bf16"
   int threads = 0;
   std::string cpu;
   std::string version;  // of monarchrt

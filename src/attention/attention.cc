@@ -1,5 +1,6 @@
 #include "monarchrt/attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <new>
@@ -11,6 +12,7 @@
 #include "base/threads.h"
 #include "kernels/dense/dense.h"
 #include "kernels/monarch/monarch.h"
+#include "kernels/sparse/sparse.h"
 
 namespace monarchrt {
 namespace {
@@ -41,9 +43,18 @@ int64_t Product(std::span<const int64_t> factors) {
   return product;
 }
 
+constexpr struct {
+  AttentionMode mode;
+  const char* name;
+} kModes[] = {{AttentionMode::kDense, "dense"},
+              {AttentionMode::kMonarch, "monarch"},
+              {AttentionMode::kTopK, "topk"},
+              {AttentionMode::kWindow, "window"},
+              {AttentionMode::kRadial, "radial"}};
+
 Result<Extents> Check(const AttentionOptions& options, const AttentionProblem& p) {
-  if (options.mode != AttentionMode::kDense && options.mode != AttentionMode::kMonarch)
-    return Bad("an unknown mode, need kDense or kMonarch");
+  if (std::ranges::none_of(kModes, [&](const auto& known) { return known.mode == options.mode; }))
+    return Bad("an unknown mode, need one of AttentionMode");
   const struct {
     const char* name;
     int64_t value;
@@ -97,6 +108,21 @@ DenseShape ShapeOfDense(const AttentionProblem& p, const Extents& extents) {
           .storage = StorageOf(p)};
 }
 
+SparseShape ShapeOfSparse(const AttentionOptions& options, const AttentionProblem& p) {
+  return {.pattern = options.mode == AttentionMode::kTopK     ? SparsePattern::kTopK
+                     : options.mode == AttentionMode::kWindow ? SparsePattern::kWindow
+                                                              : SparsePattern::kRadial,
+          .density = options.density,
+          .heads = p.heads,
+          .frames_q = p.frames_q,
+          .frames_kv = p.frames_kv,
+          .rows = p.rows,
+          .cols = p.cols,
+          .head_dim = p.head_dim,
+          .causal_block_frames = p.causal_block_frames,
+          .storage = StorageOf(p)};
+}
+
 bool Overlap(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes) {
   // Differences of unsigned numbers wrap around: an end that does not exist is never computed.
   const auto at_a = reinterpret_cast<uintptr_t>(a), at_b = reinterpret_cast<uintptr_t>(b);
@@ -135,7 +161,7 @@ struct Scratch {
   void* const data;
 };
 
-// Args is MonarchArgs or DenseArgs, whose common fields these are.
+// Args is MonarchArgs, DenseArgs or SparseArgs, whose common fields these are.
 template <typename Args, typename Impl, typename Shape>
 Status Run(const Impl& impl, const Shape& shape, const AttentionProblem& p,
            const AttentionTensors& t, const Extents& extents) {
@@ -181,6 +207,18 @@ std::vector<AttentionImplementation> List(std::span<const Impl> impls, const Sha
 
 }  // namespace
 
+const char* AttentionModeName(AttentionMode mode) {
+  for (const auto& known : kModes)
+    if (known.mode == mode) return known.name;
+  return "unknown";
+}
+
+std::vector<AttentionMode> ListAttentionModes() {
+  std::vector<AttentionMode> modes;
+  for (const auto& known : kModes) modes.push_back(known.mode);
+  return modes;
+}
+
 Status Attend(const AttentionOptions& options, const AttentionProblem& problem,
               const AttentionTensors& tensors, int threads) {
   return Guard([&]() -> Status {
@@ -192,9 +230,14 @@ Status Attend(const AttentionOptions& options, const AttentionProblem& problem,
       MRT_ASSIGN_OR_RETURN(const auto* impl, PickDense(shape, options.implementation.c_str()));
       return Run<DenseArgs>(*impl, shape, problem, tensors, extents);
     }
-    const MonarchShape shape = ShapeOfMonarch(options, problem);
-    MRT_ASSIGN_OR_RETURN(const auto* impl, PickMonarch(shape, options.implementation.c_str()));
-    return Run<MonarchArgs>(*impl, shape, problem, tensors, extents);
+    if (options.mode == AttentionMode::kMonarch) {
+      const MonarchShape shape = ShapeOfMonarch(options, problem);
+      MRT_ASSIGN_OR_RETURN(const auto* impl, PickMonarch(shape, options.implementation.c_str()));
+      return Run<MonarchArgs>(*impl, shape, problem, tensors, extents);
+    }
+    const SparseShape shape = ShapeOfSparse(options, problem);
+    MRT_ASSIGN_OR_RETURN(const auto* impl, PickSparse(shape, options.implementation.c_str()));
+    return Run<SparseArgs>(*impl, shape, problem, tensors, extents);
   });
 }
 
@@ -209,19 +252,37 @@ Result<std::vector<AttentionImplementation>> ListAttentionImplementations(
       MRT_RETURN_IF_ERROR(ValidateDense(shape));
       return monarchrt::List(DenseImpls(), shape, PickDense(shape, forced));
     }
-    const MonarchShape shape = ShapeOfMonarch(options, problem);
-    MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
-    return monarchrt::List(MonarchImpls(), shape, PickMonarch(shape, forced));
+    if (options.mode == AttentionMode::kMonarch) {
+      const MonarchShape shape = ShapeOfMonarch(options, problem);
+      MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
+      return monarchrt::List(MonarchImpls(), shape, PickMonarch(shape, forced));
+    }
+    const SparseShape shape = ShapeOfSparse(options, problem);
+    MRT_RETURN_IF_ERROR(ValidateSparse(shape));
+    return monarchrt::List(SparseImpls(), shape, PickSparse(shape, forced));
   });
 }
 
 Result<double> AttentionSparsity(const AttentionOptions& options, const AttentionProblem& problem) {
+  MRT_ASSIGN_OR_RETURN(const double density, AttentionDensity(options, problem));
+  return 1 - density;
+}
+
+Result<double> AttentionDensity(const AttentionOptions& options, const AttentionProblem& problem) {
   return Guard([&]() -> Result<double> {
-    MRT_RETURN_IF_ERROR(Check(options, problem).status());
-    if (options.mode == AttentionMode::kDense) return 0.0;
-    const MonarchShape shape = ShapeOfMonarch(options, problem);
-    MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
-    return MonarchSparsity(shape);
+    MRT_ASSIGN_OR_RETURN(const Extents extents, Check(options, problem));
+    if (options.mode == AttentionMode::kDense) {
+      MRT_RETURN_IF_ERROR(ValidateDense(ShapeOfDense(problem, extents)));
+      return 1.0;
+    }
+    if (options.mode == AttentionMode::kMonarch) {
+      const MonarchShape shape = ShapeOfMonarch(options, problem);
+      MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
+      return 1 - MonarchSparsity(shape);
+    }
+    const SparseShape shape = ShapeOfSparse(options, problem);
+    MRT_RETURN_IF_ERROR(ValidateSparse(shape));
+    return SparseDensity(shape);
   });
 }
 
@@ -233,9 +294,14 @@ Result<double> AttentionFlop(const AttentionOptions& options, const AttentionPro
       MRT_RETURN_IF_ERROR(ValidateDense(shape));
       return problem.batch * DenseFlop(shape);
     }
-    const MonarchShape shape = ShapeOfMonarch(options, problem);
-    MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
-    return problem.batch * MonarchFlop(shape);
+    if (options.mode == AttentionMode::kMonarch) {
+      const MonarchShape shape = ShapeOfMonarch(options, problem);
+      MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
+      return problem.batch * MonarchFlop(shape);
+    }
+    const SparseShape shape = ShapeOfSparse(options, problem);
+    MRT_RETURN_IF_ERROR(ValidateSparse(shape));
+    return problem.batch * SparseFlop(shape);
   });
 }
 

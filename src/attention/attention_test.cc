@@ -10,6 +10,7 @@
 #include "base/threads.h"
 #include "kernels/dense/reference.h"
 #include "kernels/monarch/reference.h"
+#include "kernels/sparse/reference.h"
 #include "testing/attention_inputs.h"
 #include "testing/expect_failure.h"
 #include "testing/golden_attention.h"
@@ -125,6 +126,63 @@ TEST(Attention, MatchesTheGoldenFilesWithEveryImplementation) {
   EXPECT_GE(compared, 2 * 2 * 12 * 2);
 }
 
+TEST(Attention, RunsTheBaselinesWithEveryImplementation) {
+  const AttentionProblem plain = {
+      .frames_q = 3, .frames_kv = 6, .rows = 5, .cols = 7, .heads = 2, .head_dim = 24};
+  AttentionProblem causal = plain;
+  causal.frames_q = 6;
+  causal.causal_block_frames = 3;
+  const struct {
+    AttentionMode mode;
+    mrt::SparsePattern pattern;
+  } baselines[] = {{AttentionMode::kTopK, mrt::SparsePattern::kTopK},
+                   {AttentionMode::kWindow, mrt::SparsePattern::kWindow},
+                   {AttentionMode::kRadial, mrt::SparsePattern::kRadial}};
+  for (const AttentionProblem& problem : {plain, causal})
+    for (const auto& baseline : baselines) {
+      AttentionOptions options = {.mode = baseline.mode, .density = 0.3};
+      const Inputs in = RandomInputs(problem);
+      const std::vector<double> want =
+          mrt::SparseReference({.pattern = baseline.pattern,
+                                .density = 0.3,
+                                .heads = problem.heads,
+                                .frames_q = problem.frames_q,
+                                .frames_kv = problem.frames_kv,
+                                .rows = problem.rows,
+                                .cols = problem.cols,
+                                .head_dim = problem.head_dim,
+                                .causal_block_frames = problem.causal_block_frames},
+                               in.q, in.k, in.v);
+      const auto list = ListAttentionImplementations(options, problem);
+      ASSERT_TRUE(list.ok()) << list.status().message();
+      for (const AttentionImplementation& impl : list.value()) {
+        if (!impl.refuses.empty()) continue;
+        options.implementation = impl.name;
+        EXPECT_LE(RelativeL2(Attended(options, problem, in), want), kToleranceF32)
+            << AttentionModeName(baseline.mode) << ", " << impl.name;
+      }
+    }
+}
+
+TEST(Attention, BaselinesThatKeepAllAreDense) {
+  const AttentionProblem problem = {
+      .batch = 2, .frames_q = 2, .frames_kv = 4, .rows = 3, .cols = 5, .heads = 2, .head_dim = 8};
+  const Inputs in = RandomInputs(problem);
+  const std::vector<double> dense = Attended({.mode = AttentionMode::kDense}, problem, in);
+  for (const AttentionMode mode :
+       {AttentionMode::kTopK, AttentionMode::kWindow, AttentionMode::kRadial}) {
+    EXPECT_LE(RelativeL2(Attended({.mode = mode, .density = 1}, problem, in), dense), 1e-6);
+    EXPECT_GT(RelativeL2(Attended({.mode = mode, .density = 0.2}, problem, in), dense), 1e-2);
+  }
+}
+
+TEST(Attention, NamesItsModes) {
+  std::vector<std::string> names;
+  for (const AttentionMode mode : ListAttentionModes()) names.emplace_back(AttentionModeName(mode));
+  EXPECT_THAT(names, ::testing::ElementsAre("dense", "monarch", "topk", "window", "radial"));
+  EXPECT_STREQ(AttentionModeName(static_cast<AttentionMode>(9)), "unknown");
+}
+
 TEST(Attention, ComputesEachElementOfABatch) {
   AttentionProblem problem = {
       .batch = 3, .frames_q = 2, .frames_kv = 3, .rows = 4, .cols = 5, .heads = 2, .head_dim = 17};
@@ -194,6 +252,9 @@ TEST(Attention, RefusesSizesThatCannotBe) {
        "2^47 bytes"},
       {{.element = static_cast<ElementType>(9)}, {}, "unknown element type"},
       {{}, {.mode = static_cast<AttentionMode>(9)}, "unknown mode"},
+      {{}, {.mode = AttentionMode::kTopK, .density = 0}, "got density 0"},
+      {{}, {.mode = AttentionMode::kWindow, .density = 1.5}, "more than 0 and at most 1"},
+      {{.frames_q = 2}, {.mode = AttentionMode::kRadial}, "the last of the keys"},
       {{.frames_q = 4, .frames_kv = 6}, {.f_tied = 3}, "need a divisor of frames_q 4"},
       {{.rows = 30}, {.h_reduce = 4}, "got h_reduce 4, need a divisor of rows 30"},
       {{.cols = 52}, {.w_reduce = 0}, "got w_reduce 0"},
@@ -286,6 +347,22 @@ TEST(Attention, TellsTheSparsity) {
   EXPECT_NEAR(AttentionSparsity({}, wan).value(), 0.947, 5e-4);
   EXPECT_NEAR(AttentionSparsity({.h_reduce = 2}, wan).value(), 0.914, 5e-4);
   EXPECT_EQ(AttentionSparsity({.mode = AttentionMode::kDense}, wan).value(), 0);
+}
+
+TEST(Attention, TellsTheDensity) {
+  const AttentionProblem wan = {.frames_q = 3, .frames_kv = 21, .rows = 30, .cols = 52};
+  EXPECT_EQ(*AttentionDensity({.mode = AttentionMode::kDense}, wan), 1);
+  EXPECT_NEAR(*AttentionDensity({}, wan), (30.0 + 52) / (30 * 52), 1e-12);
+  EXPECT_NEAR(*AttentionDensity({.mode = AttentionMode::kTopK}, wan), 0.053, 1e-4);
+  for (const AttentionMode mode : {AttentionMode::kWindow, AttentionMode::kRadial}) {
+    const double density = *AttentionDensity({.mode = mode}, wan);
+    EXPECT_GT(density, 0.049);
+    EXPECT_LE(density, 0.053);
+    EXPECT_EQ(*AttentionSparsity({.mode = mode}, wan), 1 - density);
+    EXPECT_DOUBLE_EQ(*AttentionFlop({.mode = mode}, wan),
+                     density * *AttentionFlop({.mode = AttentionMode::kDense}, wan));
+  }
+  EXPECT_FALSE(AttentionDensity({.mode = AttentionMode::kTopK, .density = -1}, wan).ok());
 }
 
 // The figures of docs/attention.md, and by hand: one tile of 2 x 3 tokens with one channel has

@@ -106,6 +106,17 @@ mrt_status mrt_attention_sparsity(const mrt_attention_options* options,
   });
 }
 
+mrt_status mrt_attention_density(const mrt_attention_options* options,
+                                 const mrt_attention_problem* problem, double* density) {
+  return Boundary([&]() -> Status {
+    MRT_RETURN_IF_ERROR(Need(density, "attention density", "place for it"));
+    MRT_ASSIGN_OR_RETURN(const auto how, ToAttentionOptions(options));
+    MRT_ASSIGN_OR_RETURN(const auto what, ToProblem(problem));
+    MRT_ASSIGN_OR_RETURN(*density, monarchrt::AttentionDensity(how, what));
+    return {};
+  });
+}
+
 mrt_status mrt_attention_flop(const mrt_attention_options* options,
                               const mrt_attention_problem* problem, double* flop) {
   return Boundary([&]() -> Status {

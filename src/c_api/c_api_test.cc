@@ -48,7 +48,9 @@ TEST(CApiAbi, KeepsItsLayout) {
   EXPECT_EQ(offsetof(mrt_stream_options, attention), 64u);
   EXPECT_EQ(offsetof(mrt_stream_options, initial_frames), 96u);
   EXPECT_EQ(offsetof(mrt_stream_options, decode_overlap), 120u);
-  EXPECT_EQ(sizeof(mrt_attention_options), 40u);
+  EXPECT_EQ(sizeof(mrt_attention_options), 48u);
+  EXPECT_EQ(offsetof(mrt_attention_options, reserved), 36u);
+  EXPECT_EQ(offsetof(mrt_attention_options, density), 40u);
   EXPECT_EQ(sizeof(mrt_attention_problem), 48u);
   EXPECT_EQ(sizeof(mrt_attention_implementation), 336u);
   EXPECT_EQ(sizeof(mrt_attention_rule), 40u);
@@ -80,6 +82,7 @@ TEST(CApiStructs, StartWithTheDefaultsOfTheCppApi) {
   const mrt_attention_options attention = AttentionOptions();
   EXPECT_EQ(attention.mode, MRT_ATTENTION_MONARCH);
   EXPECT_EQ(attention.iterations, 1);
+  EXPECT_EQ(attention.density, monarchrt::AttentionOptions().density);
   const mrt_attention_problem problem = Problem();
   EXPECT_EQ(problem.head_dim, 128);
   EXPECT_EQ(problem.batch, 1);
@@ -117,6 +120,32 @@ TEST(CApiStructs, MayComeFromANewerHeader) {
   EXPECT_EQ(report.known.struct_size, offsetof(NewerReport, behind));
   EXPECT_EQ(report.unknown, 0);
   EXPECT_EQ(report.behind, 7);
+}
+
+TEST(CApiStructs, TakeTheDefaultsOfAPackage) {
+  const std::string package = std::string(MRT_GOLDEN_DIR) + "/package";
+  mrt_engine_options model = EngineOptions();
+  model.model = package.c_str();
+  mrt_stream_options options = StreamOptions();
+  options.seed = 7;
+  int32_t steps[4] = {};
+  size_t count = 0;
+  EXPECT_EQ(mrt_stream_options_of_model(&model, steps, 3, &count, &options), MRT_BUFFER_TOO_SMALL);
+  EXPECT_EQ(count, 4u);
+  EXPECT_EQ(options.width, 832);
+  ASSERT_EQ(mrt_stream_options_of_model(&model, steps, 4, &count, &options), MRT_OK)
+      << mrt_last_error();
+  EXPECT_EQ(options.width, 48);
+  EXPECT_EQ(options.height, 32);
+  EXPECT_EQ(options.window_frames, 6);
+  EXPECT_EQ(options.timestep_shift, 5);
+  EXPECT_EQ(options.steps, steps);
+  EXPECT_EQ(options.step_count, 4u);
+  EXPECT_EQ(steps[3], 250);
+  EXPECT_EQ(options.seed, 7u);
+  EXPECT_EQ(options.struct_size, sizeof(options));
+  model.model = "/no/such";
+  EXPECT_EQ(mrt_stream_options_of_model(&model, steps, 4, &count, &options), MRT_NOT_FOUND);
 }
 
 TEST(CApiStructs, HaveASizeThatCanBe) {
@@ -190,6 +219,12 @@ TEST(CApiErrors, NullIsAStatus) {
   ExpectInvalid(mrt_attend(nullptr, &problem, nullptr, nullptr, nullptr, nullptr, 1), "no q");
   ExpectInvalid(mrt_attention_implementation_at(nullptr, &problem, 0, nullptr), "NULL");
   ExpectInvalid(mrt_attention_sparsity(nullptr, &problem, nullptr), "NULL");
+  ExpectInvalid(mrt_attention_density(nullptr, &problem, nullptr), "NULL");
+  mrt_stream_options taken = StreamOptions();
+  size_t steps = 0;
+  ExpectInvalid(mrt_stream_options_of_model(nullptr, nullptr, 4, &steps, &taken), "NULL");
+  ExpectInvalid(mrt_stream_options_of_model(&model, nullptr, 4, nullptr, &taken), "NULL");
+  ExpectInvalid(mrt_stream_options_of_model(&model, nullptr, 4, &steps, nullptr), "NULL");
   ExpectInvalid(mrt_attention_flop(nullptr, &problem, nullptr), "NULL");
   ExpectInvalid(mrt_trace_create(nullptr), "NULL");
   size_t needed = 0;
@@ -237,12 +272,12 @@ TEST(CApiErrors, NumbersThatAreNoneAreRefused) {
   uint8_t byte = 0;
   const int32_t step = 500;
   mrt_attention_options attention = AttentionOptions();
-  attention.mode = 2;
+  attention.mode = 5;
   mrt_attention_settings* settings = nullptr;
   ASSERT_EQ(mrt_attention_settings_create(nullptr, &settings), MRT_OK);
   ExpectInvalid(stream([](auto& o) { o.decode_overlap = 3; }), "decode_overlap");
   ExpectInvalid(stream([](auto& o) { o.reserved = -1; }), "reserved");
-  ExpectInvalid(stream([&](auto& o) { o.attention = &attention; }), "got mode 2");
+  ExpectInvalid(stream([&](auto& o) { o.attention = &attention; }), "got mode 5");
   ExpectInvalid(stream([](auto& o) { o.step_count = 4; }), "4 steps at NULL");
   ExpectInvalid(stream([&](auto& o) { o.steps = &step; }), "got 0 steps");
   ExpectInvalid(stream([&](auto& o) { o.steps = &step, o.step_count = SIZE_MAX; }), "need 1..1001");
@@ -278,16 +313,18 @@ TEST(CApiAttention, IsThatOfTheCppApi) {
     return values;
   };
   const std::vector<float> q = tensor(1), k = tensor(2), v = tensor(2);
-  for (const int32_t mode : {MRT_ATTENTION_DENSE, MRT_ATTENTION_MONARCH}) {
+  for (const int32_t mode : {MRT_ATTENTION_DENSE, MRT_ATTENTION_MONARCH, MRT_ATTENTION_TOPK,
+                             MRT_ATTENTION_WINDOW, MRT_ATTENTION_RADIAL}) {
     mrt_attention_options options = AttentionOptions();
     options.mode = mode;
     options.iterations = 2;
+    options.density = 0.4;
     std::vector<float> got(q.size()), want(q.size());
     ASSERT_EQ(mrt_attend(&options, &problem, q.data(), k.data(), v.data(), got.data(), 1), MRT_OK)
         << mrt_last_error();
     ASSERT_TRUE(
         monarchrt::Attend(
-            {.mode = static_cast<monarchrt::AttentionMode>(mode), .iterations = 2},
+            {.mode = static_cast<monarchrt::AttentionMode>(mode), .iterations = 2, .density = 0.4},
             {.frames_q = 1, .frames_kv = 2, .rows = 3, .cols = 4, .heads = 2, .head_dim = 16},
             {q.data(), k.data(), v.data(), want.data()}, 1)
             .ok());
@@ -301,6 +338,24 @@ TEST(CApiAttention, IsThatOfTheCppApi) {
                 "abacus");
   problem.rows = 0;
   ExpectInvalid(mrt_attend(nullptr, &problem, q.data(), k.data(), v.data(), out.data(), 1), "rows");
+}
+
+// A program that was compiled before the density was there.
+TEST(CApiAttention, TakesTheOptionsOfTheFirstVersion) {
+  constexpr size_t kFirstVersionBytes = 40;
+  mrt_attention_options options = AttentionOptions();
+  ASSERT_EQ(mrt_attention_options_init(&options, kFirstVersionBytes), MRT_OK);
+  options.mode = MRT_ATTENTION_TOPK;
+  options.density = 7;  // not theirs: never read
+  mrt_attention_problem problem = Problem();
+  problem.cols = 1000;
+  double density = 0, sparsity = 0;
+  ASSERT_EQ(mrt_attention_density(&options, &problem, &density), MRT_OK) << mrt_last_error();
+  EXPECT_EQ(density, 0.053);
+  ASSERT_EQ(mrt_attention_sparsity(&options, &problem, &sparsity), MRT_OK);
+  EXPECT_EQ(sparsity, 1 - density);
+  options.struct_size = sizeof(options);
+  ExpectInvalid(mrt_attention_density(&options, &problem, &density), "got density 7");
 }
 
 TEST(CApiAttention, ListsTheImplementations) {

@@ -13,6 +13,9 @@ using monarchrt::VaeKind;
 
 static_assert(MRT_ATTENTION_DENSE == static_cast<int>(AttentionMode::kDense));
 static_assert(MRT_ATTENTION_MONARCH == static_cast<int>(AttentionMode::kMonarch));
+static_assert(MRT_ATTENTION_TOPK == static_cast<int>(AttentionMode::kTopK));
+static_assert(MRT_ATTENTION_WINDOW == static_cast<int>(AttentionMode::kWindow));
+static_assert(MRT_ATTENTION_RADIAL == static_cast<int>(AttentionMode::kRadial));
 static_assert(MRT_VAE_WAN == static_cast<int>(VaeKind::kWan));
 static_assert(MRT_VAE_TAEHV == static_cast<int>(VaeKind::kTaehv));
 static_assert(MRT_PRECISION_AUTO == static_cast<int>(Precision::kAuto));
@@ -90,7 +93,7 @@ Result<AttentionOptions> ToAttentionOptions(const mrt_attention_options* given) 
   if (given == nullptr) return options;
   mrt_attention_options known = FromAttentionOptions(options);
   MRT_RETURN_IF_ERROR(ReadStruct(given, "attention", &known));
-  MRT_RETURN_IF_ERROR(CheckEnum(known.mode, 2, "attention", "mode"));
+  MRT_RETURN_IF_ERROR(CheckEnum(known.mode, 5, "attention", "mode"));
   MRT_RETURN_IF_ERROR(CheckReserved(known.reserved, "attention"));
   options.mode = static_cast<AttentionMode>(known.mode);
   options.f_tied = known.f_tied;
@@ -98,6 +101,7 @@ Result<AttentionOptions> ToAttentionOptions(const mrt_attention_options* given) 
   options.w_reduce = known.w_reduce;
   options.iterations = known.iterations;
   options.implementation = Text(known.implementation);
+  options.density = known.density;
   return options;
 }
 
@@ -109,7 +113,8 @@ mrt_attention_options FromAttentionOptions(const AttentionOptions& options) {
       .f_tied = options.f_tied,
       .h_reduce = options.h_reduce,
       .w_reduce = options.w_reduce,
-      .iterations = options.iterations};
+      .iterations = options.iterations,
+      .density = options.density};
 }
 
 Result<EngineOptions> ToEngineOptions(const mrt_engine_options* given) {
@@ -169,6 +174,37 @@ mrt_status mrt_engine_options_init(mrt_engine_options* options, size_t struct_si
 
 mrt_status mrt_stream_options_init(mrt_stream_options* options, size_t struct_size) {
   return InitStruct(StreamDefaults(), struct_size, options, "stream options");
+}
+
+mrt_status mrt_stream_options_of_model(const mrt_engine_options* engine, int32_t* steps,
+                                       size_t capacity, size_t* step_count,
+                                       mrt_stream_options* options) {
+  return Boundary([&]() -> mrt_status {
+    size_t bytes = 0;
+    mrt_stream_options known = StreamDefaults();
+    monarchrt::StreamOptions model;
+    const mrt::Status status = [&]() -> mrt::Status {
+      MRT_RETURN_IF_ERROR(Need(step_count, "stream options", "place for the count"));
+      MRT_RETURN_IF_ERROR(CheckSize<mrt_stream_options>(options, "stream options", &bytes));
+      MRT_RETURN_IF_ERROR(ReadStruct(options, "stream options", &known));
+      MRT_ASSIGN_OR_RETURN(const auto loading, ToEngineOptions(engine));
+      MRT_ASSIGN_OR_RETURN(model, monarchrt::Engine::DefaultStreamOptions(loading));
+      *step_count = model.steps.size();
+      return model.steps.size() > capacity ? mrt::Status() : Need(steps, "stream options", "steps");
+    }();
+    if (!status.ok()) return Report(status);
+    if (model.steps.size() > capacity)
+      return ReportTooSmall("stream options", capacity, model.steps.size());
+    std::copy(model.steps.begin(), model.steps.end(), steps);
+    known.width = model.width;
+    known.height = model.height;
+    known.steps = steps;
+    known.step_count = model.steps.size();
+    known.timestep_shift = model.timestep_shift;
+    known.window_frames = model.window_frames;
+    WriteStruct(known, bytes, options);
+    return MRT_OK;
+  });
 }
 
 mrt_status mrt_attention_options_init(mrt_attention_options* options, size_t struct_size) {

@@ -8,6 +8,7 @@
 #include "base/threads.h"
 #include "kernels/dense/dense.h"
 #include "kernels/monarch/monarch.h"
+#include "kernels/sparse/sparse.h"
 #include "ops/storage.h"
 
 namespace mrt::ops {
@@ -37,6 +38,21 @@ DenseShape ShapeOfDense(const AttentionGrid& grid, int frames_q, int frames_kv,
           .frames_kv = frames_kv,
           .head_dim = grid.head_dim,
           .scale = 1.0f / std::sqrt(static_cast<float>(grid.head_dim)),
+          .storage = storage};
+}
+
+SparseShape ShapeOfSparse(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
+                          int frames_kv, StorageType storage) {
+  return {.pattern = config.mode == AttentionMode::kTopK     ? SparsePattern::kTopK
+                     : config.mode == AttentionMode::kWindow ? SparsePattern::kWindow
+                                                             : SparsePattern::kRadial,
+          .density = config.density,
+          .heads = grid.heads,
+          .frames_q = frames_q,
+          .frames_kv = frames_kv,
+          .rows = grid.rows,
+          .cols = grid.cols,
+          .head_dim = grid.head_dim,
           .storage = storage};
 }
 
@@ -78,6 +94,10 @@ Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& gri
     return PickDense(ShapeOfDense(grid, frames_q, frames_kv, storage),
                      config.implementation.c_str())
         .status();
+  if (config.mode != AttentionMode::kMonarch)
+    return PickSparse(ShapeOfSparse(config, grid, frames_q, frames_kv, storage),
+                      config.implementation.c_str())
+        .status();
   // What the kernel would refuse too, but it does not know which values would do.
   if (grid.rows >= 1 && grid.cols >= 1 && frames_q >= 1 && frames_kv >= 1) {
     MRT_RETURN_IF_ERROR(ValidateDivides("h_reduce", config.h_reduce, grid.rows,
@@ -93,6 +113,15 @@ Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& gri
       .status();
 }
 
+double AttentionDensity(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
+                        int frames_kv) {
+  constexpr StorageType kAny = StorageType::kF32;
+  if (config.mode == AttentionMode::kDense) return 1;
+  if (config.mode == AttentionMode::kMonarch)
+    return 1 - MonarchSparsity(ShapeOfMonarch(config, grid, frames_q, frames_kv, kAny));
+  return SparseDensity(ShapeOfSparse(config, grid, frames_q, frames_kv, kAny));
+}
+
 int64_t AttentionScratchBytes(const AttentionConfig& config, const AttentionGrid& grid,
                               int frames_q, int frames_kv, Precision precision) {
   const StorageType storage =
@@ -100,6 +129,11 @@ int64_t AttentionScratchBytes(const AttentionConfig& config, const AttentionGrid
   if (config.mode == AttentionMode::kDense) {
     const DenseShape shape = ShapeOfDense(grid, frames_q, frames_kv, storage);
     return Picked(PickDense(shape, config.implementation.c_str()))
+        .scratch_bytes(shape, ThreadCount());
+  }
+  if (config.mode != AttentionMode::kMonarch) {
+    const SparseShape shape = ShapeOfSparse(config, grid, frames_q, frames_kv, storage);
+    return Picked(PickSparse(shape, config.implementation.c_str()))
         .scratch_bytes(shape, ThreadCount());
   }
   const MonarchShape shape = ShapeOfMonarch(config, grid, frames_q, frames_kv, storage);
@@ -127,7 +161,7 @@ void SelfAttention(Context& context, const AttentionConfig& config, const Attent
                          .k_frames = k_frames.data(),
                          .v_frames = v_frames.data(),
                          .out = out.data});
-  } else {
+  } else if (config.mode == AttentionMode::kMonarch) {
     const MonarchShape shape = ShapeOfMonarch(config, grid, frames_q, frames_kv, storage);
     const Span span(context.span_log(), "monarch attention", SpanKind::kMatrix,
                     {.flop = MonarchFlop(shape), .bytes = bytes});
@@ -137,6 +171,16 @@ void SelfAttention(Context& context, const AttentionConfig& config, const Attent
                            .k_frames = k_frames.data(),
                            .v_frames = v_frames.data(),
                            .out = out.data});
+  } else {
+    const SparseShape shape = ShapeOfSparse(config, grid, frames_q, frames_kv, storage);
+    const Span span(context.span_log(), "sparse attention", SpanKind::kMatrix,
+                    {.flop = SparseFlop(shape), .bytes = bytes});
+    RunInArena(context, Picked(PickSparse(shape, config.implementation.c_str())),
+               SparseArgs{.shape = shape,
+                          .q = q.data,
+                          .k_frames = k_frames.data(),
+                          .v_frames = v_frames.data(),
+                          .out = out.data});
   }
   context.RoundActivation(out);
 }

@@ -1,4 +1,5 @@
-// Attention over frames of a token grid, dense or Monarch, on the best kernel this machine has.
+// Attention over frames of a token grid, dense, Monarch or a baseline, on the best kernel this
+// machine has.
 #pragma once
 
 #include <span>
@@ -9,7 +10,7 @@
 
 namespace mrt::ops {
 
-enum class AttentionMode { kDense, kMonarch };
+enum class AttentionMode { kDense, kMonarch, kTopK, kWindow, kRadial };
 
 /// Which attention, and how it tiles (DESIGN: f_tied frames per tile, h_reduce cuts of the rows,
 /// w_reduce of the columns; they must divide the grid).
@@ -20,6 +21,7 @@ struct AttentionConfig {
   int w_reduce = 1;
   int iterations = 1;          // refinement steps, >= 1
   std::string implementation;  // a kernel's name ("avx2", "reference", ...), or empty for the best
+  double density = 0.053;      // kTopK, kWindow, kRadial: kernels/sparse/sparse.h
 };
 
 struct AttentionGrid {
@@ -33,6 +35,11 @@ struct AttentionGrid {
 /// used): InvalidArgument or Unavailable with got and need otherwise.
 Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
                          int frames_kv, Precision precision = Precision::kF32);
+
+/// Monarch: parameters for each entry of the attention map. Else what is computed of its entries.
+/// The shapes have been validated.
+double AttentionDensity(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
+                        int frames_kv);
 
 /// Bytes of the arena that SelfAttention takes for itself with the current thread count. The shapes
 /// have been validated.

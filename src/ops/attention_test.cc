@@ -113,6 +113,24 @@ TEST_P(AttentionTest, MonarchTakesItsTilingFromTheConfig) {
   EXPECT_NEAR(outputs[2], dense[7], GetParam() == Precision::kF32 ? 1e-5 : 0.02);
 }
 
+TEST_P(AttentionTest, BaselinesTakeTheirDensityFromTheConfig) {
+  const Frames k = Reversed(k_), v = Reversed(v_);
+  const std::vector<double> dense = Dense(q_, k_, v_, 1 / std::sqrt(1.0 * kHeadDim), {});
+  for (AttentionMode mode :
+       {AttentionMode::kTopK, AttentionMode::kWindow, AttentionMode::kRadial}) {
+    const AttentionConfig all{.mode = mode, .density = 1}, some{.mode = mode, .density = 0.1};
+    ASSERT_TRUE(ValidateAttention(all, kGrid, kFramesQ, kFramesKv, GetParam()).ok());
+    SelfAttention(context_, all, kGrid, q_, k.pointers, v.pointers, out_);
+    Expect(out_, dense);
+    SelfAttention(context_, some, kGrid, q_, k.pointers, v.pointers, out_);
+    EXPECT_GT(std::abs(ElementAsFloat(out_, 7) - dense[7]), 0.02);
+    EXPECT_EQ(AttentionDensity(all, kGrid, kFramesQ, kFramesKv), 1);
+    EXPECT_LT(AttentionDensity(some, kGrid, kFramesQ, kFramesKv), 0.15);
+    EXPECT_GT(AttentionScratchBytes(all, kGrid, kFramesQ, kFramesKv, GetParam()), 0);
+    EXPECT_FALSE(ValidateAttention({.mode = mode, .density = 0}, kGrid, kFramesQ, kFramesKv).ok());
+  }
+}
+
 TEST_P(AttentionTest, DenseAttentionWithBias) {
   constexpr int64_t kQ = 11, kKv = 19;
   const Tensor q = RandomActivation(context_, {kQ, kHeads, kHeadDim}, 1);
@@ -155,7 +173,8 @@ TEST(ValidateAttention, RefusesWhatNoKernelCanDo) {
   EXPECT_FALSE(ValidateAttention({}, {.rows = 0, .cols = 5}, 3, 21).ok());
   EXPECT_FALSE(ValidateAttention({}, kGrid, 0, 21).ok());
   EXPECT_FALSE(ValidateAttention({.iterations = 0}, kGrid, 3, 21).ok());
-  for (AttentionMode mode : {AttentionMode::kDense, AttentionMode::kMonarch}) {
+  for (AttentionMode mode : {AttentionMode::kDense, AttentionMode::kMonarch, AttentionMode::kTopK,
+                             AttentionMode::kWindow, AttentionMode::kRadial}) {
     const Status status =
         ValidateAttention({.mode = mode, .implementation = "abacus"}, kGrid, 3, 21);
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);

@@ -63,13 +63,22 @@ Status ReadInt(const Json& value, const std::string& where, int* out) {
   return {};
 }
 
+Status ReadMode(const Json& value, const std::string& where, AttentionMode* out) {
+  std::string names;
+  for (const AttentionMode mode : ListAttentionModes()) {
+    if (value == AttentionModeName(mode)) {
+      *out = mode;
+      return {};
+    }
+    names += (names.empty() ? "\"" : ", \"") + std::string(AttentionModeName(mode)) + "\"";
+  }
+  return Wrong(where, "need one of " + names);
+}
+
 // The fields of one attention, over what `out` holds.
 Status ReadOptions(const Json& json, const std::string& where, AttentionOptions* out) {
   if (json.contains("mode")) {
-    const Json& mode = json["mode"];
-    if (mode != "monarch" && mode != "dense")
-      return Wrong(where + ".mode", "need \"monarch\" or \"dense\"");
-    out->mode = mode == "dense" ? AttentionMode::kDense : AttentionMode::kMonarch;
+    MRT_RETURN_IF_ERROR(ReadMode(json["mode"], where + ".mode", &out->mode));
   }
   if (json.contains("tiles")) {
     const Json& tiles = json["tiles"];
@@ -82,6 +91,13 @@ Status ReadOptions(const Json& json, const std::string& where, AttentionOptions*
   }
   if (json.contains("iterations"))
     MRT_RETURN_IF_ERROR(ReadInt(json["iterations"], where + ".iterations", &out->iterations));
+  if (json.contains("density")) {
+    if (!json["density"].is_number()) return Wrong(where + ".density", "is not a number");
+    out->density = json["density"].get<double>();
+    if (!(out->density > 0 && out->density <= 1))
+      return Wrong(where + ".density",
+                   "got " + json["density"].dump() + ", need more than 0 and at most 1");
+  }
   if (json.contains("implementation")) {
     if (!json["implementation"].is_string())
       return Wrong(where + ".implementation", "is not a string");
@@ -153,7 +169,7 @@ Result<AttentionSettings> ParseAttentionSettings(const std::string& text) {
   if (json.is_discarded()) return Wrong("the text", "is not JSON");
   MRT_RETURN_IF_ERROR(CheckNames(json, {"default", "rules"}, "the text"));
   AttentionSettings settings;
-  const std::set<std::string> fields = {"mode", "tiles", "iterations", "implementation"};
+  const std::set<std::string> fields = {"mode", "tiles", "iterations", "density", "implementation"};
   if (json.contains("default")) {
     MRT_RETURN_IF_ERROR(CheckNames(json["default"], fields, "default"));
     MRT_RETURN_IF_ERROR(ReadOptions(json["default"], "default", &settings.attention));

@@ -36,6 +36,19 @@ TEST(AttentionSettings, AreReadFromJson) {
   EXPECT_TRUE(ParseAttentionSettings("{}").ok());
 }
 
+TEST(AttentionSettings, TakeEveryModeAndItsDensity) {
+  for (const AttentionMode mode : ListAttentionModes()) {
+    const std::string name = AttentionModeName(mode);
+    const Result<AttentionSettings> settings =
+        ParseAttentionSettings(R"({"default": {"density": 0.5}, "rules": [{"mode": ")" + name +
+                               R"("}, {"mode": "topk", "density": 1}]})");
+    ASSERT_TRUE(settings.ok()) << settings.status().message();
+    EXPECT_EQ(settings->rules[0].attention.mode, mode);
+    EXPECT_EQ(settings->rules[0].attention.density, 0.5);
+    EXPECT_EQ(settings->rules[1].attention.density, 1);
+  }
+}
+
 TEST(AttentionSettings, SayWhatIsWrong) {
   const auto refusal = [](const std::string& json) {
     const Result<AttentionSettings> settings = ParseAttentionSettings(json);
@@ -49,7 +62,15 @@ TEST(AttentionSettings, SayWhatIsWrong) {
   EXPECT_THAT(refusal(R"({"rulez": []})"), HasSubstr("rulez"));
   EXPECT_THAT(refusal(R"({"default": {"tile": [1,1,1]}})"), HasSubstr("'tile'"));
   EXPECT_THAT(refusal(R"({"default": {"layers": [1]}})"), HasSubstr("layers"));
-  EXPECT_THAT(refusal(R"({"default": {"mode": "sparse"}})"), HasSubstr("monarch"));
+  EXPECT_THAT(refusal(R"({"default": {"mode": "sparse"}})"),
+              HasSubstr(R"("monarch", "topk", "window", "radial")"));
+  EXPECT_THAT(refusal(R"({"default": {"mode": 2}})"), HasSubstr("default.mode"));
+  for (const char* density : {"0", "-0.5", "1.001", "1e300", "18446744073709551615"})
+    EXPECT_THAT(refusal(std::string(R"({"default": {"density": )") + density + "}}"),
+                HasSubstr("default.density: got"));
+  for (const char* density : {"\"0.5\"", "null", "[0.5]", "true"})
+    EXPECT_THAT(refusal(std::string(R"({"rules": [{"density": )") + density + "}]}"),
+                HasSubstr("rules[0].density: is not a number"));
   EXPECT_THAT(refusal(R"({"default": {"tiles": [1, 1]}})"), HasSubstr("three"));
   EXPECT_THAT(refusal(R"({"default": {"tiles": [1, 0, 1]}})"), HasSubstr("tiles[1]"));
   EXPECT_THAT(refusal(R"({"default": {"iterations": 1.5}})"), HasSubstr("whole number"));

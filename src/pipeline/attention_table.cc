@@ -9,16 +9,30 @@
 namespace mrt {
 namespace {
 
+using monarchrt::AttentionMode;
 using monarchrt::AttentionOptions;
 using monarchrt::AttentionRule;
 
 constexpr int kCutsMax = 8192;  // of the rows or columns: more than there can be
 constexpr int kIterationsMax = 100;
 
+static_assert(static_cast<int>(ops::AttentionMode::kDense) ==
+              static_cast<int>(AttentionMode::kDense));
+static_assert(static_cast<int>(ops::AttentionMode::kMonarch) ==
+              static_cast<int>(AttentionMode::kMonarch));
+static_assert(static_cast<int>(ops::AttentionMode::kTopK) ==
+              static_cast<int>(AttentionMode::kTopK));
+static_assert(static_cast<int>(ops::AttentionMode::kWindow) ==
+              static_cast<int>(AttentionMode::kWindow));
+static_assert(static_cast<int>(ops::AttentionMode::kRadial) ==
+              static_cast<int>(AttentionMode::kRadial));
+
 Result<ops::AttentionConfig> Resolve(const AttentionOptions& options) {
   ops::AttentionConfig config;
-  config.mode = options.mode == monarchrt::AttentionMode::kDense ? ops::AttentionMode::kDense
-                                                                 : ops::AttentionMode::kMonarch;
+  const std::vector<AttentionMode> modes = monarchrt::ListAttentionModes();
+  if (std::ranges::find(modes, options.mode) == modes.end())
+    return InvalidArgument("[attention] got an unknown mode, need one of AttentionMode");
+  config.mode = static_cast<ops::AttentionMode>(options.mode);
   for (const auto& [name, value, most] :
        {std::tuple{"f_tied", options.f_tied, int{kChunkLatentFrames}},
         {"h_reduce", options.h_reduce, kCutsMax},
@@ -28,6 +42,10 @@ Result<ops::AttentionConfig> Resolve(const AttentionOptions& options) {
       return InvalidArgument("[attention] " + std::string(name) + " is " + std::to_string(value) +
                              ", need 1.." + std::to_string(most));
   }
+  if (!(options.density > 0 && options.density <= 1))
+    return InvalidArgument("[attention] density is " + std::to_string(options.density) +
+                           ", need more than 0 and at most 1");
+  config.density = options.density;
   config.f_tied = options.f_tied;
   config.h_reduce = options.h_reduce;
   config.w_reduce = options.w_reduce;
@@ -63,6 +81,10 @@ Result<std::vector<bool>> SelectPasses(std::vector<int> numbers, int64_t steps) 
 }
 
 }  // namespace
+
+const char* ModeName(const ops::AttentionConfig& config) {
+  return AttentionModeName(static_cast<AttentionMode>(config.mode));
+}
 
 Result<AttentionTable> AttentionTable::Make(const AttentionOptions& all,
                                             const std::vector<AttentionRule>& rules, int64_t layers,

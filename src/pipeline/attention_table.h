@@ -34,4 +34,7 @@ class AttentionTable {
   std::vector<std::vector<ops::AttentionConfig>> passes_;  // of each layer; none: different_[0]
 };
 
+/// "dense", "monarch" ...
+const char* ModeName(const ops::AttentionConfig& config);
+
 }  // namespace mrt

@@ -5,6 +5,7 @@
 #include "base/threads.h"
 #include "kernels/dense/dense.h"
 #include "kernels/monarch/monarch.h"
+#include "kernels/sparse/sparse.h"
 #include "monarchrt/stats.h"
 #include "ops/context.h"
 
@@ -56,6 +57,15 @@ DoctorReport Diagnose() {
                          .frames_kv = 21,
                          .head_dim = 128,
                          .storage = storage},
+         report.kernels);
+  Report("sparse attention", mrt::SparseImpls(),
+         mrt::SparseShape{.heads = 12,
+                          .frames_q = 3,
+                          .frames_kv = 21,
+                          .rows = 30,
+                          .cols = 52,
+                          .head_dim = 128,
+                          .storage = storage},
          report.kernels);
   return report;
 }

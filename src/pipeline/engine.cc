@@ -132,6 +132,13 @@ Result<MemoryEstimate> Engine::EstimateMemory(const EngineOptions& engine,
   });
 }
 
+Result<StreamOptions> Engine::DefaultStreamOptions(const EngineOptions& engine) {
+  return Guard([&]() -> Result<StreamOptions> {
+    MRT_RETURN_IF_ERROR(CheckEngineOptions(engine));
+    return ReadStreamDefaults(engine);
+  });
+}
+
 Result<Engine> Engine::Load(const EngineOptions& options, const PhaseCallback& on_phase) {
   return Guard([&]() -> Result<Engine> {
     MRT_RETURN_IF_ERROR(CheckEngineOptions(options));

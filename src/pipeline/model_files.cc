@@ -165,6 +165,21 @@ Result<ModelFiles> OpenModelFiles(const EngineOptions& options) {
   return files;
 }
 
+Result<monarchrt::StreamOptions> ReadStreamDefaults(const EngineOptions& options) {
+  monarchrt::StreamOptions stream;
+  if (!options.synthetic.empty()) return stream;
+  MRT_ASSIGN_OR_RETURN(const std::string directory, FindModelDirectory(options.model));
+  if (!IsFile(fs::path(directory) / kPackageFile)) return stream;
+  MRT_ASSIGN_OR_RETURN(const Package package, ReadPackage(directory + "/" + kPackageFile));
+  const GenerationDefaults& said = package.generation;
+  stream.width = said.width.value_or(stream.width);
+  stream.height = said.height.value_or(stream.height);
+  stream.steps = said.steps.value_or(stream.steps);
+  stream.timestep_shift = said.timestep_shift.value_or(stream.timestep_shift);
+  stream.window_frames = said.window_frames.value_or(stream.window_frames);
+  return stream;
+}
+
 Result<Umt5Encoder> OpenTextEncoder(const ModelFiles& files) {
   Result<Umt5Encoder> encoder = Umt5Encoder::Open(files.text_encoder);
   if (!encoder.ok() || encoder->config().dim == files.config.text_dim) return encoder;

@@ -27,6 +27,10 @@ struct ModelFiles {
 /// package says which autoencoder it has; EngineOptions::vae is for the others.
 Result<ModelFiles> OpenModelFiles(const monarchrt::EngineOptions& options);
 
+/// StreamOptions as the model wants them: what a package says over the usual ones. Of the files
+/// only its model.json is read.
+Result<monarchrt::StreamOptions> ReadStreamDefaults(const monarchrt::EngineOptions& options);
+
 /// Packs the autoencoder's decoder, the small part of a model. BadData if its latents are not the
 /// transformer's.
 Result<std::unique_ptr<VideoDecoder>> LoadDecoder(ops::Context& context, const ModelFiles& files);

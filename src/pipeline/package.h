@@ -4,10 +4,14 @@
 //   "format": "monarchrt model 1"
 //   "files": {"transformer": F, "text_encoder": F, "autoencoder": F, "tokenizer": F}
 //   "autoencoder": "taehv" or "wan": which of the two "files.autoencoder" is
-// Every F is a name in the folder; weights may be an .index.json of shards.
+// Every F is a name in the folder; weights may be an .index.json of shards. What the model was
+// trained for may be there, too, each of it or none:
+//   "generation": {"width": W, "height": H, "steps": [1000, ...], "shift": S, "window_frames": N}
 #pragma once
 
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "monarchrt/engine.h"
@@ -16,10 +20,19 @@ namespace mrt {
 
 constexpr char kPackageFile[] = "model.json";
 
+/// Of StreamOptions; what the package does not say is empty.
+struct GenerationDefaults {
+  std::optional<int> width, height;
+  std::optional<std::vector<int>> steps;
+  std::optional<double> timestep_shift;
+  std::optional<int> window_frames;
+};
+
 struct Package {
   std::string config;  // model.json itself
   std::string transformer, text_encoder, autoencoder, tokenizer;
   monarchrt::VaeKind vae = monarchrt::VaeKind::kTaehv;
+  GenerationDefaults generation;
 };
 
 /// The paths of the package whose model.json is at `path`; nothing else is opened. NotFound,

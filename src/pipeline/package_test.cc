@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "monarchrt/engine.h"
 #include "pipeline/model_files.h"
@@ -77,6 +78,100 @@ TEST_F(PackageTest, RefusesWhatIsNotAPackage) {
   }
   json["files"].erase("tokenizer");
   EXPECT_THAT(refusal(json), HasSubstr("files.tokenizer"));
+}
+
+TEST_F(PackageTest, SaysWhatTheModelWasTrainedFor) {
+  nlohmann::json json = GoldenJson();
+  json["generation"] = {{"width", 416}, {"height", 240},      {"steps", {900, 300, 0}},
+                        {"shift", 3},   {"window_frames", 9}, {"something", "else"}};
+  ASSERT_TRUE(ReadWith(json.dump()).ok());
+  const auto said = monarchrt::Engine::DefaultStreamOptions({.model = directory_});
+  ASSERT_TRUE(said.ok()) << said.status().message();
+  EXPECT_EQ(said->width, 416);
+  EXPECT_EQ(said->height, 240);
+  EXPECT_EQ(said->steps, (std::vector<int>{900, 300, 0}));
+  EXPECT_EQ(said->timestep_shift, 3);
+  EXPECT_EQ(said->window_frames, 9);
+  EXPECT_EQ(said->frames, monarchrt::StreamOptions().frames);
+  // Each may be missing, and so may be all.
+  json["generation"] = {{"window_frames", -1}};
+  ASSERT_TRUE(ReadWith(json.dump()).ok());
+  const auto little = monarchrt::Engine::DefaultStreamOptions({.model = directory_});
+  ASSERT_TRUE(little.ok());
+  EXPECT_EQ(little->window_frames, -1);
+  EXPECT_EQ(little->width, 832);
+  json.erase("generation");
+  ASSERT_TRUE(ReadWith(json.dump()).ok());
+  const auto nothing = monarchrt::Engine::DefaultStreamOptions({.model = directory_});
+  ASSERT_TRUE(nothing.ok());
+  EXPECT_EQ(nothing->steps, monarchrt::StreamOptions().steps);
+}
+
+TEST_F(PackageTest, OnlyAPackageChangesTheDefaults) {
+  const monarchrt::StreamOptions usual;
+  for (const monarchrt::EngineOptions& engine :
+       {monarchrt::EngineOptions{.model = std::string(MRT_GOLDEN_DIR) + "/toy_wan"},
+        {.synthetic = "wan2.1-1.3b"}}) {
+    const auto options = monarchrt::Engine::DefaultStreamOptions(engine);
+    ASSERT_TRUE(options.ok()) << options.status().message();
+    EXPECT_EQ(options->width, usual.width);
+    EXPECT_EQ(options->window_frames, usual.window_frames);
+  }
+  EXPECT_EQ(monarchrt::Engine::DefaultStreamOptions({.model = "/no/such"}).status().code(),
+            StatusCode::kNotFound);
+  EXPECT_EQ(monarchrt::Engine::DefaultStreamOptions({}).status().code(),
+            StatusCode::kInvalidArgument);
+}
+
+TEST_F(PackageTest, RefusesGenerationSettingsThatCannotBe) {
+  const auto refuse = [&](const char* name, const std::string& value) {
+    nlohmann::json json = GoldenJson();
+    json["generation"][name] = nlohmann::json::parse(value);
+    const Status status = ReadWith(json.dump()).status();
+    EXPECT_EQ(status.code(), StatusCode::kBadData) << name << " " << value;
+    EXPECT_THAT(status.message(), HasSubstr(std::string("generation.") + name)) << value;
+    EXPECT_EQ(status.message().find('\n'), std::string::npos);
+    EXPECT_LT(status.message().size(), 500u);
+  };
+  const std::string long_text = '"' + std::string(100'000, 'x') + '"';
+  for (const char* name : {"width", "height", "window_frames"})
+    for (const std::string& value :
+         {std::string("0"), std::string("-16"), std::string("416.5"), std::string("1e30"),
+          std::string("4294967712"), std::string("9223372036854775807"),
+          std::string("18446744073709551615"), std::string("\"416\""), std::string("null"),
+          std::string("[416]"), std::string("true"), std::string("\"a\\nb\""), long_text})
+      refuse(name, value);
+  refuse("width", "8193");
+  for (const std::string& value :
+       {std::string("[]"), std::string("1000"), std::string("{}"), std::string("[500, 500]"),
+        std::string("[500, 750]"), std::string("[1001]"), std::string("[-1]"),
+        std::string("[1000, 0.5]"), std::string("[18446744073709551615]"),
+        std::string("[\"1000\"]"), std::string("[[1000]]"), std::string("null"), long_text})
+    refuse("steps", value);
+  for (const std::string& value : {std::string("0"), std::string("-5"), std::string("\"5\""),
+                                   std::string("null"), std::string("[5]"), long_text})
+    refuse("shift", value);
+  for (const char* section : {"[]", "1", "null", "\"width\""}) {
+    nlohmann::json json = GoldenJson();
+    json["generation"] = nlohmann::json::parse(section);
+    EXPECT_THAT(ReadWith(json.dump()).status().message(), HasSubstr("generation is not an object"));
+  }
+}
+
+// As deep as a megabyte can be: nothing may walk through it recursively.
+TEST_F(PackageTest, SurvivesDeepNesting) {
+  const std::string deep = std::string(400'000, '[') + std::string(400'000, ']');
+  const auto inside = [&](const std::string& section, const std::string& name) {
+    nlohmann::json json = GoldenJson();
+    json[section][name] = "@";
+    std::string text = json.dump();
+    text.replace(text.find("\"@\""), 3, deep);
+    return ReadWith(text).status();
+  };
+  EXPECT_TRUE(inside("files", "more").ok());
+  EXPECT_THAT(inside("files", "tokenizer").message(), HasSubstr("files.tokenizer"));
+  for (const char* name : {"width", "steps", "shift", "window_frames"})
+    EXPECT_THAT(inside("generation", name).message(), HasSubstr(std::string("generation.") + name));
 }
 
 TEST_F(PackageTest, NamesAMissingFile) {

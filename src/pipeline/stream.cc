@@ -6,7 +6,6 @@
 #include "base/guard.h"
 #include "base/memory_info.h"
 #include "base/threads.h"
-#include "kernels/monarch/monarch.h"
 #include "pipeline/engine_impl.h"
 #include "pipeline/initial_frames.h"
 #include "pipeline/latent_maker.h"
@@ -34,24 +33,20 @@ bool Overlaps(DecodeOverlap overlap, int threads) {
   return overlap == DecodeOverlap::kOn;
 }
 
+// The sparsity is that of a chunk when the window is full.
 void DescribeAttention(const VideoPlan& plan, GenerationStats& stats) {
   if (plan.attention.different().size() > 1) {
     stats.attention_mode = "mixed";
     return;
   }
   const mrt::ops::AttentionConfig& a = plan.attention.different().front();
-  if (a.mode == mrt::ops::AttentionMode::kDense) {
-    stats.attention_mode = "dense";
-    return;
-  }
-  stats.attention_mode = "monarch";
+  stats.attention_mode = ModeName(a);
+  stats.sparsity =
+      1 - mrt::ops::AttentionDensity(a, plan.grid, static_cast<int>(plan.chunk_frames()),
+                                     static_cast<int>(plan.window_frames));
+  if (a.mode != mrt::ops::AttentionMode::kMonarch) return;
   stats.tiles = {a.f_tied, a.h_reduce, a.w_reduce};
   stats.iterations = a.iterations;
-  stats.sparsity = MonarchSparsity({.rows = plan.grid.rows,
-                                    .cols = plan.grid.cols,
-                                    .f_tied = a.f_tied,
-                                    .h_reduce = a.h_reduce,
-                                    .w_reduce = a.w_reduce});
 }
 
 }  // namespace

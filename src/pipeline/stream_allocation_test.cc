@@ -57,7 +57,8 @@ namespace {
 
 class StreamMemory : public ::testing::Test {
  protected:
-  static Stream Open(int64_t frames, DecodeOverlap overlap = DecodeOverlap::kOff) {
+  static Stream Open(int64_t frames, DecodeOverlap overlap = DecodeOverlap::kOff,
+                     AttentionMode mode = AttentionMode::kMonarch) {
     static Result<Engine> engine =
         Engine::Load({.model = std::string(MRT_GOLDEN_DIR) + "/toy_wan",
                       .checkpoint = "checkpoints/self_forcing_dmd.pt:generator_ema"});
@@ -66,6 +67,7 @@ class StreamMemory : public ::testing::Test {
                                           .width = 80,
                                           .height = 48,
                                           .frames = frames,
+                                          .attention = {.mode = mode},
                                           .window_frames = 6,
                                           .sink_frames = 3,
                                           .decode_overlap = overlap});
@@ -76,8 +78,14 @@ class StreamMemory : public ::testing::Test {
 
 // The window is full from the second chunk on and rolls from the third.
 TEST_F(StreamMemory, NothingIsAllocatedPerChunk) {
-  for (const DecodeOverlap overlap : {DecodeOverlap::kOff, DecodeOverlap::kOn}) {
-    Stream stream = Open(200, overlap);
+  const std::pair<DecodeOverlap, AttentionMode> settings[] = {
+      {DecodeOverlap::kOff, AttentionMode::kMonarch},
+      {DecodeOverlap::kOn, AttentionMode::kMonarch},
+      {DecodeOverlap::kOff, AttentionMode::kTopK},
+      {DecodeOverlap::kOff, AttentionMode::kWindow},
+      {DecodeOverlap::kOff, AttentionMode::kRadial}};
+  for (const auto& [overlap, mode] : settings) {
+    Stream stream = Open(200, overlap, mode);
     Chunk chunk;
     for (int i = 0; i < 5; ++i) ASSERT_TRUE(stream.Next(chunk).ok());
     ours = vendors = 0;

@@ -1,8 +1,10 @@
 // The input is a list of calls of the C API: which, with which sizes, numbers, texts and NULLs. A
 // struct ends where its struct_size says, so that AddressSanitizer sees what is read behind it. One
 // engine and one stream of the miniature model serve all inputs; nothing is generated.
+#include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -146,6 +148,8 @@ void Fill(Input& in, Struct<mrt_attention_options>& options) {
   options->w_reduce = static_cast<int32_t>(in.Size());
   options->iterations = static_cast<int32_t>(in.Size());
   options->reserved = in.Byte() == 1 ? 1 : 0;
+  constexpr double kDensities[] = {0.053, 0, 1, -1, 1e-300, 0.5, NAN, INFINITY};
+  options->density = kDensities[in.Byte() % std::size(kDensities)];
 }
 
 void Fill(Input& in, Struct<mrt_attention_problem>& problem) {
@@ -264,6 +268,9 @@ void CallAttention(Input& in) {
   double sparsity = 0;
   Check(mrt_attention_sparsity(options.get(), problem.get(), &sparsity));
   MRT_CHECK(sparsity <= 1);
+  double density = 0;
+  Check(mrt_attention_density(options.get(), problem.get(), &density));
+  MRT_CHECK(density >= 0 && density <= 1);
   double flop = 0;
   Check(mrt_attention_flop(options.get(), problem.get(), &flop));
   MRT_CHECK(flop >= 0);
