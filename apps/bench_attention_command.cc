@@ -11,6 +11,7 @@
 #include "apps/number.h"
 #include "apps/text_files.h"
 #include "base/status.h"
+#include "base/threads.h"
 #include "monarchrt/doctor.h"
 
 namespace mrt::apps {
@@ -143,6 +144,8 @@ void PrintTable(const AttentionShape& shape, const std::vector<AttentionRow>& ro
 }
 
 monarchrt::Status Run(const Flags& flags) {
+  // Now, not after the inputs and the samples, which take seconds.
+  for (const int threads : flags.threads) MRT_RETURN_IF_ERROR(CheckThreads(threads));
   if (!flags.json_path.empty()) MRT_RETURN_IF_ERROR(CheckWritable(flags.json_path));
   const bool print = flags.json->count() == 0 || !flags.json_path.empty();
   Json json = {{"machine", MachineJson()}, {"rows", Json::array()}, {"refused", Json::array()}};

@@ -32,6 +32,8 @@ if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=")
   set(MRT_SANITIZED ON)
   set(kernel_optimisation -O1)
 endif()
+# For what no fuzz target aims at: it need not tell libFuzzer which code it reaches.
+set(no_fuzzer_coverage $<$<BOOL:${MRT_BUILD_FUZZERS}>:-fno-sanitize=fuzzer-no-link>)
 
 # mrt_isa_variants(NAME SOURCE file.cc): compiles one source three times, once per instruction set,
 # each in its own namespace (macro MRT_ISA). The names are portable (x86-64 baseline), avx2
@@ -75,11 +77,31 @@ endfunction()
 # The tests that start threads: what the preset tsan builds.
 add_custom_target(thread_tests)
 
+# mrt_test_headers(): a program without tests; what mrt_test() makes shares its precompiled headers.
+function(mrt_test_headers)
+  set(source ${PROJECT_BINARY_DIR}/mrt_test_headers.cc)
+  file(CONFIGURE OUTPUT ${source} CONTENT "")
+  add_executable(mrt_test_headers ${source})
+  mrt_test_options(mrt_test_headers)
+  target_precompile_headers(mrt_test_headers PRIVATE <gmock/gmock.h> <gtest/gtest.h>
+                                                     <nlohmann/json.hpp>)
+endfunction()
+
+# mrt_test_options(NAME): how tests are compiled. They compute little: with little optimisation, in
+# half the time.
+function(mrt_test_options name)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
+  target_compile_definitions(${name}
+                             PRIVATE MRT_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
+  target_compile_options(${name} PRIVATE $<IF:$<BOOL:${MRT_SANITIZED}>,-O0,-O1>
+                                         ${no_fuzzer_coverage})
+  target_link_libraries(${name} PRIVATE mrt_options GTest::gtest_main GTest::gmock)
+endfunction()
+
 # mrt_test(NAME SOURCES a_test.cc ... DEPS mrt_x ... [THREADS | GPU]): a GoogleTest binary;
 # golden data lies in MRT_GOLDEN_DIR. THREADS: its tests get the label "threads" and run with tsan.
-# GPU: they get the label "gpu" and say SKIPPED where there is none. The sources of tests compute
-# little, so they are compiled with little optimisation, in half the time. With a sanitizer one
-# process runs all tests of a binary, because starting one takes longer than most tests.
+# GPU: they get the label "gpu" and say SKIPPED where there is none. With a sanitizer one process
+# runs all tests of a binary, because starting one takes longer than most tests.
 function(mrt_test name)
   if(NOT MRT_BUILD_TESTS)
     return()
@@ -94,11 +116,11 @@ function(mrt_test name)
     set(labels LABELS gpu)
   endif()
   add_executable(${name} ${ARG_SOURCES})
-  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
-  target_compile_definitions(${name}
-                             PRIVATE MRT_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
-  target_compile_options(${name} PRIVATE $<IF:$<BOOL:${MRT_SANITIZED}>,-O0,-O1>)
-  target_link_libraries(${name} PRIVATE ${ARG_DEPS} mrt_options GTest::gtest_main GTest::gmock)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS})
+  mrt_test_options(${name})
+  if(MRT_PCH)
+    target_precompile_headers(${name} REUSE_FROM mrt_test_headers)
+  endif()
   if(MRT_SANITIZED)
     add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
     set_tests_properties(${name} PROPERTIES TIMEOUT 900 ${labels})

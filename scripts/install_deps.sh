@@ -15,7 +15,7 @@ packages=(
 )
 dev_packages=(
   clang-format-14 clang-tidy-14 qemu-user valgrind              # checkers
-  clang-14 libclang-rt-14-dev libomp-14-dev llvm-14             # sanitizers, fuzz targets
+  clang-14 lld-14 libclang-rt-14-dev libomp-14-dev llvm-14      # sanitizers, fuzz targets
   python3-venv                                                  # python/
 )
 

@@ -47,6 +47,32 @@ run() {
   fi
 }
 
+# begin COMMAND...: starts the one check that runs beside others. collect NAME: waits for it, prints
+# what it said, and counts it.
+begin() {
+  beside_log=$(mktemp)
+  set -m # a process group of its own, so that all of it can be ended
+  timed "$@" >"$beside_log" 2>&1 </dev/null &
+  beside=$!
+  set +m
+  trap 'kill -- "-$beside" 2>/dev/null; rm -f "$beside_log"' EXIT
+}
+timed() {
+  local start=$SECONDS status
+  "$@"
+  status=$?
+  echo "took $((SECONDS - start)) s, beside other checks"
+  return $status
+}
+result_of_begun() {
+  local status
+  wait "$beside"
+  status=$?
+  cat "$beside_log"
+  return $status
+}
+collect() { run "$1" result_of_begun; }
+
 # attribute FILE NAME: a count in the head of ctest's report.
 attribute() { sed -n "s/^[[:space:]]*$2=\"\([0-9]*\)\".*/\1/p" "$1" | head -1; }
 
@@ -88,22 +114,30 @@ if [ $checks = yes ]; then
 fi
 
 for preset in "${presets[@]}"; do
-  if run "build of $preset" scripts/build.sh "$preset"; then run_tests "$preset"; fi
+  # Only with clang do precompiled headers save time.
+  pch=
+  if [ $ci = yes ] && [ "$preset" != cpu ]; then pch=ON; fi
+  if run "build of $preset" env MRT_PCH=$pch scripts/build.sh "$preset"; then
+    run_tests "$preset"
+  fi
 done
 
 if [ $ci = yes ]; then
+  # A target takes its minute whatever else runs: it does so beside checks that do not always use
+  # all cores.
+  begin scripts/fuzz.sh --seconds 60
   run "no weak symbols in files for one instruction set" tools/check_weak_symbols.sh build/cpu
   run "baseline CPU (no AVX)" tools/run_baseline.sh build/cpu
   run "valgrind" tools/run_valgrind.sh build/cpu
   run "clang-tidy" tools/run_clang_tidy.sh build/asan
   run "python" scripts/test_python.sh
-  run "fuzz targets" scripts/fuzz.sh --seconds 60
   if command -v nvcc >/dev/null; then
     run "CUDA kernels compile (two of them, sm_80 and sm_90a)" tools/check_cuda.sh
   else
     skipped=$((skipped + 1))
     echo "skipped CUDA kernels compile: no nvcc"
   fi
+  collect "fuzz targets"
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

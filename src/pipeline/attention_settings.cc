@@ -1,4 +1,5 @@
 // Attention settings out of JSON.
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -125,7 +126,7 @@ bool ReadRange(std::string_view text, Numbers* numbers) {
     if (error2 != std::errc() || after != end) return false;
   }
   if (first < 0 || last < first || last > kNumberMax) return false;
-  for (int n = first; n <= last; ++n) numbers->named[static_cast<size_t>(n)] = true;
+  std::fill(numbers->named.begin() + first, numbers->named.begin() + last + 1, true);
   return true;
 }
 

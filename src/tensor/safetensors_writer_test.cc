@@ -13,6 +13,7 @@
 
 #include "tensor/checkpoint.h"
 #include "testing/expect_failure.h"
+#include "testing/sanitizer.h"
 #include "testing/temp_folder.h"
 
 namespace mrt {
@@ -133,7 +134,8 @@ TEST_F(SafetensorsWriterTest, RefusesWhatTheFormatCannotSay) {
   ExpectFailure(CreateStatus({{"__metadata__", DType::kF32, {1}}}), bad, "__metadata__");
   ExpectFailure(CreateStatus({{"\xff", DType::kF32, {1}}}), bad, "UTF-8");
   ExpectFailure(CreateStatus({}, {{"k", "\xff"}}), bad, "UTF-8");
-  ExpectFailure(CreateStatus({}, {{"k", std::string(100'000'001, 'x')}}), bad, "100000000");
+  if (!testing::kSanitized)  // 10 s there
+    ExpectFailure(CreateStatus({}, {{"k", std::string(100'000'001, 'x')}}), bad, "100000000");
   EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
 }
 
