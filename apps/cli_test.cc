@@ -124,6 +124,13 @@ TEST_F(Cli, TakesDefaultsFromAPackage) {
       generate({"--size", "40x24", "--steps", "1000,500", "--shift", "2", "--window", "3"});
   model = In("p");
   EXPECT_EQ(generate({}), flagged);
+  json["generation"] = {{"attention", "dense"}};
+  rewrite();
+  const std::vector<std::string> small = {"--size", "40x24"};
+  const std::vector<std::string> monarch = {"--size", "40x24", "--attention", "monarch"};
+  const std::vector<std::string> dense = {"--size", "40x24", "--attention", "dense"};
+  EXPECT_EQ(generate(small), generate(dense));
+  EXPECT_NE(generate(small), generate(monarch));
   json["generation"] = {{"width", "wide"}};
   rewrite();
   fs::remove(In("v"));
@@ -133,6 +140,21 @@ TEST_F(Cli, TakesDefaultsFromAPackage) {
   EXPECT_EQ(std::count(wrong.err.begin(), wrong.err.end(), '\n'), 1) << wrong.err;
   fs::remove_all(In("p"));
   ExpectRefusal(Generate({"--shift", "0"}), 2, "[steps]");
+}
+
+TEST_F(Cli, HasAModelOfItsOwn) {
+  const auto generate = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {
+        "generate", "--prompt", "a red ball falls", "--size", "64x64",     "--frames", "9",
+        "--out",    In("v"),    "--format",         "rgb",    "--no-cache"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = Run(arguments);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return ReadFile(In("v"));
+  };
+  const std::string plain = generate({});
+  EXPECT_EQ(plain.size(), 9u * 64 * 64 * 3);
+  EXPECT_EQ(generate({"--model", kGolden + "/../../models/demo"}), plain);
 }
 
 TEST_F(Cli, MeasuresAttention) {
@@ -195,7 +217,7 @@ TEST_F(Cli, ExplainsItself) {
 TEST_F(Cli, RefusesWrongCalls) {
   ExpectRefusal(Run({}), 2, "subcommand");
   ExpectRefusal(Run({"fly"}), 2, "");
-  ExpectRefusal(Run({"generate"}), 2, "--model");
+  ExpectRefusal(Run({"generate"}), 2, "prompt");
   ExpectRefusal(Generate({"--no-such-flag"}), 2, "no-such-flag");
   ExpectRefusal(Generate({"--size", "80by48"}), 2, "[size]");
   ExpectRefusal(Generate({"--size", "80x"}), 2, "[size]");

@@ -200,10 +200,12 @@ void AddGenerate(CLI::App& app, Action& action) {
   AddPromptFlags(*command, *flags);
   flags->generation.cache_by_default = true;
   AddGenerationFlags(*command, flags->generation);
-  command->get_option("--model")->required();
   AddOutputFlags(*command, *flags);
   command->footer(
-      "Example:\n"
+      "Examples:\n"
+      "  monarchrt generate --prompt \"a red ball rolls to the right in front of a brick wall\" "
+      "\\\n"
+      "      --out ball.mp4\n"
       "  monarchrt generate --model wan_models/Wan2.1-T2V-1.3B \\\n"
       "      --checkpoint checkpoints/self_forcing_dmd.pt:generator_ema \\\n"
       "      --prompt \"a red ball bounces\" --seconds 5 --seed 7 --out ball.mp4");

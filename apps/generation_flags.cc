@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "apps/default_model.h"
 #include "apps/number.h"
 #include "apps/text_files.h"
 #include "base/status.h"
@@ -49,7 +50,8 @@ void AddModelFlags(CLI::App& command, GenerationFlags& flags) {
   auto& engine = flags.engine;
   command
       .add_option("--model", engine.model,
-                  "model directory, package, or a tree with wan_models/ in it")
+                  "model directory, package, or a tree with wan_models/ in it (default: the demo "
+                  "model that comes with this program)")
       ->type_name("DIR");
   command
       .add_option(
@@ -134,9 +136,11 @@ void AddAttentionFlags(CLI::App& command, GenerationFlags& flags) {
                      .add_option("--attention-config", flags.attention_config,
                                  "attention per layer and denoising step (docs/cli.md)")
                      ->type_name("FILE.json");
-  command.add_option("--attention", flags.attention, "self-attention of the transformer")
+  command
+      .add_option(
+          "--attention", flags.attention,
+          "self-attention of the transformer (default: what the package says, else monarch)")
       ->check(CLI::IsMember(AttentionModeNames()))
-      ->capture_default_str()
       ->excludes(config);
   command
       .add_option("--tiles", flags.tiles,
@@ -165,6 +169,11 @@ void AddAttentionFlags(CLI::App& command, GenerationFlags& flags) {
 
 // What a flag does not say, the model does.
 Status ResolveModelDefaults(GenerationFlags& flags) {
+  if (flags.engine.model.empty() && flags.engine.synthetic.empty()) {
+    flags.engine.model = DemoModel();
+    if (flags.engine.model.empty())
+      return InvalidArgument("[model] the demo model is not beside this program, need --model DIR");
+  }
   monarchrt::StreamOptions& stream = flags.stream;
   MRT_ASSIGN_OR_RETURN(const monarchrt::StreamOptions model,
                        monarchrt::Engine::DefaultStreamOptions(flags.engine));
@@ -175,6 +184,7 @@ Status ResolveModelDefaults(GenerationFlags& flags) {
   stream.steps = flags.steps.value_or(model.steps);
   stream.timestep_shift = flags.shift.value_or(model.timestep_shift);
   stream.window_frames = flags.window.value_or(model.window_frames);
+  stream.attention.mode = model.attention.mode;
   return {};
 }
 

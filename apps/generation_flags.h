@@ -21,7 +21,7 @@ struct GenerationFlags {
   std::optional<std::vector<int>> steps;  // these three, if not given: the model's
   std::optional<double> shift;
   std::optional<int> window;
-  std::string attention = AttentionModeName(monarchrt::AttentionOptions().mode);
+  std::string attention;  // empty: what the package says
   std::vector<int> tiles = {1, 1, 1};
   std::string attention_config;  // a JSON file instead of the flags of one attention
   std::string overlap = "auto";

@@ -37,6 +37,12 @@ g++ -std=c++20 -fsyntax-only -I"$tree/include" "$work/all.cc" || fail "the heade
   { cat "$work/binary.log" >&2; fail "the binary failed"; }
 [ "$(stat -c %s "$work/want.rgb")" -eq $((21 * frame_bytes)) ] || fail "21 frames were asked for"
 
+# The demo model is found in the tree.
+"$tree/bin/monarchrt" generate --prompt "$prompt" --size 64x64 --frames 9 --no-cache \
+  --out "$work/demo.rgb" >"$work/binary.log" 2>&1 ||
+  { cat "$work/binary.log" >&2; fail "the demo model does not run"; }
+[ "$(stat -c %s "$work/demo.rgb")" -eq $((9 * 64 * 64 * 3)) ] || fail "9 frames were asked for"
+
 # expect NAME COMMAND...: its output is the binary's.
 expect() {
   local name=$1

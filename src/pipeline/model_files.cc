@@ -176,6 +176,7 @@ Result<monarchrt::StreamOptions> ReadStreamDefaults(const EngineOptions& options
   stream.height = said.height.value_or(stream.height);
   stream.steps = said.steps.value_or(stream.steps);
   stream.timestep_shift = said.timestep_shift.value_or(stream.timestep_shift);
+  stream.attention.mode = said.attention.value_or(stream.attention.mode);
   stream.window_frames = said.window_frames.value_or(stream.window_frames);
   return stream;
 }

@@ -69,6 +69,18 @@ Status ReadSteps(const Json& steps, const std::string& where, std::vector<int>* 
                  std::to_string(kStepMax) + " to 0, need one");
 }
 
+Status ReadAttention(const Json& name, const std::string& where,
+                     std::optional<monarchrt::AttentionMode>* out) {
+  std::string names;
+  for (const monarchrt::AttentionMode mode : monarchrt::ListAttentionModes()) {
+    const char* known = AttentionModeName(mode);
+    if (name.is_string() && name.get_ref<const std::string&>() == known) *out = mode;
+    names += (names.empty() ? "" : ", ") + std::string(known);
+  }
+  if (out->has_value()) return {};
+  return BadData(where + "generation.attention is " + Shown(name) + ", need one of " + names);
+}
+
 Status ReadGeneration(const Json& json, const std::string& where, GenerationDefaults* out) {
   const auto section = json.find("generation");
   if (section == json.end()) return {};
@@ -90,6 +102,8 @@ Status ReadGeneration(const Json& json, const std::string& where, GenerationDefa
       return BadData(where + "generation.shift is " + Shown(*shift) + ", need a positive number");
     out->timestep_shift = shift->get<double>();
   }
+  if (const auto attention = section->find("attention"); attention != section->end())
+    MRT_RETURN_IF_ERROR(ReadAttention(*attention, where, &out->attention));
   return {};
 }
 

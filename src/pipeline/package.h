@@ -6,7 +6,8 @@
 //   "autoencoder": "taehv" or "wan": which of the two "files.autoencoder" is
 // Every F is a name in the folder; weights may be an .index.json of shards. What the model was
 // trained for may be there, too, each of it or none:
-//   "generation": {"width": W, "height": H, "steps": [1000, ...], "shift": S, "window_frames": N}
+//   "generation": {"width": W, "height": H, "steps": [1000, ...], "shift": S, "window_frames": N,
+//                  "attention": "dense"}   or another name of AttentionModeName
 #pragma once
 
 #include <optional>
@@ -26,6 +27,7 @@ struct GenerationDefaults {
   std::optional<std::vector<int>> steps;
   std::optional<double> timestep_shift;
   std::optional<int> window_frames;
+  std::optional<monarchrt::AttentionMode> attention;
 };
 
 struct Package {

@@ -82,8 +82,9 @@ TEST_F(PackageTest, RefusesWhatIsNotAPackage) {
 
 TEST_F(PackageTest, SaysWhatTheModelWasTrainedFor) {
   nlohmann::json json = GoldenJson();
-  json["generation"] = {{"width", 416}, {"height", 240},      {"steps", {900, 300, 0}},
-                        {"shift", 3},   {"window_frames", 9}, {"something", "else"}};
+  json["generation"] = {{"width", 416},       {"height", 240},      {"steps", {900, 300, 0}},
+                        {"shift", 3},         {"window_frames", 9}, {"attention", "dense"},
+                        {"something", "else"}};
   ASSERT_TRUE(ReadWith(json.dump()).ok());
   const auto said = monarchrt::Engine::DefaultStreamOptions({.model = directory_});
   ASSERT_TRUE(said.ok()) << said.status().message();
@@ -92,6 +93,7 @@ TEST_F(PackageTest, SaysWhatTheModelWasTrainedFor) {
   EXPECT_EQ(said->steps, (std::vector<int>{900, 300, 0}));
   EXPECT_EQ(said->timestep_shift, 3);
   EXPECT_EQ(said->window_frames, 9);
+  EXPECT_EQ(said->attention.mode, monarchrt::AttentionMode::kDense);
   EXPECT_EQ(said->frames, monarchrt::StreamOptions().frames);
   // Each may be missing, and so may be all.
   json["generation"] = {{"window_frames", -1}};
@@ -151,6 +153,9 @@ TEST_F(PackageTest, RefusesGenerationSettingsThatCannotBe) {
   for (const std::string& value : {std::string("0"), std::string("-5"), std::string("\"5\""),
                                    std::string("null"), std::string("[5]"), long_text})
     refuse("shift", value);
+  for (const std::string& value : {std::string("\"Dense\""), std::string("\"\""), std::string("0"),
+                                   std::string("null"), std::string("[\"dense\"]"), long_text})
+    refuse("attention", value);
   for (const char* section : {"[]", "1", "null", "\"width\""}) {
     nlohmann::json json = GoldenJson();
     json["generation"] = nlohmann::json::parse(section);
@@ -170,7 +175,7 @@ TEST_F(PackageTest, SurvivesDeepNesting) {
   };
   EXPECT_TRUE(inside("files", "more").ok());
   EXPECT_THAT(inside("files", "tokenizer").message(), HasSubstr("files.tokenizer"));
-  for (const char* name : {"width", "steps", "shift", "window_frames"})
+  for (const char* name : {"width", "steps", "shift", "window_frames", "attention"})
     EXPECT_THAT(inside("generation", name).message(), HasSubstr(std::string("generation.") + name));
 }
 
