@@ -15,7 +15,7 @@ import json, re, sys
 kept = []
 for command in json.load(open(sys.argv[1])):
     target = re.search(r"CMakeFiles/(\w+)\.dir/Unity/", command["file"])
-    if (target and not re.search(r"_(test|probe|fuzzer|portable|avx2)$|_fuzz_", target[1])
+    if (target and not re.search(r"_(test|test_headers|probe|fuzzer|portable|avx2)$|_fuzz_", target[1])
             and re.search(sys.argv[3], target[1])):
         kept.append(command)
         print(command["file"])
