@@ -43,12 +43,14 @@ TEST_P(VerifyGolden, HoldsInFloat32) {
 
 TEST_P(VerifyGolden, HoldsInBFloat16) {
   if (!mrt::ops::HasNativeBF16()) GTEST_SKIP() << "this CPU has no bf16 arithmetic";
-  const char* defect = mrt::testing::AmxConvolutionDefect();
-  if (defect != nullptr && std::string(GetParam()) == "toy_wan") GTEST_SKIP() << defect;
   const auto lines = Verify(kGolden + "/" + GetParam(), {.precision = Precision::kBF16});
   ASSERT_TRUE(lines.ok()) << lines.status().message();
   EXPECT_FALSE(lines->empty());
-  for (const VerifyLine& line : *lines) EXPECT_TRUE(line.ok) << Describe(line);
+  const char* defect = mrt::testing::AmxConvolutionDefect();
+  const bool meets_defect = defect != nullptr && std::string(GetParam()) == "toy_wan";
+  for (const VerifyLine& line : *lines)
+    if (!meets_defect || line.tensor != "video") EXPECT_TRUE(line.ok) << Describe(line);
+  if (meets_defect) GTEST_SKIP() << "all but the videos hold: " << defect;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, VerifyGolden,
