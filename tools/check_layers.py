@@ -74,6 +74,8 @@ COLUMNS_MAX = 100
 CODE = {".h", ".cc", ".cu", ".cuh"}
 TEXT = CODE | {".c", ".py", ".sh", ".cmake"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
+NAMESPACE = re.compile(r"namespace ([\w:]+) \{$")
+TYPE = re.compile(r"(?:struct|class|enum class|union) (?:MRT_API )?(\w+)(?: final)?(?: :| \{)")
 # In src/ and include/: the library reports through Status and never does these itself.
 FORBIDDEN = re.compile(r"\b(?:std::)?(?:printf|fprintf|puts|abort|exit|quick_exit|_exit)\s*\(|"
                        r"\bstd::(?:cout|cerr|clog)\b")
@@ -117,6 +119,7 @@ class Tree:
         self.root = Path(root)
         self.problems = []
         self.edges = {}  # file -> {file it includes: line}
+        self.types = {}  # name of a type -> where it is defined
         self.files = sorted(self._list())
 
     def _list(self):
@@ -143,6 +146,7 @@ class Tree:
             if Path(path).suffix in CODE:
                 self.check_includes(path, lines)
                 self.check_own_header(path, lines)
+                self.check_type_names(path, lines)
                 self.check_library_is_silent(path, lines)
         self.check_cycles(self.edges, "files")
         self.check_cycles(self.component_edges(), "folders")
@@ -180,6 +184,20 @@ class Tree:
         first = next((m for m in map(INCLUDE.match, lines) if m), None)
         if first is None or not first[1] or self.resolve(path, first[1]) != own:
             self.report(path, 1, f"the first include must be {own}")
+
+    def check_type_names(self, path, lines):
+        """Two headers do not define one name: programs with both would hold one destructor for two
+        types, and no linker says so."""
+        if not path.endswith(".h"):
+            return
+        space = ""
+        for number, line in enumerate(lines, 1):
+            if match := NAMESPACE.match(line):
+                space = match[1]
+            elif match := TYPE.match(line):
+                first = self.types.setdefault(f"{space}::{match[1]}", f"{path}:{number}")
+                if first != f"{path}:{number}":
+                    self.report(path, number, f"{match[1]} is also defined in {first}")
 
     def check_layer(self, path, number, target):
         source, wanted = layer_of(path), layer_of(target)

@@ -107,6 +107,16 @@ class CheckLayersTest(unittest.TestCase):
         self.assertEqual(len(problems), 1, problems)
         self.assertIn("files include each other", problems[0])
 
+    def test_finds_two_types_of_one_name(self):
+        space = "namespace mrt {{\n{}\n}}  // namespace mrt\n"
+        problems = self.check({"src/tensor/a.h": space.format("struct A {\n};\nstruct B;"),
+                               "src/model/vae/b.h": space.format("class A final : public B {\n};")})
+        self.assertEqual(len(problems), 1, problems)
+        self.assertIn("A is also defined in", problems[0])
+        self.assertEqual(self.check({"src/tensor/a.h": space.format("struct A {};"),
+                                     "src/media/b.h": "namespace mrt::media {\nclass A {\n};\n}"}),
+                         [])
+
     def test_finds_long_files_and_long_lines(self):
         self.assert_finds("src/base/bad.cc", "\n" * 801, "801 lines")
         self.assert_finds("src/base/bad.cc", "//" + "x" * 99 + "\n", "101 columns")

@@ -85,7 +85,7 @@ int64_t ResidualBlock::bytes() const {
   return gamma_1_.bytes() + conv_1_.bytes() + gamma_2_.bytes() + conv_2_.bytes() + shortcut;
 }
 
-AttentionBlock::AttentionBlock(ops::Context& context, const AttentionWeights& weights)
+AttentionBlock::AttentionBlock(ops::Context& context, const AttentionBlockWeights& weights)
     : gamma_(Gamma(weights.gamma)), proj_(PixelLinear(context, weights.proj)) {
   const int64_t c = weights.proj.weight.shape[0];
   const auto part = [&](int64_t begin) {

@@ -40,7 +40,7 @@ class ResidualBlock {
 /// x + proj(attention(norm(x))), one head over the pixels of a frame.
 class AttentionBlock {
  public:
-  AttentionBlock(ops::Context& context, const AttentionWeights& weights);
+  AttentionBlock(ops::Context& context, const AttentionBlockWeights& weights);
 
   /// x act [1, rows, cols, c], in place.
   void Run(ops::Context& context, const TensorView& x) const;

@@ -13,7 +13,7 @@ namespace {
 /// The attention block in doubles, for one pixel.
 class AttentionReference {
  public:
-  AttentionReference(const AttentionWeights& weights, const Tensor& x)
+  AttentionReference(const AttentionBlockWeights& weights, const Tensor& x)
       : weights_(weights), x_(x), c_(x.shape()[3]), tokens_(x.shape().rows()) {}
 
   std::vector<double> At(int64_t token) const {
@@ -58,7 +58,7 @@ class AttentionReference {
     return y;
   }
 
-  const AttentionWeights& weights_;
+  const AttentionBlockWeights& weights_;
   const Tensor& x_;
   int64_t c_, tokens_;
 };
@@ -70,9 +70,10 @@ TEST(AttentionBlock, MatchesItsDefinitionOverSeveralBlocksOfRows) {
   AddSyntheticConv(checkpoint, "qkv", {3 * kChannels, kChannels, 1, 1});
   AddSynthetic(checkpoint, "qkv.bias", {3 * kChannels}, 0, 0.5f);
   AddSyntheticConv(checkpoint, "proj", {kChannels, kChannels, 1, 1});
-  const AttentionWeights weights{checkpoint.Find("gamma"),
-                                 {checkpoint.Find("qkv.weight"), checkpoint.Find("qkv.bias")},
-                                 {checkpoint.Find("proj.weight"), checkpoint.Find("proj.bias")}};
+  const AttentionBlockWeights weights{
+      checkpoint.Find("gamma"),
+      {checkpoint.Find("qkv.weight"), checkpoint.Find("qkv.bias")},
+      {checkpoint.Find("proj.weight"), checkpoint.Find("proj.bias")}};
   AddSynthetic(checkpoint, "x", {1, kRows, kCols, kChannels}, 0, 1);
   const Tensor x = ToFloat32(checkpoint.Find("x")), y = ToFloat32(checkpoint.Find("x"));
 

@@ -19,7 +19,7 @@ struct ResidualWeights {
   ConvWeights shortcut;     // [out, in, 1, 1, 1]; empty if in == out
 };
 
-struct AttentionWeights {
+struct AttentionBlockWeights {
   ConstTensorView gamma;  // [c, 1, 1]
   ConvWeights qkv;        // [3c, c, 1, 1]
   ConvWeights proj;       // [c, c, 1, 1]
@@ -40,7 +40,7 @@ struct CoderWeights {
   ConvWeights latent;  // decoder [z, z, 1, 1, 1]; encoder [2z, 2z, 1, 1, 1]: mean, variance
   ConvWeights input;   // [c, z or 3, 3, 3, 3]
   ResidualWeights middle_1;
-  AttentionWeights attention;
+  AttentionBlockWeights attention;
   ResidualWeights middle_2;
   std::vector<LevelWeights> levels;
   ConstTensorView head_gamma;  // [c, 1, 1, 1]
