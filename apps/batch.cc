@@ -8,24 +8,20 @@
 #include <cstdio>
 #include <cstring>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "apps/text_files.h"
+#include "base/json.h"
 #include "base/status.h"
 
 namespace mrt::apps {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = mrt::OrderedJson;
 
 constexpr int64_t kPromptsBytesMax = int64_t{64} << 20;
 constexpr int64_t kRecordBytesMax = int64_t{1} << 30;
 constexpr const char* kRecordName = "clips.jsonl";
-
-std::string Dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
 
 // Everything that changes the pictures but for prompt and seed: a clip made otherwise is made anew.
 Json Settings(const GenerationRun& run) {
@@ -77,7 +73,7 @@ class Record {
 
   // One write, so that a kill tears no line but the last.
   monarchrt::Status Append(const Json& clip) {
-    const std::string line = (std::exchange(torn_, false) ? "\n" : "") + Dump(clip) + "\n";
+    const std::string line = (std::exchange(torn_, false) ? "\n" : "") + mrt::DumpJson(clip) + "\n";
     const int fd = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     const bool written =
         fd >= 0 && write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size());
@@ -91,8 +87,7 @@ class Record {
   void Read(const std::string& text) {
     for (size_t begin = 0; begin < text.size();) {
       const size_t end = std::min(text.find('\n', begin), text.size());
-      const Json line = Json::parse(text.begin() + static_cast<ptrdiff_t>(begin),
-                                    text.begin() + static_cast<ptrdiff_t>(end), nullptr, false);
+      const Json line = mrt::ParseOrderedJson(std::string_view(text).substr(begin, end - begin));
       begin = end + 1;
       if (line.is_object() && line.contains("index") && line["index"].is_number_integer() &&
           line.contains("status"))
@@ -124,7 +119,7 @@ std::string ClipName(size_t number, const std::string& extension) {
 }
 
 void PrintLine(const Json& clip) {
-  std::printf("%s\n", Dump(clip).c_str());
+  std::printf("%s\n", mrt::DumpJson(clip).c_str());
   std::fflush(stdout);
 }
 
@@ -180,7 +175,7 @@ monarchrt::Result<BatchResult> GenerateBatch(const BatchRun& batch) {
                  {"file", name},
                  {"settings", settings}};
     // What a JSON parser gives back of it: broken UTF-8 is replaced on the way out.
-    clip = Json::parse(Dump(clip));
+    clip = mrt::ParseOrderedJson(mrt::DumpJson(clip));
     if (record.Has(clip) && Exists(run.video_path)) {
       clip["status"] = "skipped";
       PrintLine(clip);

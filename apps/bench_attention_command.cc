@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "apps/attention_rows.h"
 #include "apps/attention_shape.h"
@@ -10,6 +9,7 @@
 #include "apps/generation_flags.h"
 #include "apps/number.h"
 #include "apps/text_files.h"
+#include "base/json.h"
 #include "base/status.h"
 #include "base/threads.h"
 #include "monarchrt/doctor.h"
@@ -19,7 +19,7 @@ namespace {
 
 using monarchrt::AttentionMode;
 using monarchrt::ElementType;
-using Json = nlohmann::json;
+using mrt::Json;
 
 struct Flags {
   std::vector<std::string> shapes = {"A"};
@@ -171,8 +171,8 @@ monarchrt::Status Run(const Flags& flags) {
                     refusal.row.impl.c_str(), DtypeName(refusal.row.element), refusal.why.c_str());
     }
   }
-  if (!flags.json_path.empty()) return WriteText(flags.json_path, json.dump(1) + "\n");
-  if (!print) std::printf("%s\n", json.dump(1).c_str());
+  if (!flags.json_path.empty()) return WriteText(flags.json_path, mrt::DumpJson(json, 1) + "\n");
+  if (!print) std::printf("%s\n", mrt::DumpJson(json, 1).c_str());
   return {};
 }
 

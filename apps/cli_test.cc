@@ -1,8 +1,8 @@
 // The binary as a user calls it: exit codes, one line of complaint, files that appear whole or not
 // at all.
-#include <nlohmann/json.hpp>
 
 #include "testing/cli.h"
+#include "base/json.h"
 #include "testing/sanitizer.h"
 
 namespace mrt::apps {
@@ -21,14 +21,14 @@ TEST_F(Cli, GeneratesAVideoWithStatsAndContactSheet) {
   EXPECT_LT(video.find("moov"), video.find("mdat"));  // faststart
   EXPECT_EQ(ReadFile(In("c.png")).substr(1, 3), "PNG");
   EXPECT_EQ(FilesLeft(), 3u);
-  const auto stats = nlohmann::json::parse(ReadFile(In("s.json")));
+  const auto stats = mrt::ParseJson(ReadFile(In("s.json")));
   for (const char* key : {"load_s", "text_s", "first_frame_s", "frames", "fps_transformer",
                           "fps_with_vae", "fps_end_to_end", "chunk_ms", "peak_rss_bytes", "model",
                           "text_cache", "attention", "dtype", "threads", "cpu", "version"})
     EXPECT_TRUE(stats.contains(key)) << key;
   EXPECT_EQ(stats["frames"], 21);
   EXPECT_EQ(stats["attention"]["mode"], "monarch");
-  EXPECT_EQ(stats["attention"]["tiles"], nlohmann::json({1, 1, 1}));
+  EXPECT_EQ(stats["attention"]["tiles"], mrt::Json({1, 1, 1}));
   EXPECT_GT(stats["fps_transformer"], stats["fps_with_vae"]);
   EXPECT_GT(stats["fps_with_vae"], stats["fps_end_to_end"]);
   EXPECT_GE(stats["chunk_ms"]["transformer_p95"], stats["chunk_ms"]["transformer_p50"]);
@@ -49,11 +49,11 @@ TEST_F(Cli, TakesEveryFlag) {
                 "--vae",        "wan",       "--threads",   "2",       "--dtype", "f32",
                 "--stats",      In("s.json")});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  const auto stats = nlohmann::json::parse(ReadFile(In("s.json")));
+  const auto stats = mrt::ParseJson(ReadFile(In("s.json")));
   EXPECT_EQ(stats["frames"], 16);
   EXPECT_EQ(stats["dtype"], "f32");
   EXPECT_EQ(stats["attention"]["iterations"], 2);
-  EXPECT_EQ(stats["attention"]["tiles"], nlohmann::json({3, 2, 3}));
+  EXPECT_EQ(stats["attention"]["tiles"], mrt::Json({3, 2, 3}));
 }
 
 TEST_F(Cli, GeneratesWithTheBaselines) {
@@ -71,7 +71,7 @@ TEST_F(Cli, GeneratesWithTheBaselines) {
   ASSERT_EQ(dense.size(), 21u * 80 * 48 * 3);
   for (const char* mode : {"topk", "window", "radial"}) {
     EXPECT_NE(video(mode, "0.25"), dense) << mode;
-    const auto attention = nlohmann::json::parse(ReadFile(In("s.json")))["attention"];
+    const auto attention = mrt::ParseJson(ReadFile(In("s.json")))["attention"];
     EXPECT_EQ(attention["mode"], mode);
     EXPECT_EQ(attention["iterations"], 0);
     EXPECT_GE(attention["sparsity"], 0.74) << mode;
@@ -81,7 +81,7 @@ TEST_F(Cli, GeneratesWithTheBaselines) {
     ASSERT_EQ(all.size(), dense.size());
     for (size_t i = 0; i < all.size(); ++i)
       ASSERT_NEAR(static_cast<unsigned char>(all[i]), static_cast<unsigned char>(dense[i]), 2);
-    EXPECT_EQ(nlohmann::json::parse(ReadFile(In("s.json")))["attention"]["sparsity"], 0);
+    EXPECT_EQ(mrt::ParseJson(ReadFile(In("s.json")))["attention"]["sparsity"], 0);
   }
   fs::remove(In("v"));
   fs::remove(In("s.json"));
@@ -114,10 +114,10 @@ TEST_F(Cli, TakesDefaultsFromAPackage) {
   EXPECT_NE(generate({"--window", "3"}), plain);
   // The section counts, not what the engine takes for others.
   fs::copy(kGolden + "/package", In("p"), fs::copy_options::recursive);
-  nlohmann::json json = nlohmann::json::parse(ReadFile(In("p/model.json")));
+  mrt::Json json = mrt::ParseJson(ReadFile(In("p/model.json")));
   const auto rewrite = [&] {
     fs::remove(In("p/model.json"));
-    std::ofstream(In("p/model.json")) << json.dump();
+    std::ofstream(In("p/model.json")) << mrt::DumpJson(json);
   };
   json["generation"] = {
       {"width", 40}, {"height", 24}, {"steps", {1000, 500}}, {"shift", 2}, {"window_frames", 3}};
@@ -169,7 +169,7 @@ TEST_F(Cli, MeasuresAttention) {
       "--json"};
   const Outcome outcome = Run(call);
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  const auto json = nlohmann::json::parse(outcome.out);
+  const auto json = mrt::ParseJson(outcome.out);
   EXPECT_NE(json["machine"]["cpu"], "");
   ASSERT_EQ(json["rows"].size(), 40u);  // five operations; kernels, dtypes, threads: two of each
   for (const auto& row : json["rows"]) {
@@ -289,7 +289,7 @@ TEST_F(Cli, VerifyTellsRightFromWrong) {
   file.close();
   const Outcome wrong = Run({"verify", In("changed.safetensors"), "--json"});
   EXPECT_EQ(wrong.exit_code, 1);
-  EXPECT_EQ(nlohmann::json::parse(wrong.out)["ok"], false);
+  EXPECT_EQ(mrt::ParseJson(wrong.out)["ok"], false);
   EXPECT_EQ(Run({"verify", "/no/such/path"}).exit_code, 1);
   EXPECT_EQ(Run({"verify"}).exit_code, 2);
 }
@@ -316,12 +316,12 @@ TEST_F(Cli, BenchMeasuresAModel) {
       Run({"bench", "generate", "--model", kTree, "--checkpoint", "checkpoints/self_forcing_dmd.pt",
            "--size", "80x48", "--frames", "9", "--json"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_EQ(nlohmann::json::parse(outcome.out)["frames"], 9);
+  EXPECT_EQ(mrt::ParseJson(outcome.out)["frames"], 9);
   const Outcome to_file = Run({"bench", "generate", "--model", kTree, "--size", "80x48", "--frames",
                                "1", "--json", In("b.json"), "--attention", "dense"});
   ASSERT_EQ(to_file.exit_code, 0) << to_file.err;
   EXPECT_THAT(to_file.out, HasSubstr("share of"));
-  EXPECT_EQ(nlohmann::json::parse(ReadFile(In("b.json")))["attention"]["mode"], "dense");
+  EXPECT_EQ(mrt::ParseJson(ReadFile(In("b.json")))["attention"]["mode"], "dense");
   EXPECT_EQ(Run({"bench", "generate", "--synthetic", "gpt-2"}).exit_code, 2);
 }
 

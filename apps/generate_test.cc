@@ -4,20 +4,20 @@
 
 #include <chrono>
 #include <csignal>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <thread>
 
+#include "base/json.h"
 #include "testing/cli.h"
 
 namespace mrt::apps {
 namespace {
 
+using mrt::Json;
 using ::testing::AllOf;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using Json = nlohmann::json;
 
 class GenerateCli : public Cli {
  protected:
@@ -44,7 +44,7 @@ class GenerateCli : public Cli {
 std::vector<Json> Lines(const std::string& text) {
   std::vector<Json> lines;
   std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) lines.push_back(Json::parse(line));
+  for (std::string line; std::getline(stream, line);) lines.push_back(mrt::ParseJson(line));
   return lines;
 }
 
@@ -56,7 +56,7 @@ TEST_F(GenerateCli, ChangesThePromptWhereItSays) {
   EXPECT_THAT(outcome.out, AllOf(HasSubstr("prompt at 1 s never shows"),
                                  HasSubstr("prompt at 1.1 s shows from 1.31 s on (frame 21)"),
                                  HasSubstr("prompt at 2 s shows from 2.06 s on (frame 33)")));
-  const Json prompts = Json::parse(ReadFile(In("s.json")))["prompts"];
+  const Json prompts = mrt::ParseJson(ReadFile(In("s.json")))["prompts"];
   ASSERT_EQ(prompts.size(), 2u);
   EXPECT_EQ(prompts[0]["first_frame"], 21);
   EXPECT_EQ(prompts[1]["prompt"], 2);
@@ -95,7 +95,7 @@ TEST_F(GenerateCli, TakesAttentionFromAFile) {
   const Outcome outcome = Run(Toy({"--prompt", "a", "--frames", "9", "--out", In("v.mp4"),
                                    "--attention-config", In("a.json"), "--stats", In("s.json")}));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_EQ(Json::parse(ReadFile(In("s.json")))["attention"]["mode"], "mixed");
+  EXPECT_EQ(mrt::ParseJson(ReadFile(In("s.json")))["attention"]["mode"], "mixed");
 }
 
 TEST_F(GenerateCli, TracesWhereTheTimeGoes) {
@@ -106,7 +106,7 @@ TEST_F(GenerateCli, TracesWhereTheTimeGoes) {
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, AllOf(HasSubstr("monarch attention"), HasSubstr("video encoder"),
                                  HasSubstr("not matrix arithmetic")));
-  EXPECT_GT(Json::parse(ReadFile(In("t.json")))["traceEvents"].size(), 100u);
+  EXPECT_GT(mrt::ParseJson(ReadFile(In("t.json")))["traceEvents"].size(), 100u);
 }
 
 TEST_F(GenerateCli, RefusesAttentionFilesThatAreWrong) {

@@ -1,14 +1,14 @@
 // --cache-dir and --no-cache: which folder is used, and what the user hears of it.
-#include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "base/json.h"
 #include "testing/cli.h"
 
 namespace mrt::apps {
 namespace {
 
+using mrt::Json;
 using ::testing::HasSubstr;
-using Json = nlohmann::json;
 
 class TextCacheCli : public Cli {
  protected:
@@ -18,7 +18,7 @@ class TextCacheCli : public Cli {
     flags.insert(flags.end(), more.begin(), more.end());
     const Outcome outcome = Generate(flags, "v.rgb");
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-    return Json::parse(ReadFile(In("s.json")))["text_cache"];
+    return mrt::ParseJson(ReadFile(In("s.json")))["text_cache"];
   }
   static size_t FilesIn(const std::string& folder) {
     return static_cast<size_t>(std::distance(fs::directory_iterator(folder), {}));
@@ -69,7 +69,7 @@ TEST_F(TextCacheCli, ServesABatchButNoBenchmarkUnasked) {
   std::vector<std::string> uses;
   std::istringstream lines(batch.out);
   for (std::string line; std::getline(lines, line);)
-    uses.push_back(Json::parse(line)["text_cache"]);
+    uses.push_back(mrt::ParseJson(line)["text_cache"]);
   EXPECT_EQ(uses, (std::vector<std::string>{"miss", "miss", "hit"}));
 
   setenv("HOME", In("home").c_str(), 1);
@@ -80,7 +80,7 @@ TEST_F(TextCacheCli, ServesABatchButNoBenchmarkUnasked) {
   const auto use = [&] {
     const Outcome outcome = Run(bench);
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-    return Json::parse(ReadFile(In("b.json")))["text_cache"];
+    return mrt::ParseJson(ReadFile(In("b.json")))["text_cache"];
   };
   EXPECT_EQ(use(), "off");
   EXPECT_FALSE(fs::exists(In("home")));

@@ -15,7 +15,9 @@ shift
 
 configure=()
 if [ -n "${MRT_WERROR:-}" ]; then configure+=("-DMRT_WERROR=$MRT_WERROR"); fi
-if [ -n "${MRT_UNITY:-}" ]; then configure+=("-DCMAKE_UNITY_BUILD=$MRT_UNITY"); fi
+if [ -n "${MRT_UNITY:-}" ]; then
+  configure+=("-DCMAKE_UNITY_BUILD=$MRT_UNITY" -DCMAKE_UNITY_BUILD_BATCH_SIZE=0)
+fi
 if [ -n "${MRT_PCH:-}" ]; then configure+=("-DMRT_PCH=$MRT_PCH"); fi
 if [ ! -f "build/$preset/build.ninja" ] || [ ${#configure[@]} -gt 0 ]; then
   # CMake reads this variable the first time it configures a directory.

@@ -5,8 +5,8 @@
 #   --checks        only the checks
 #   --ci            everything, with warnings as errors and the checks that need more tools:
 #                   format, clang-tidy, a run on an emulated CPU without AVX, valgrind,
-#                   ThreadSanitizer, a minute of each fuzz target (docs/hardening.md) and the tests
-#                   of python/ (scripts/test_python.sh)
+#                   ThreadSanitizer, the fuzz targets (docs/hardening.md) and the tests of python/
+#                   (scripts/test_python.sh)
 # The last line counts tests and checks: "N passed, N failed, N skipped".
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -73,6 +73,16 @@ result_of_begun() {
 }
 collect() { run "$1" result_of_begun; }
 
+# fuzz: a minute for what reads whole files and calls, less for what these contain too.
+fuzz() {
+  local long=(c_api model_configs pt safetensors spiece_model) rest status=0
+  mapfile -t rest < <(cd tests/fuzz && ls -- *_fuzzer.cc | sed 's/_fuzzer\.cc$//' |
+    grep -vxF "$(printf '%s\n' "${long[@]}")")
+  scripts/fuzz.sh --seconds 60 "${long[@]}" || status=1
+  scripts/fuzz.sh --seconds 20 "${rest[@]}" || status=1
+  return $status
+}
+
 # attribute FILE NAME: a count in the head of ctest's report.
 attribute() { sed -n "s/^[[:space:]]*$2=\"\([0-9]*\)\".*/\1/p" "$1" | head -1; }
 
@@ -123,9 +133,9 @@ for preset in "${presets[@]}"; do
 done
 
 if [ $ci = yes ]; then
-  # A target takes its minute whatever else runs: it does so beside checks that do not always use
-  # all cores.
-  begin scripts/fuzz.sh --seconds 60
+  # A target takes its time whatever else runs: it does so beside checks that do not always use all
+  # cores.
+  begin fuzz
   run "no weak symbols in files for one instruction set" tools/check_weak_symbols.sh build/cpu
   run "baseline CPU (no AVX)" tools/run_baseline.sh build/cpu
   run "valgrind" tools/run_valgrind.sh build/cpu

@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <iterator>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "monarchrt/inspect.h"
 #include "tensor/printable.h"
 
@@ -80,7 +80,7 @@ std::string FormatInspect(const InspectReport& report, InspectDetail detail) {
 }
 
 std::string InspectToJson(const InspectReport& report) {
-  using nlohmann::json;
+  using json = mrt::Json;
   json models = json::array();
   for (const InspectModel& model : report.models) {
     json tensors = json::array();
@@ -104,7 +104,7 @@ std::string InspectToJson(const InspectReport& report) {
     problems.push_back({{"path", problem.path}, {"message", problem.message}});
   const json object = {{"path", report.path}, {"models", models}, {"problems", problems}};
   // Names may be any bytes: what is no UTF-8 is replaced instead of thrown at.
-  return object.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+  return mrt::DumpJson(object, 2) + "\n";
 }
 
 }  // namespace monarchrt

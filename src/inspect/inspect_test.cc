@@ -3,10 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "testing/expect_failure.h"
 #include "testing/pt_writer.h"
 #include "testing/safetensors_writer.h"
@@ -152,11 +152,11 @@ TEST(FormatInspect, EscapesWhatComesOutOfFiles) {
   const InspectReport report =
       InspectOk(folder.Write("a.pt", mrt::testing::PtFile(pickle, {{"0", "1234"}})));
   EXPECT_THAT(FormatInspect(report, InspectDetail::kTensors), HasSubstr("\\x1b[2J\\x0a\\xff\n"));
-  EXPECT_TRUE(nlohmann::json::accept(InspectToJson(report)));
+  EXPECT_TRUE(mrt::Json::accept(InspectToJson(report)));
 }
 
 TEST(InspectToJson, HoldsTheReport) {
-  const auto json = nlohmann::json::parse(InspectToJson(InspectOk(kToyPt)));
+  const auto json = mrt::ParseJson(InspectToJson(InspectOk(kToyPt)));
   ASSERT_EQ(json["models"].size(), 2u);
   const auto& model = json["models"][1];
   EXPECT_EQ(model["key"], "generator_ema");
@@ -164,7 +164,7 @@ TEST(InspectToJson, HoldsTheReport) {
   EXPECT_EQ(model["parameters"], 764224);
   EXPECT_EQ(model["dtype_bytes"]["F32"], 4 * 764224);
   EXPECT_EQ(model["tensors"].size(), 96u);
-  EXPECT_EQ(model["tensors"][0]["shape"], nlohmann::json::array({128}));
+  EXPECT_EQ(model["tensors"][0]["shape"], mrt::Json::array({128}));
   EXPECT_TRUE(json["problems"].empty());
 }
 

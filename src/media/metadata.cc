@@ -1,6 +1,6 @@
 #include "media/metadata.h"
 
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 namespace mrt::media {
 namespace {
@@ -58,9 +58,9 @@ std::vector<Tag> TagsOf(const Metadata& metadata) {
     tags.push_back({"title", CleanText(text.substr(0, text.find('\n')), kTitleBytesMax)});
     tags.push_back({"description", text});
   }
-  nlohmann::json all = nlohmann::json::object();
+  Json all = Json::object();
   for (const auto& [key, value] : metadata) all[CleanText(key)] = CleanText(value);
-  tags.push_back({"comment", all.dump()});
+  tags.push_back({"comment", DumpJson(all)});
   return tags;
 }
 

@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
 #include <random>
 
+#include "base/json.h"
 #include "media/decode_for_test.h"
 #include "media/video_writer.h"
 
@@ -52,7 +52,7 @@ TEST(CleanText, AnyBytesBecomeUtf8) {
   for (int i = 0; i < 2000; ++i) {
     std::string bytes(random() % 40, '\0');
     for (char& c : bytes) c = static_cast<char>(random() % 4 ? random() | 0x80 : random());
-    EXPECT_NO_THROW(static_cast<void>(nlohmann::json(CleanText(bytes)).dump()));
+    EXPECT_NO_THROW(static_cast<void>(Json(CleanText(bytes)).dump()));
     EXPECT_EQ(CleanText(CleanText(bytes)), CleanText(bytes));
   }
 }
@@ -64,8 +64,7 @@ TEST(TagsOf, NamesTheRun) {
   EXPECT_EQ(tags[0].name + "=" + tags[0].text, "title=a \"ball\"");
   EXPECT_EQ(tags[1].name + "=" + tags[1].text, "description=a \"ball\"\nbounces");
   EXPECT_EQ(tags[2].name, "comment");
-  EXPECT_EQ(nlohmann::json::parse(tags[2].text),
-            nlohmann::json({{"prompt", "a \"ball\"\nbounces"}, {"seed", "7"}}));
+  EXPECT_EQ(ParseJson(tags[2].text), Json({{"prompt", "a \"ball\"\nbounces"}, {"seed", "7"}}));
 }
 
 // The tags of a file by small letters, as a demuxer sees them.
@@ -95,12 +94,12 @@ TEST(Metadata, IsInTheFile) {
   for (const std::string& text : {prompt, bad, std::string("\xff\0\x01", 3), std::string()}) {
     const Metadata metadata = {
         {"prompt", text}, {"seed", "7"}, {"model", "wan"}, {"k\x01\xff", "v"}};
-    const nlohmann::json all = {
+    const Json all = {
         {"prompt", CleanText(text)}, {"seed", "7"}, {"model", "wan"}, {"k\xEF\xBF\xBD", "v"}};
     for (const char* name : {"v.mp4", "f.mp4", "v.webm", "v.gif"}) {
       const auto tags = WriteAndReadTags(dir / name, name == std::string("f.mp4"), metadata);
       ASSERT_TRUE(tags.count("comment")) << name;
-      EXPECT_TRUE(nlohmann::json::parse(tags.at("comment")) == all) << name;
+      EXPECT_TRUE(ParseJson(tags.at("comment")) == all) << name;
       if (text != prompt || name == std::string("v.gif")) continue;
       EXPECT_EQ(tags.at("title"), "Ein \"Käfer\" \\ 甲虫");
       EXPECT_EQ(tags.at("description"), prompt);

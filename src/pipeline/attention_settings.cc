@@ -1,10 +1,10 @@
 // Attention settings out of JSON.
 #include <algorithm>
 #include <charconv>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string_view>
 
+#include "base/json.h"
 #include "base/status.h"
 #include "monarchrt/engine.h"
 #include "tensor/printable.h"
@@ -12,8 +12,8 @@
 namespace monarchrt {
 namespace {
 
-using Json = nlohmann::json;
 using mrt::InvalidArgument;
+using mrt::Json;
 
 constexpr size_t kJsonBytesMax = size_t{1} << 20;
 constexpr size_t kRulesMax = 1000;
@@ -97,7 +97,7 @@ Status ReadOptions(const Json& json, const std::string& where, AttentionOptions*
     out->density = json["density"].get<double>();
     if (!(out->density > 0 && out->density <= 1))
       return Wrong(where + ".density",
-                   "got " + json["density"].dump() + ", need more than 0 and at most 1");
+                   "got " + mrt::DumpJson(json["density"]) + ", need more than 0 and at most 1");
   }
   if (json.contains("implementation")) {
     if (!json["implementation"].is_string())
@@ -166,7 +166,7 @@ Result<AttentionSettings> ParseAttentionSettings(const std::string& text) {
     return Wrong("the text", "got " + std::to_string(text.size()) + " bytes, need at most " +
                                  std::to_string(kJsonBytesMax));
   if (TooDeep(text)) return Wrong("the text", "is nested too deeply");
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json json = mrt::ParseJson(text);
   if (json.is_discarded()) return Wrong("the text", "is not JSON");
   MRT_RETURN_IF_ERROR(CheckNames(json, {"default", "rules"}, "the text"));
   AttentionSettings settings;

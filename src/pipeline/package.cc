@@ -2,16 +2,16 @@
 
 #include <cmath>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "tensor/mapped_file.h"
 #include "tensor/printable.h"
 
 namespace mrt {
 namespace {
 
-using Json = nlohmann::json;
 using monarchrt::VaeKind;
+using mrt::Json;
 
 constexpr char kFormat[] = "monarchrt model 1";
 constexpr size_t kBytesMax = 1 << 20;  // a model.json has a few hundred
@@ -35,7 +35,8 @@ constexpr int64_t kWindowFramesMax = 10'000'000;
 
 /// A wrong value for a message. What is nested would be walked through recursively.
 std::string Shown(const Json& value) {
-  return value.is_primitive() ? Printable(value.dump()) : std::string("an ") + value.type_name();
+  return value.is_primitive() ? Printable(mrt::DumpJson(value))
+                              : std::string("an ") + value.type_name();
 }
 
 /// `name` of the section, if it is there.
@@ -117,7 +118,7 @@ Result<Package> ReadPackage(const std::string& path) {
   if (file->bytes().size() > kBytesMax)
     return BadData(where + "got " + std::to_string(file->bytes().size()) + " bytes, need at most " +
                    std::to_string(kBytesMax));
-  const Json json = Json::parse(file->bytes(), nullptr, /*allow_exceptions=*/false);
+  const Json json = mrt::ParseJson(file->bytes());
   if (!json.is_object()) return BadData(where + "is not a JSON object");
   if (const std::string format = Text(json, "format"); format != kFormat)
     return BadData(where + "got format " + Printable(format) + ", need '" + kFormat + "'");

@@ -7,9 +7,9 @@
 
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <vector>
 
+#include "base/json.h"
 #include "monarchrt/engine.h"
 #include "pipeline/model_files.h"
 
@@ -22,8 +22,9 @@ using ::testing::HasSubstr;
 
 const std::string kGoldenPackage = std::string(MRT_GOLDEN_DIR) + "/package";
 
-nlohmann::json GoldenJson() {
-  return nlohmann::json::parse(std::ifstream(kGoldenPackage + "/model.json"));
+Json GoldenJson() {
+  std::ifstream file(kGoldenPackage + "/model.json");
+  return ParseJson(std::string(std::istreambuf_iterator<char>(file), {}));
 }
 
 class PackageTest : public ::testing::Test {
@@ -44,10 +45,10 @@ class PackageTest : public ::testing::Test {
 };
 
 TEST_F(PackageTest, GivesThePathsInItsFolder) {
-  nlohmann::json json = GoldenJson();
+  Json json = GoldenJson();
   json["autoencoder"] = "wan";
   json["files"]["transformer"] = "t.safetensors.index.json";
-  const Result<Package> package = ReadWith(json.dump());
+  const Result<Package> package = ReadWith(DumpJson(json));
   ASSERT_TRUE(package.ok()) << package.status().message();
   EXPECT_EQ(package->config, directory_ + "/model.json");
   EXPECT_EQ(package->transformer, directory_ + "/t.safetensors.index.json");
@@ -57,19 +58,19 @@ TEST_F(PackageTest, GivesThePathsInItsFolder) {
 
 TEST_F(PackageTest, RefusesWhatIsNotAPackage) {
   EXPECT_EQ(ReadPackage(directory_ + "/model.json").status().code(), StatusCode::kNotFound);
-  const auto refusal = [&](const nlohmann::json& json) {
-    return ReadWith(json.dump()).status().message();
+  const auto refusal = [&](const Json& json) {
+    return ReadWith(DumpJson(json)).status().message();
   };
   EXPECT_THAT(ReadWith("{").status().message(), HasSubstr("is not a JSON object"));
   EXPECT_THAT(ReadWith(std::string(2 << 20, ' ')).status().message(), HasSubstr("need at most"));
-  nlohmann::json json = GoldenJson();
+  Json json = GoldenJson();
   json["format"] = "monarchrt model 2";
   EXPECT_THAT(refusal(json), HasSubstr("got format 'monarchrt model 2', need 'monarchrt model 1'"));
   json = GoldenJson();
   json["autoencoder"] = 1;
   EXPECT_THAT(refusal(json), HasSubstr("autoencoder"));
   json = GoldenJson();
-  json["files"] = nlohmann::json::array();
+  json["files"] = Json::array();
   EXPECT_THAT(refusal(json), HasSubstr("files is not an object"));
   for (const char* name : {"../t.safetensors", "/etc/passwd", "", ".", ".."}) {
     json = GoldenJson();
@@ -81,11 +82,11 @@ TEST_F(PackageTest, RefusesWhatIsNotAPackage) {
 }
 
 TEST_F(PackageTest, SaysWhatTheModelWasTrainedFor) {
-  nlohmann::json json = GoldenJson();
+  Json json = GoldenJson();
   json["generation"] = {{"width", 416},       {"height", 240},      {"steps", {900, 300, 0}},
                         {"shift", 3},         {"window_frames", 9}, {"attention", "dense"},
                         {"something", "else"}};
-  ASSERT_TRUE(ReadWith(json.dump()).ok());
+  ASSERT_TRUE(ReadWith(DumpJson(json)).ok());
   const auto said = monarchrt::Engine::DefaultStreamOptions({.model = directory_});
   ASSERT_TRUE(said.ok()) << said.status().message();
   EXPECT_EQ(said->width, 416);
@@ -97,13 +98,13 @@ TEST_F(PackageTest, SaysWhatTheModelWasTrainedFor) {
   EXPECT_EQ(said->frames, monarchrt::StreamOptions().frames);
   // Each may be missing, and so may be all.
   json["generation"] = {{"window_frames", -1}};
-  ASSERT_TRUE(ReadWith(json.dump()).ok());
+  ASSERT_TRUE(ReadWith(DumpJson(json)).ok());
   const auto little = monarchrt::Engine::DefaultStreamOptions({.model = directory_});
   ASSERT_TRUE(little.ok());
   EXPECT_EQ(little->window_frames, -1);
   EXPECT_EQ(little->width, 832);
   json.erase("generation");
-  ASSERT_TRUE(ReadWith(json.dump()).ok());
+  ASSERT_TRUE(ReadWith(DumpJson(json)).ok());
   const auto nothing = monarchrt::Engine::DefaultStreamOptions({.model = directory_});
   ASSERT_TRUE(nothing.ok());
   EXPECT_EQ(nothing->steps, monarchrt::StreamOptions().steps);
@@ -127,9 +128,9 @@ TEST_F(PackageTest, OnlyAPackageChangesTheDefaults) {
 
 TEST_F(PackageTest, RefusesGenerationSettingsThatCannotBe) {
   const auto refuse = [&](const char* name, const std::string& value) {
-    nlohmann::json json = GoldenJson();
-    json["generation"][name] = nlohmann::json::parse(value);
-    const Status status = ReadWith(json.dump()).status();
+    Json json = GoldenJson();
+    json["generation"][name] = ParseJson(value);
+    const Status status = ReadWith(DumpJson(json)).status();
     EXPECT_EQ(status.code(), StatusCode::kBadData) << name << " " << value;
     EXPECT_THAT(status.message(), HasSubstr(std::string("generation.") + name)) << value;
     EXPECT_EQ(status.message().find('\n'), std::string::npos);
@@ -157,9 +158,10 @@ TEST_F(PackageTest, RefusesGenerationSettingsThatCannotBe) {
                                    std::string("null"), std::string("[\"dense\"]"), long_text})
     refuse("attention", value);
   for (const char* section : {"[]", "1", "null", "\"width\""}) {
-    nlohmann::json json = GoldenJson();
-    json["generation"] = nlohmann::json::parse(section);
-    EXPECT_THAT(ReadWith(json.dump()).status().message(), HasSubstr("generation is not an object"));
+    Json json = GoldenJson();
+    json["generation"] = ParseJson(section);
+    EXPECT_THAT(ReadWith(DumpJson(json)).status().message(),
+                HasSubstr("generation is not an object"));
   }
 }
 
@@ -167,9 +169,9 @@ TEST_F(PackageTest, RefusesGenerationSettingsThatCannotBe) {
 TEST_F(PackageTest, SurvivesDeepNesting) {
   const std::string deep = std::string(400'000, '[') + std::string(400'000, ']');
   const auto inside = [&](const std::string& section, const std::string& name) {
-    nlohmann::json json = GoldenJson();
+    Json json = GoldenJson();
     json[section][name] = "@";
-    std::string text = json.dump();
+    std::string text = DumpJson(json);
     text.replace(text.find("\"@\""), 3, deep);
     return ReadWith(text).status();
   };

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
+
+#include "base/json.h"
 
 namespace monarchrt {
 namespace {
@@ -38,7 +39,7 @@ double GenerationStats::FpsWithVae() const { return Rate(frames, transformer_s +
 double GenerationStats::FpsEndToEnd() const { return Rate(frames, wall_s); }
 
 std::string ToJson(const GenerationStats& s) {
-  nlohmann::ordered_json json;
+  mrt::OrderedJson json;
   json["load_s"] = s.load_s;
   json["text_s"] = s.text_s;
   json["text_cache"] = TextCacheUseName(s.text_cache);
@@ -51,7 +52,7 @@ std::string ToJson(const GenerationStats& s) {
                       {"transformer_p95", Percentile(s.chunk_transformer_ms, 95)},
                       {"vae_p50", Percentile(s.chunk_vae_ms, 50)},
                       {"vae_p95", Percentile(s.chunk_vae_ms, 95)}};
-  json["prompts"] = nlohmann::json::array();
+  json["prompts"] = mrt::OrderedJson::array();
   for (const PromptChange& p : s.prompts)
     json["prompts"].push_back({{"prompt", p.prompt},
                                {"first_frame", p.first_frame},
@@ -68,7 +69,7 @@ std::string ToJson(const GenerationStats& s) {
   json["threads"] = s.threads;
   json["cpu"] = s.cpu;
   json["version"] = s.version;
-  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+  return mrt::DumpJson(json, 2);
 }
 
 }  // namespace monarchrt

@@ -28,7 +28,7 @@ namespace {
 namespace fs = std::filesystem;
 using Metadata = std::map<std::string, std::string>;
 
-constexpr const char* kFormat = "monarchrt text embedding 1";
+constexpr const char* kEntryFormat = "monarchrt text embedding 1";
 constexpr const char* kEmbedding = "embedding";
 constexpr const char* kIds = "ids";
 constexpr const char* kChecksum = "sha256";
@@ -51,7 +51,7 @@ std::string ComputedBy() {
 
 // Without the checksum, which is that of the bytes.
 Metadata Describe(const std::string& encoder, const std::string& dtype, int64_t text_len) {
-  return {{"format", kFormat},
+  return {{"format", kEntryFormat},
           {"encoder", encoder},
           {"dtype", dtype},
           {"text_len", std::to_string(text_len)},

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "pipeline/trace_impl.h"
 
 namespace monarchrt {
@@ -93,7 +93,7 @@ double TraceSummary::ShareNotMatrix() const {
 }
 
 std::string Trace::ToChromeJson() const {
-  using Json = nlohmann::ordered_json;
+  using Json = mrt::OrderedJson;
   Json events = Json::array();
   for (const mrt::SpanRecord& r : impl_->log.Records()) {
     Json event = {{"name", r.name},   {"cat", Category(r.kind)}, {"ph", "X"},
@@ -107,7 +107,7 @@ std::string Trace::ToChromeJson() const {
   const Json json = {{"displayTimeUnit", "ms"},
                      {"otherData", {{"dropped", impl_->log.dropped()}}},
                      {"traceEvents", std::move(events)}};
-  return json.dump() + "\n";
+  return mrt::DumpJson(json) + "\n";
 }
 
 std::string FormatTrace(const TraceSummary& summary) {

@@ -4,14 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <map>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "monarchrt/engine.h"
 
 namespace monarchrt {
 namespace {
 
-using Json = nlohmann::json;
+using mrt::Json;
 
 std::shared_ptr<Trace> TraceOfAVideo(DecodeOverlap overlap) {
   auto trace = std::make_shared<Trace>();
@@ -57,7 +57,7 @@ TEST(Trace, CountsWhatAVideoTakes) {
 // Stages of one thread do not overlap, and everything else lies inside a stage.
 TEST(Trace, EventsAreNested) {
   for (const DecodeOverlap overlap : {DecodeOverlap::kOff, DecodeOverlap::kOn}) {
-    const Json json = Json::parse(TraceOfAVideo(overlap)->ToChromeJson());
+    const Json json = mrt::ParseJson(TraceOfAVideo(overlap)->ToChromeJson());
     EXPECT_EQ(json["otherData"]["dropped"], 0);
     std::map<int, std::vector<std::pair<double, double>>> stages;  // of a thread: begin, end
     for (const Json& event : json["traceEvents"]) {

@@ -3,17 +3,17 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <vector>
 
+#include "base/json.h"
 #include "tensor/printable.h"
 
 namespace mrt {
 namespace {
 
-using nlohmann::json;
+using json = Json;
 
 static_assert(std::endian::native == std::endian::little, "tensors are stored little-endian");
 
@@ -48,7 +48,7 @@ Result<json> ParseObject(const MappedFile& file, std::string_view text) {
     }
     return fault.empty();
   };
-  json object = json::parse(text.begin(), text.end(), check, /*allow_exceptions=*/false);
+  json object = ParseJson(text, check);
   if (!fault.empty()) return Bad(file, fault);
   if (object.is_discarded()) return Bad(file, "broken JSON");
   if (!object.is_object()) return Bad(file, "got another JSON value, need an object");

@@ -3,18 +3,16 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "base/check.h"
+#include "base/json.h"
 #include "tensor/printable.h"
 #include "tensor/safetensors.h"
 
 namespace mrt {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 static_assert(std::endian::native == std::endian::little, "tensors are stored little-endian");
 
@@ -34,30 +32,21 @@ void SortAsThePublishedWriter(std::vector<SafetensorsEntry>& entries) {
             });
 }
 
-/// The JSON text, or none if a string in it is not UTF-8.
-std::optional<std::string> Dump(const Json& json) {
-  try {
-    return json.dump();
-  } catch (const Json::type_error&) {
-    return std::nullopt;
-  }
-}
-
 Result<std::string> HeaderText(const std::string& path,
                                const std::vector<SafetensorsEntry>& entries,
                                const std::map<std::string, std::string>& metadata) {
-  Json header = Json::object();
+  OrderedJson header = OrderedJson::object();
   if (!metadata.empty()) header[kMetadata] = metadata;
-  const auto start = Dump(header);
+  const auto start = DumpJsonExactly(header);
   if (!start) return Refuse(path, "got metadata that is not UTF-8, need UTF-8");
   std::string text = *start;
   text.pop_back();  // the closing brace comes last
   int64_t at = 0;
   for (const SafetensorsEntry& entry : entries) {
     const int64_t end = at + entry.bytes();
-    Json shape = Json::array();
+    OrderedJson shape = OrderedJson::array();
     for (int axis = 0; axis < entry.shape.rank(); ++axis) shape.push_back(entry.shape[axis]);
-    const auto item = Dump(
+    const auto item = DumpJsonExactly(
         {{entry.name,
           {{"dtype", DTypeName(entry.dtype)}, {"shape", shape}, {"data_offsets", {at, end}}}}});
     if (!item) return Refuse(path, "got the name " + Printable(entry.name) + ", need UTF-8");

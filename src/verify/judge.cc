@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
+
+#include "base/json.h"
 
 namespace mrt::verify {
 namespace {
@@ -88,12 +89,12 @@ void Judge::Skip(const std::string& file, const std::string& tensor, const std::
 namespace monarchrt {
 
 std::string ToJson(const std::vector<VerifyLine>& lines) {
-  nlohmann::ordered_json json;
+  mrt::OrderedJson json;
   json["ok"] = std::all_of(lines.begin(), lines.end(), [](const VerifyLine& l) { return l.ok; });
-  json["lines"] = nlohmann::ordered_json::array();
+  json["lines"] = mrt::OrderedJson::array();
   // JSON knows no infinity: an error that is not finite is null.
-  const auto number = [](double x) -> nlohmann::ordered_json {
-    return std::isfinite(x) ? nlohmann::ordered_json(x) : nlohmann::ordered_json(nullptr);
+  const auto number = [](double x) -> mrt::OrderedJson {
+    return std::isfinite(x) ? mrt::OrderedJson(x) : mrt::OrderedJson(nullptr);
   };
   for (const VerifyLine& line : lines) {
     json["lines"].push_back({{"file", line.file},
@@ -104,7 +105,7 @@ std::string ToJson(const std::vector<VerifyLine>& lines) {
                              {"ok", line.ok},
                              {"skipped", line.skipped}});
   }
-  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+  return mrt::DumpJson(json, 2);
 }
 
 }  // namespace monarchrt

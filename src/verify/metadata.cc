@@ -1,16 +1,11 @@
 #include "verify/metadata.h"
 
 #include <cmath>
-#include <nlohmann/json.hpp>
+
+#include "base/json.h"
 
 namespace mrt::verify {
 namespace {
-
-using nlohmann::json;
-
-json Parse(const std::string& text) {
-  return json::parse(text, nullptr, /*allow_exceptions=*/false);
-}
 
 constexpr double kIntegerMax = 1e15;  // exact in a double, and far from overflow
 
@@ -23,7 +18,7 @@ std::string Metadata::Text(const std::string& key, const std::string& otherwise)
 
 Result<double> Metadata::Number(const std::string& key, double otherwise) const {
   if (!Has(key)) return otherwise;
-  const json value = Parse(Text(key, ""));
+  const Json value = ParseJson(Text(key, ""));
   if (value.is_number()) return value.get<double>();
   return BadData("[verify] " + file_.path() + ": metadata " + key + " is '" + Text(key, "") +
                  "', need a number");
@@ -45,10 +40,10 @@ Result<int64_t> Metadata::Integer(const std::string& key) const {
 Result<std::vector<int>> Metadata::IntegerList(const std::string& key,
                                                const std::vector<int>& otherwise) const {
   if (!Has(key)) return otherwise;
-  const json value = Parse(Text(key, ""));
+  const Json value = ParseJson(Text(key, ""));
   std::vector<int> list;
   if (value.is_array())
-    for (const json& item : value)
+    for (const Json& item : value)
       if (item.is_number() && std::abs(item.get<double>()) < 1e9 &&
           item.get<double>() == std::floor(item.get<double>()))
         list.push_back(item.get<int>());
@@ -60,7 +55,7 @@ Result<std::vector<int>> Metadata::IntegerList(const std::string& key,
 Result<ops::AttentionConfig> Metadata::Attention(const std::string& implementation) const {
   ops::AttentionConfig config;
   config.implementation = implementation;
-  const json value = Parse(Text("monarch", "null"));
+  const Json value = ParseJson(Text("monarch", "null"));
   if (value.is_null()) {
     config.mode = ops::AttentionMode::kDense;
     return config;
@@ -74,7 +69,7 @@ Result<ops::AttentionConfig> Metadata::Attention(const std::string& implementati
                              {"w_reduce", &config.w_reduce},
                              {"num_iters", &config.iterations}}) {
     if (!value.contains(key)) continue;
-    const json& number = value[key];
+    const Json& number = value[key];
     if (!number.is_number_integer() || number.get<int64_t>() < 1 ||
         number.get<int64_t>() > 1'000'000)
       return BadData("[verify] " + file_.path() + ": metadata monarch." + key +

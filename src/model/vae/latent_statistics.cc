@@ -1,8 +1,8 @@
 #include "model/vae/latent_statistics.h"
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "tensor/mapped_file.h"
 
 namespace mrt {
@@ -20,7 +20,7 @@ Result<LatentStatistics> LatentStatistics::Read(const std::string& vae_config_js
   if (file->bytes().size() > kFileBytesMax)
     return BadData("[wan vae] " + vae_config_json + " is too long, need at most " +
                    std::to_string(kFileBytesMax) + " bytes");
-  const auto json = nlohmann::json::parse(file->bytes(), nullptr, /*allow_exceptions=*/false);
+  const Json json = ParseJson(file->bytes());
   LatentStatistics statistics;
   for (auto [key, values] :
        {std::pair{"latent_mean", &statistics.mean}, std::pair{"latent_std", &statistics.std}}) {

@@ -3,15 +3,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "base/json.h"
 #include "tensor/mapped_file.h"
 
 namespace mrt {
 namespace {
-
-using Json = nlohmann::json;
 
 constexpr size_t kConfigBytesMax = 1 << 20;  // a config.json has a few hundred
 // Far above any real transformer, and low enough that no product of sizes overflows int64_t.
@@ -26,7 +24,7 @@ Result<Json> ReadJsonObject(const std::string& path) {
   if (file->bytes().size() > kConfigBytesMax)
     return BadData("[wan config] " + path + " is too long, need at most " +
                    Number(kConfigBytesMax) + " bytes");
-  Json json = Json::parse(file->bytes(), nullptr, /*allow_exceptions=*/false);
+  Json json = ParseJson(file->bytes());
   if (!json.is_object()) return BadData("[wan config] " + path + " is not a JSON object");
   return json;
 }

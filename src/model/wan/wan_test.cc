@@ -8,11 +8,11 @@
 #include <cstring>
 #include <filesystem>
 #include <new>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
 #include <stdexcept>
 
+#include "base/json.h"
 #include "base/threads.h"
 #include "model/wan/synthetic.h"
 #include "model/wan/transformer.h"
@@ -78,7 +78,7 @@ struct GoldenModel {
 struct GoldenCase {
   explicit GoldenCase(const std::string& name)
       : file(Get(Checkpoint::Open(kFolder + "/" + name + ".safetensors"))) {
-    const nlohmann::json monarch = Json("monarch");
+    const Json monarch = Value("monarch");
     attention.mode = monarch.is_null() ? ops::AttentionMode::kDense : ops::AttentionMode::kMonarch;
     if (monarch.is_null()) return;
     attention.f_tied = monarch.at("f_tied");
@@ -86,9 +86,7 @@ struct GoldenCase {
     attention.w_reduce = monarch.at("w_reduce");
     attention.iterations = monarch.at("num_iters");
   }
-  nlohmann::json Json(const std::string& key) const {
-    return nlohmann::json::parse(file.metadata().at(key));
-  }
+  Json Value(const std::string& key) const { return ParseJson(file.metadata().at(key)); }
   Tensor Float(const std::string& name) const { return ToFloat32(file.Find(name)); }
 
   Checkpoint file;
@@ -100,7 +98,7 @@ int64_t TokensOf(int64_t latent_pixels) { return latent_pixels / 2; }
 /// `first_flow` of a rollout: the first chunk's first step.
 Tensor FirstFlow(GoldenModel& model, const GoldenCase& golden) {
   const Tensor noise = golden.Float("noise");
-  const int64_t frames = golden.Json("num_frame_per_block");
+  const int64_t frames = golden.Value("num_frame_per_block");
   const std::vector<float> timesteps(static_cast<size_t>(frames),
                                      golden.Float("timesteps").as<float>()[0]);
   const CrossKv text = model.wan->EncodeText(model.context, golden.Float("context"));
@@ -117,7 +115,7 @@ Tensor BidirectionalFlow(GoldenModel& model, const GoldenCase& golden) {
   const Tensor latents = golden.Float("latents");
   const CrossKv text = model.wan->EncodeText(model.context, golden.Float("context"));
   Tensor flow(DType::kF32, latents.shape());
-  model.wan->ForwardBidirectional(model.context, latents, golden.Json("timestep").get<float>(),
+  model.wan->ForwardBidirectional(model.context, latents, golden.Value("timestep").get<float>(),
                                   text, golden.attention, flow);
   return flow;
 }
@@ -126,9 +124,9 @@ Tensor BidirectionalFlow(GoldenModel& model, const GoldenCase& golden) {
 Tensor Rollout(GoldenModel& model, const GoldenCase& golden) {
   const Tensor noise = golden.Float("noise"), renoise = golden.Float("renoise");
   const Tensor steps = golden.Float("timesteps");
-  const int64_t frames = golden.Json("num_frame_per_block");
+  const int64_t frames = golden.Value("num_frame_per_block");
   const int64_t all_frames = noise.shape()[0];
-  const int64_t window = golden.Json("local_attn_size"), sink = golden.Json("sink_size");
+  const int64_t window = golden.Value("local_attn_size"), sink = golden.Value("sink_size");
   const int64_t steps_count = steps.shape()[0];
   KvCache cache(model.wan->config(), TokensOf(noise.shape()[2]), TokensOf(noise.shape()[3]),
                 window > 0 ? window : all_frames, sink, model.context.activation());
