@@ -79,41 +79,43 @@ void SoftmaxKeepingLogs(int64_t rows, int64_t cols, float* z, int64_t z_stride, 
   }
 }
 
-// kbar, vbar, c and log_r of key tile f.
+// keys, values, kbar, vbar, c and log_r of key tile f.
 void AverageKeyTile(const MonarchBackwardArgs& args, const MonarchBackwardWork& w, int64_t f) {
   const MonarchShape& s = args.shape;
   const int64_t rows = s.b1(), cols = s.b2();
   for (int64_t k = 0; k < rows; ++k) {
     const TileRow row = FindTileRow(s, f, k);
     const TileRow next = FindTileRow(s, f, Least(k + 1, rows - 1));
-    LoadRow(s, args.k_frames[row.frame], row, w.head, w.d_pad, w.key_row);
-    LoadRow(s, args.v_frames[row.frame], row, w.head, w.d_pad, w.value_row);
-    PrefetchRow(s, args.k_frames[next.frame], next, w.head);
+    float* const keys = w.keys + k * cols * w.d_pad;
+    float* const values = w.values + k * cols * w.d_pad;
+    LoadRow(s, args.k_frames[row.frame], row, w.head, w.d_pad, keys);
+    LoadRow(s, args.v_frames[row.frame], row, w.head, w.d_pad, values);
+    PrefetchRow(s, args.k_frames[next.frame], s.storage, next, w.head);
     for (int64_t j = 0; j < cols; j += kBlockQueries) {
       const int64_t pad = Least(kBlockQueries, w.j_pad - j);
       float* log_r = w.log_r + k * cols * w.j_pad + j;
       Multiply({.rows = cols,
                 .cols = pad,
                 .depth = s.head_dim,
-                .a = w.key_row,
+                .a = keys,
                 .a_stride = w.d_pad,
                 .b = w.q_rows + k * w.d_pad * w.j_pad + j,
                 .b_stride = w.j_pad,
                 .c = log_r,
                 .c_stride = w.j_pad});
-      if (j == 0) PrefetchRow(s, args.v_frames[next.frame], next, w.head);
+      if (j == 0) PrefetchRow(s, args.v_frames[next.frame], s.storage, next, w.head);
       SoftmaxKeepingLogs(cols, pad, log_r, w.j_pad, w.scores, w.c + k * w.j_pad + j);
       Product mean = {.rows = Least(kBlockQueries, cols - j),
                       .cols = w.d_pad,
                       .depth = cols,
                       .a = w.scores,
                       .a_stride = kBlockQueries,
-                      .b = w.key_row,
+                      .b = keys,
                       .b_stride = w.d_pad,
                       .c = w.kbar + k * w.row_floats + j * w.d_pad,
                       .c_stride = w.d_pad};
       MultiplyTransposed(mean);
-      mean.b = w.value_row;
+      mean.b = values;
       mean.c = w.vbar + k * w.row_floats + j * w.d_pad;
       MultiplyTransposed(mean);
     }
@@ -262,7 +264,7 @@ void BackToLogits(const MonarchShape& s, const MonarchBackwardWork& w, int64_t k
   Product by_means = {.rows = cols,
                       .cols = pad,
                       .depth = s.head_dim,
-                      .a = w.key_row,
+                      .a = w.keys + k * cols * w.d_pad,
                       .a_stride = w.d_pad,
                       .b = w.turned,
                       .b_stride = kBlockQueries,
@@ -272,7 +274,7 @@ void BackToLogits(const MonarchShape& s, const MonarchBackwardWork& w, int64_t k
   Transpose(count, w.d_pad, 1, w.d_kbar + first, w.d_pad, w.turned, kBlockQueries);
   Multiply(by_means);
   Transpose(count, w.d_pad, 1, w.d_vbar + first, w.d_pad, w.turned, kBlockQueries);
-  by_means.a = w.value_row;
+  by_means.a = w.values + k * cols * w.d_pad;
   by_means.keep = &kOnce;
   by_means.keep_stride = 0;
   Multiply(by_means);
@@ -280,31 +282,37 @@ void BackToLogits(const MonarchShape& s, const MonarchBackwardWork& w, int64_t k
                    w.scores, w.d_scores);
 }
 
-// d_row [l, d_pad] is added to a row of a tile of a gradient.
-void AddRow(const MonarchShape& s, const MonarchBackwardWork& w, const TileRow& row, float* frame) {
+// d_row [l, d_pad] is added to a row of a tile of a gradient, or begins it.
+void AddRow(const MonarchShape& s, const MonarchBackwardWork& w, const TileRow& row, bool first,
+            float* frame) {
+  const int64_t d = s.head_dim;
   float* to = frame + RowOffset(s, row, w.head);
-  for (int64_t l = 0; l < s.b2(); ++l, to += int64_t{s.heads} * s.head_dim)
-    for (int64_t e = 0; e < s.head_dim; ++e) to[e] += w.d_row[l * w.d_pad + e];
+  for (int64_t l = 0; l < s.b2(); ++l, to += s.heads * d) {
+    const float* x = w.d_row + l * w.d_pad;
+    for (int64_t e = 0; e < d; ++e) to[e] = first ? x[e] : to[e] + x[e];
+  }
 }
 
 // From d_kbar, d_vbar and d_c of key tile f to its keys and values, and its part of d_q.
-void BackAlongRows(const MonarchBackwardArgs& args, const MonarchBackwardWork& w, int64_t f) {
+void BackAlongRows(const MonarchBackwardArgs& args, const MonarchBackwardWork& w, int64_t f,
+                   bool first_query_tile) {
   const MonarchShape& s = args.shape;
   const int64_t rows = s.b1(), cols = s.b2();
   for (int64_t k = 0; k < rows; ++k) {
     const TileRow row = FindTileRow(s, f, k);
-    LoadRow(s, args.k_frames[row.frame], row, w.head, w.d_pad, w.key_row);
-    LoadRow(s, args.v_frames[row.frame], row, w.head, w.d_pad, w.value_row);
     for (int64_t j = 0; j < cols; j += kBlockQueries) {
       const int64_t first = k * w.row_floats + j * w.d_pad;
       const int64_t count = Least(kBlockQueries, cols - j);
+      const bool begins = first_query_tile && j == 0;
+      PrefetchRow(s, args.d_v_frames[row.frame], StorageType::kF32, row, w.head);
       BackToLogits(s, w, k, j, Least(kBlockQueries, w.j_pad - j));
+      PrefetchRow(s, args.d_k_frames[row.frame], StorageType::kF32, row, w.head);
       MultiplyTransposed({.rows = count,
                           .cols = w.d_pad,
                           .depth = cols,
                           .a = w.d_scores,
                           .a_stride = kBlockQueries,
-                          .b = w.key_row,
+                          .b = w.keys + k * cols * w.d_pad,
                           .b_stride = w.d_pad,
                           .c = w.d_q + first,
                           .c_stride = w.d_pad,
@@ -320,7 +328,7 @@ void BackAlongRows(const MonarchBackwardArgs& args, const MonarchBackwardWork& w
                         .c = w.d_row,
                         .c_stride = w.d_pad};
       Multiply(to_row);
-      AddRow(s, w, row, args.d_v_frames[row.frame]);
+      AddRow(s, w, row, begins, args.d_v_frames[row.frame]);
       to_row.b = w.d_kbar + first;
       Multiply(to_row);
       to_row.a = w.d_scores;
@@ -328,7 +336,7 @@ void BackAlongRows(const MonarchBackwardArgs& args, const MonarchBackwardWork& w
       to_row.keep = &kOnce;
       to_row.keep_stride = 0;
       Multiply(to_row);
-      AddRow(s, w, row, args.d_k_frames[row.frame]);
+      AddRow(s, w, row, begins, args.d_k_frames[row.frame]);
     }
   }
 }
@@ -346,23 +354,13 @@ void StoreQueryGradients(const MonarchBackwardArgs& args, const MonarchBackwardW
   }
 }
 
-void ClearKeyGradients(const MonarchBackwardArgs& args, const MonarchBackwardWork& w) {
-  const MonarchShape& s = args.shape;
-  for (int64_t f = 0; f < s.frames_kv; ++f)
-    for (int64_t token = 0; token < int64_t{s.rows} * s.cols; ++token) {
-      const int64_t first = (token * s.heads + w.head) * s.head_dim;
-      Fill(args.d_k_frames[f] + first, s.head_dim, 0);
-      Fill(args.d_v_frames[f] + first, s.head_dim, 0);
-    }
-}
-
 }  // namespace
 
 void BackwardHead(const MonarchBackwardArgs& args, const MonarchBackwardWork& w) {
   const MonarchShape& s = args.shape;
-  ClearKeyGradients(args, w);
+  int64_t key_tiles_seen = 0;  // by the query tiles before; the last one sees all
   // What lies past head_dim is never written again.
-  for (float* rows : {w.key_row, w.value_row}) Fill(rows, s.b2() * w.d_pad, 0);
+  for (float* rows : {w.keys, w.values}) Fill(rows, s.b1() * s.b2() * w.d_pad, 0);
   for (float* rows : {w.q, w.d_out}) Fill(rows, s.b1() * w.row_floats, 0);
   for (int64_t a = 0; a < TileCount(s, s.frames_q); ++a) {
     PackQueryTile(args, w, a);
@@ -378,8 +376,9 @@ void BackwardHead(const MonarchBackwardArgs& args, const MonarchBackwardWork& w)
     for (int64_t f = key_tiles - 1; f >= 0; --f) {
       if (f < key_tiles - 1) AverageKeyTile(args, w, f);
       BackAcrossRows(s, w);
-      BackAlongRows(args, w, f);
+      BackAlongRows(args, w, f, f >= key_tiles_seen);
     }
+    key_tiles_seen = key_tiles;
     StoreQueryGradients(args, w, a);
   }
 }

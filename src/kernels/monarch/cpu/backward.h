@@ -27,6 +27,8 @@ struct MonarchBackwardWork {
   float* mean = nullptr;           // [j, i_pad]: sum over (f,k) of L * d_L
 
   // Of the key tile:
+  float* keys = nullptr;    // [k, l, d_pad]
+  float* values = nullptr;  // [k, l, d_pad]
   float* kbar = nullptr;    // [k, j, d_pad]
   float* vbar = nullptr;    // [k, j, d_pad]
   float* d_kbar = nullptr;  // [k, j, d_pad]
@@ -35,12 +37,8 @@ struct MonarchBackwardWork {
   float* d_c = nullptr;     // [k, j_pad], by c in base 2
   float* log_r = nullptr;   // [k, l, j_pad], base 2
 
-  // Of one of its rows:
-  float* key_row = nullptr;    // [l, d_pad]
-  float* value_row = nullptr;  // [l, d_pad]
-  float* d_row = nullptr;      // [l, d_pad]
-
-  // Of one block of queries:
+  // Of one row, or one block of queries:
+  float* d_row = nullptr;     // [l, d_pad]
   float* scores = nullptr;    // [max(l, k), kBlockQueries]
   float* d_scores = nullptr;  // [max(l, k), kBlockQueries]
   float* turned = nullptr;    // [d_pad, kBlockQueries]

@@ -20,7 +20,8 @@ MonarchBackwardWork CarveBackward(const MonarchShape& s, ScratchCarver& carver) 
   for (float** sums : {&w.max, &w.sum, &w.mean}) *sums = carver.Take(j * w.i_pad);
   for (float** entropies : {&w.c, &w.d_c}) *entropies = carver.Take(i * w.j_pad);
   w.log_r = carver.Take(i * j * w.j_pad);
-  for (float** row : {&w.key_row, &w.value_row, &w.d_row}) *row = carver.Take(j * w.d_pad);
+  for (float** tile : {&w.keys, &w.values}) *tile = carver.Take(i * j * w.d_pad);
+  w.d_row = carver.Take(j * w.d_pad);
   for (float** block : {&w.scores, &w.d_scores})
     *block = carver.Take(std::max(i, j) * kBlockQueries);
   w.turned = carver.Take(w.d_pad * kBlockQueries);

@@ -71,7 +71,7 @@ void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, co
     const TileRow next = FindTileRow(s, f, Least(k + 1, rows - 1));
     LoadRow(s, args.k_frames[row.frame], row, w.head, w.d_pad, w.key_row);
     if (with_values) LoadRow(s, args.v_frames[row.frame], row, w.head, w.d_pad, w.value_row);
-    PrefetchRow(s, args.k_frames[next.frame], next, w.head);
+    PrefetchRow(s, args.k_frames[next.frame], s.storage, next, w.head);
     for (int64_t j = 0; j < cols; j += kBlockQueries) {
       const int64_t pad = Least(kBlockQueries, w.j_pad - j);
       const int64_t count = Least(kBlockQueries, cols - j);
@@ -84,7 +84,7 @@ void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, co
                 .b_stride = w.j_pad,
                 .c = w.scores,
                 .c_stride = kBlockQueries});
-      if (j == 0 && with_values) PrefetchRow(s, args.v_frames[next.frame], next, w.head);
+      if (j == 0 && with_values) PrefetchRow(s, args.v_frames[next.frame], s.storage, next, w.head);
       SoftmaxWithEntropy(cols, pad, count, w.scores, w.c + j * rows + k, rows);
       Product mean = {.rows = count,
                       .cols = w.d_pad,

@@ -23,14 +23,14 @@ inline void LoadRow(const MonarchShape& s, const void* frame, const TileRow& row
     LoadFloats(frame, s.storage, first + j * token_stride, s.head_dim, to + j * d_pad);
 }
 
-// A row will be loaded soon: its tokens lie heads * head_dim apart, too far for the hardware to
+// A row will be read soon: its tokens lie heads * head_dim apart, too far for the hardware to
 // foresee.
-inline void PrefetchRow(const MonarchShape& s, const void* frame, const TileRow& row,
-                        int64_t head) {
+inline void PrefetchRow(const MonarchShape& s, const void* frame, StorageType type,
+                        const TileRow& row, int64_t head) {
   constexpr int64_t kCacheLine = 64;
-  const int64_t token_bytes = s.head_dim * StorageBytes(s.storage);
+  const int64_t token_bytes = s.head_dim * StorageBytes(type);
   const char* token =
-      static_cast<const char*>(frame) + RowOffset(s, row, head) * StorageBytes(s.storage);
+      static_cast<const char*>(frame) + RowOffset(s, row, head) * StorageBytes(type);
   for (int64_t j = 0; j < s.b2(); ++j, token += s.heads * token_bytes)
     for (int64_t byte = 0; byte < token_bytes; byte += kCacheLine)
       __builtin_prefetch(token + byte, 0, 2);
