@@ -79,21 +79,24 @@ void SoftmaxKeepingLogs(int64_t rows, int64_t cols, float* z, int64_t z_stride, 
   }
 }
 
-// keys, values, kbar, vbar, c and log_r of key tile f.
-void AverageKeyTile(const MonarchBackwardArgs& args, const MonarchBackwardWork& w, int64_t f) {
+// kbar, vbar and c of key tile f; if `keep`, also keys, values and log_r. If not, each row of those
+// takes the place of the one before, which is still in L1.
+void AverageKeyTile(const MonarchBackwardArgs& args, const MonarchBackwardWork& w, int64_t f,
+                    bool keep) {
   const MonarchShape& s = args.shape;
   const int64_t rows = s.b1(), cols = s.b2();
   for (int64_t k = 0; k < rows; ++k) {
     const TileRow row = FindTileRow(s, f, k);
     const TileRow next = FindTileRow(s, f, Least(k + 1, rows - 1));
-    float* const keys = w.keys + k * cols * w.d_pad;
-    float* const values = w.values + k * cols * w.d_pad;
+    const int64_t kept_row = keep ? k : 0;
+    float* const keys = w.keys + kept_row * cols * w.d_pad;
+    float* const values = w.values + kept_row * cols * w.d_pad;
     LoadRow(s, args.k_frames[row.frame], row, w.head, w.d_pad, keys);
     LoadRow(s, args.v_frames[row.frame], row, w.head, w.d_pad, values);
     PrefetchRow(s, args.k_frames[next.frame], s.storage, next, w.head);
     for (int64_t j = 0; j < cols; j += kBlockQueries) {
       const int64_t pad = Least(kBlockQueries, w.j_pad - j);
-      float* log_r = w.log_r + k * cols * w.j_pad + j;
+      float* log_r = w.log_r + kept_row * cols * w.j_pad + j;
       Multiply({.rows = cols,
                 .cols = pad,
                 .depth = s.head_dim,
@@ -194,11 +197,18 @@ void BackLeftSoftmax(int64_t rows, int64_t pad, const float* log_sum, const floa
   }
 }
 
-// From d_out to d_kbar, d_vbar and d_c of the key tile whose means there are, and its part of d_q.
+// One column of d_kbar or d_vbar takes the place of what it is the derivative by.
+void StoreColumn(const MonarchShape& s, const MonarchBackwardWork& w, const float* column,
+                 float* to) {
+  for (int64_t k = 0; k < s.b1(); ++k)
+    for (int64_t e = 0; e < w.d_pad; ++e) to[k * w.row_floats + e] = column[k * w.d_pad + e];
+}
+
+// kbar and vbar become d_kbar and d_vbar; d_c, and the part of d_q that comes through kbar.
 void BackAcrossRows(const MonarchShape& s, const MonarchBackwardWork& w) {
   const int64_t rows = s.b1();
   Fill(w.d_c, rows * w.j_pad, 0);
-  for (int64_t j = 0; j < s.b2(); ++j)
+  for (int64_t j = 0; j < s.b2(); ++j) {
     for (int64_t i = 0; i < rows; i += kBlockQueries) {
       const int64_t pad = Least(kBlockQueries, w.i_pad - i);
       const int64_t count = Least(kBlockQueries, rows - i);
@@ -213,14 +223,14 @@ void BackAcrossRows(const MonarchShape& s, const MonarchBackwardWork& w) {
                           .a_stride = kBlockQueries,
                           .b = w.d_out + queries,
                           .b_stride = w.row_floats,
-                          .c = w.d_vbar + j * w.d_pad,
-                          .c_stride = w.row_floats,
+                          .c = w.d_vbar_column,
+                          .c_stride = w.d_pad,
                           .keep = i == 0 ? nullptr : &kOnce,
                           .keep_stride = 0};
       Multiply(to_means);
       to_means.a = w.d_scores;
       to_means.b = w.q + queries;
-      to_means.c = w.d_kbar + j * w.d_pad;
+      to_means.c = w.d_kbar_column;
       Multiply(to_means);
       MultiplyTransposed({.rows = count,
                           .cols = w.d_pad,
@@ -234,6 +244,9 @@ void BackAcrossRows(const MonarchShape& s, const MonarchBackwardWork& w) {
                           .keep = &kOnce,
                           .keep_stride = 0});
     }
+    StoreColumn(s, w, w.d_kbar_column, w.kbar + j * w.d_pad);
+    StoreColumn(s, w, w.d_vbar_column, w.vbar + j * w.d_pad);
+  }
 }
 
 // log_r -> r, and d_r (but for the part of c) becomes d_z; [l, cols].
@@ -271,9 +284,9 @@ void BackToLogits(const MonarchShape& s, const MonarchBackwardWork& w, int64_t k
                       .c = w.d_scores,
                       .c_stride = kBlockQueries};
   const int64_t count = Least(kBlockQueries, cols - j);
-  Transpose(count, w.d_pad, 1, w.d_kbar + first, w.d_pad, w.turned, kBlockQueries);
+  Transpose(count, w.d_pad, 1, w.kbar + first, w.d_pad, w.turned, kBlockQueries);
   Multiply(by_means);
-  Transpose(count, w.d_pad, 1, w.d_vbar + first, w.d_pad, w.turned, kBlockQueries);
+  Transpose(count, w.d_pad, 1, w.vbar + first, w.d_pad, w.turned, kBlockQueries);
   by_means.a = w.values + k * cols * w.d_pad;
   by_means.keep = &kOnce;
   by_means.keep_stride = 0;
@@ -293,7 +306,8 @@ void AddRow(const MonarchShape& s, const MonarchBackwardWork& w, const TileRow& 
   }
 }
 
-// From d_kbar, d_vbar and d_c of key tile f to its keys and values, and its part of d_q.
+// From d_kbar, d_vbar (in the places of kbar and vbar) and d_c of key tile f to its keys and
+// values, and the part of d_q that comes through r.
 void BackAlongRows(const MonarchBackwardArgs& args, const MonarchBackwardWork& w, int64_t f,
                    bool first_query_tile) {
   const MonarchShape& s = args.shape;
@@ -323,13 +337,13 @@ void BackAlongRows(const MonarchBackwardArgs& args, const MonarchBackwardWork& w
                         .depth = count,
                         .a = w.scores,
                         .a_stride = kBlockQueries,
-                        .b = w.d_vbar + first,
+                        .b = w.vbar + first,
                         .b_stride = w.d_pad,
                         .c = w.d_row,
                         .c_stride = w.d_pad};
       Multiply(to_row);
       AddRow(s, w, row, begins, args.d_v_frames[row.frame]);
-      to_row.b = w.d_kbar + first;
+      to_row.b = w.kbar + first;
       Multiply(to_row);
       to_row.a = w.d_scores;
       to_row.b = w.q + first;
@@ -369,12 +383,12 @@ void BackwardHead(const MonarchBackwardArgs& args, const MonarchBackwardWork& w)
     for (float* sums : {w.sum, w.mean}) Fill(sums, s.b2() * w.i_pad, 0);
     const int64_t key_tiles = VisibleKeyTiles(s, a);
     for (int64_t f = 0; f < key_tiles; ++f) {
-      AverageKeyTile(args, w, f);
+      AverageKeyTile(args, w, f, f == key_tiles - 1);
       SumAcrossRows(s, w);
     }
     FinishSums(s, w);
     for (int64_t f = key_tiles - 1; f >= 0; --f) {
-      if (f < key_tiles - 1) AverageKeyTile(args, w, f);
+      if (f < key_tiles - 1) AverageKeyTile(args, w, f, true);
       BackAcrossRows(s, w);
       BackAlongRows(args, w, f, f >= key_tiles_seen);
     }

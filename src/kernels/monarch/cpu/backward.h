@@ -29,20 +29,20 @@ struct MonarchBackwardWork {
   // Of the key tile:
   float* keys = nullptr;    // [k, l, d_pad]
   float* values = nullptr;  // [k, l, d_pad]
-  float* kbar = nullptr;    // [k, j, d_pad]
-  float* vbar = nullptr;    // [k, j, d_pad]
-  float* d_kbar = nullptr;  // [k, j, d_pad]
-  float* d_vbar = nullptr;  // [k, j, d_pad]
+  float* kbar = nullptr;    // [k, j, d_pad], later d_kbar
+  float* vbar = nullptr;    // [k, j, d_pad], later d_vbar
   float* c = nullptr;       // [k, j_pad], base 2
   float* d_c = nullptr;     // [k, j_pad], by c in base 2
   float* log_r = nullptr;   // [k, l, j_pad], base 2
 
-  // Of one row, or one block of queries:
-  float* d_row = nullptr;     // [l, d_pad]
-  float* scores = nullptr;    // [max(l, k), kBlockQueries]
-  float* d_scores = nullptr;  // [max(l, k), kBlockQueries]
-  float* turned = nullptr;    // [d_pad, kBlockQueries]
-  float* keep = nullptr;      // [kBlockQueries]
+  // Of one row, column or block of queries:
+  float* d_kbar_column = nullptr;  // [k, d_pad]
+  float* d_vbar_column = nullptr;  // [k, d_pad]
+  float* d_row = nullptr;          // [l, d_pad]
+  float* scores = nullptr;         // [max(l, k), kBlockQueries]
+  float* d_scores = nullptr;       // [max(l, k), kBlockQueries]
+  float* turned = nullptr;         // [d_pad, kBlockQueries]
+  float* keep = nullptr;           // [kBlockQueries]
 };
 
 namespace portable {

@@ -12,7 +12,7 @@ MonarchBackwardWork CarveBackward(const MonarchShape& s, ScratchCarver& carver) 
   MonarchBackwardWork w;
   w.i_pad = PadFloats(i), w.j_pad = PadFloats(j), w.d_pad = PadFloats(s.head_dim);
   w.row_floats = j * w.d_pad + kPadFloats;
-  for (float** rows : {&w.q, &w.d_out, &w.d_q, &w.kbar, &w.vbar, &w.d_kbar, &w.d_vbar})
+  for (float** rows : {&w.q, &w.d_out, &w.d_q, &w.kbar, &w.vbar})
     *rows = carver.Take(i * w.row_floats);
   w.q_rows = carver.Take(i * w.d_pad * w.j_pad);
   w.q_columns = carver.Take(j * w.d_pad * w.i_pad);
@@ -21,6 +21,7 @@ MonarchBackwardWork CarveBackward(const MonarchShape& s, ScratchCarver& carver) 
   for (float** entropies : {&w.c, &w.d_c}) *entropies = carver.Take(i * w.j_pad);
   w.log_r = carver.Take(i * j * w.j_pad);
   for (float** tile : {&w.keys, &w.values}) *tile = carver.Take(i * j * w.d_pad);
+  for (float** column : {&w.d_kbar_column, &w.d_vbar_column}) *column = carver.Take(i * w.d_pad);
   w.d_row = carver.Take(j * w.d_pad);
   for (float** block : {&w.scores, &w.d_scores})
     *block = carver.Take(std::max(i, j) * kBlockQueries);
