@@ -8,9 +8,8 @@
 namespace mrt {
 
 /// The buffers of one task, in float32. Letters as in monarch.h; a `_pad` extent is rounded up to
-/// kPadFloats. [row, column, d_pad] has rows of row_floats, one cache line more than they need: a
-/// column is read down the rows, and without it all its cache lines would fall on a few places of
-/// L1. A variable named d_x is the derivative of the loss by x.
+/// kPadFloats, and [row, column, d_pad] has rows of row_floats. A variable named d_x is the
+/// derivative of the loss by x.
 struct MonarchBackwardWork {
   int64_t head = 0;
   int64_t i_pad = 0, j_pad = 0, d_pad = 0, row_floats = 0;
