@@ -176,7 +176,7 @@ MonarchShape RandomShape(std::mt19937& generator) {
 
 TEST_P(MonarchBackwardTest, MatchesTheReferenceOnRandomShapes) {
   std::mt19937 generator(5);
-  for (uint32_t seed = 0; seed < (testing::kSanitized ? 3 : 20); ++seed) {
+  for (uint32_t seed = 0; seed < (testing::kSanitized ? 3 : 10); ++seed) {
     const BackwardCase c(RandomShape(generator), seed);
     ASSERT_TRUE(ValidateMonarch(c.shape).ok()) << Describe(c.shape);
     ExpectNear(c.Run(impl()), c.Reference(), c.shape);
