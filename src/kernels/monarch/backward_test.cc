@@ -23,7 +23,10 @@ using testing::RandomBf16;
 using testing::RelativeL2;
 using testing::Stored;
 
-constexpr double kTolerance = 1e-4;  // relative L2 of float32, as for every golden file
+// Relative L2; 3e-7 to 6e-6 is measured on the golden files. Softmaxes that nearly pick one key are
+// differences of numbers that are almost equal: there the tolerance is that of every golden file.
+constexpr double kTolerance = 1e-5;
+constexpr double kToleranceSharp = 1e-4;
 
 std::string Describe(const MonarchShape& s) {
   std::string text;
@@ -93,10 +96,10 @@ struct BackwardCase {
 };
 
 void ExpectNear(const MonarchGradients& got, const MonarchGradients& want,
-                const MonarchShape& shape) {
-  EXPECT_LE(RelativeL2(got.q, want.q), kTolerance) << Describe(shape);
-  EXPECT_LE(RelativeL2(got.k, want.k), kTolerance) << Describe(shape);
-  EXPECT_LE(RelativeL2(got.v, want.v), kTolerance) << Describe(shape);
+                const MonarchShape& shape, double tolerance = kTolerance) {
+  EXPECT_LE(RelativeL2(got.q, want.q), tolerance) << Describe(shape);
+  EXPECT_LE(RelativeL2(got.k, want.k), tolerance) << Describe(shape);
+  EXPECT_LE(RelativeL2(got.v, want.v), tolerance) << Describe(shape);
 }
 
 constexpr MonarchShape kOddTail = {
@@ -150,13 +153,14 @@ TEST_P(MonarchBackwardTest, HasTheGradientsOfTheGoldenFiles) {
 
 TEST_P(MonarchBackwardTest, MatchesTheReference) {
   for (MonarchShape shape : {MonarchShape{.head_dim = 1}, kOddTail, kWide, kTall, kCausal})
-    for (const double q_scale : {1.0, 12.0}) {  // 12: softmaxes that nearly pick one key
+    for (const double q_scale : {1.0, 12.0}) {
+      const double tolerance = q_scale == 1 ? kTolerance : kToleranceSharp;
       const BackwardCase c(shape, 1, q_scale);
       const MonarchGradients want = c.Reference();
-      ExpectNear(c.Run(impl()), want, shape);
+      ExpectNear(c.Run(impl()), want, shape, tolerance);
       BackwardCase bf16 = c;
       bf16.shape.storage = StorageType::kBF16;
-      ExpectNear(bf16.Run(impl()), want, bf16.shape);
+      ExpectNear(bf16.Run(impl()), want, bf16.shape, tolerance);
     }
 }
 
