@@ -85,6 +85,26 @@ struct AttentionTensors {
 MRT_API Status Attend(const AttentionOptions& options, const AttentionProblem& problem,
                       const AttentionTensors& tensors, int threads = 0);
 
+/// What MonarchAttentionBackward takes and gives besides q, k and v. Gradients are float32 whatever
+/// the tensors are, because those of k and v are sums over all queries.
+struct AttentionGradients {
+  const void* d_out = nullptr;  // of out, and stored like it: the derivative of the loss by it
+  float* d_q = nullptr;         // as q
+  float* d_k = nullptr;         // as k
+  float* d_v = nullptr;         // as v
+};
+
+/// Writes the derivatives by q, k and v of Attend with kMonarch, through all refinement steps. It
+/// computes again what it needs: tensors.out is not used. options.implementation names a kernel of
+/// its own ("avx512", "avx2", "portable", "reference"); only "reference", which is slow and takes
+/// memory that grows with frames_kv, knows more than one iteration. The work is spread by heads,
+/// and the bits do not depend on threads. Gradients must not overlap one another or anything that
+/// is read. It fails as Attend does, and with InvalidArgument for a mode other than kMonarch.
+MRT_API Status MonarchAttentionBackward(const AttentionOptions& options,
+                                        const AttentionProblem& problem,
+                                        const AttentionTensors& tensors,
+                                        const AttentionGradients& gradients, int threads = 0);
+
 struct AttentionImplementation {
   std::string name;     // as AttentionOptions::implementation takes it
   std::string refuses;  // why it cannot run this problem here, as a sentence, or empty

@@ -136,6 +136,17 @@ MRT_API mrt_status mrt_attend(const mrt_attention_options* options,
                               const mrt_attention_problem* problem, const void* q, const void* k,
                               const void* v, void* out, int32_t threads);
 
+/* Writes the derivatives of the loss by q, k and v, given d_out, the one by the out of mrt_attend
+ * with MRT_ATTENTION_MONARCH. q, k, v and d_out are as there; d_q, d_k and d_v have the sizes of q,
+ * k and v, are always float32, and overlap nothing. options->implementation names a kernel of its
+ * own; only "reference", which is slow, takes more than one iteration. The bits do not depend on
+ * threads. */
+MRT_API mrt_status mrt_monarch_attention_backward(const mrt_attention_options* options,
+                                                  const mrt_attention_problem* problem,
+                                                  const void* q, const void* k, const void* v,
+                                                  const void* d_out, float* d_q, float* d_k,
+                                                  float* d_v, int32_t threads);
+
 typedef struct mrt_attention_implementation {
   size_t struct_size;
   int32_t chosen;               /* 1: mrt_attend would run this one */

@@ -10,7 +10,7 @@
 namespace monarchrt {
 
 struct KernelReport {
-  std::string operation;  // "monarch attention", "dense attention"
+  std::string operation;  // "monarch attention", "monarch attention backward", "dense attention"
   std::string name;       // as --impl takes it
   bool chosen = false;    // the one that runs by default on this machine
   std::string refuses;    // why it cannot run here, or empty

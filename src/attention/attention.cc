@@ -5,6 +5,8 @@
 #include <limits>
 #include <new>
 #include <span>
+#include <string_view>
+#include <type_traits>
 
 #include "base/cpu_features.h"
 #include "base/guard.h"
@@ -130,25 +132,27 @@ bool Overlap(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes) {
          at_a - at_b < static_cast<uintptr_t>(b_bytes);
 }
 
-Status CheckTensors(const AttentionTensors& t, const AttentionProblem& p, const Extents& extents) {
-  const struct {
-    const char* name;
-    const void* data;
-    int64_t bytes;
-  } tensors[] = {{"q", t.q, extents.q_bytes * p.batch},
-                 {"k", t.k, extents.kv_bytes * p.batch},
-                 {"v", t.v, extents.kv_bytes * p.batch},
-                 {"out", t.out, extents.q_bytes * p.batch}};
-  const uintptr_t alignment = p.element == ElementType::kF32 ? 4 : 2;
-  for (const auto& tensor : tensors) {
-    if (tensor.data == nullptr) return Bad(std::string("no ") + tensor.name + ", need a tensor");
-    if (reinterpret_cast<uintptr_t>(tensor.data) % alignment != 0)
-      return Bad(std::string(tensor.name) + " at an unaligned address, need a multiple of " +
+struct TensorOfCall {
+  const char* name;
+  const void* data;
+  int64_t bytes;  // of the whole batch
+  StorageType type;
+  bool written;
+};
+
+Status CheckTensors(std::span<const TensorOfCall> tensors) {
+  for (const TensorOfCall& t : tensors) {
+    if (t.data == nullptr) return Bad(std::string("no ") + t.name + ", need a tensor");
+    const int64_t alignment = StorageBytes(t.type);
+    if (reinterpret_cast<uintptr_t>(t.data) % static_cast<uintptr_t>(alignment) != 0)
+      return Bad(std::string(t.name) + " at an unaligned address, need a multiple of " +
                  std::to_string(alignment));
   }
-  for (const auto& input : std::span(tensors).first(3))
-    if (Overlap(input.data, input.bytes, t.out, tensors[3].bytes))
-      return Bad(std::string("an out that overlaps ") + input.name + ", need memory of its own");
+  for (const TensorOfCall& to : tensors)
+    for (const TensorOfCall& other : tensors)
+      if (to.written && &to != &other && Overlap(other.data, other.bytes, to.data, to.bytes))
+        return Bad(std::string(to.name == std::string_view("out") ? "an " : "a ") + to.name +
+                   " that overlaps " + other.name + ", need memory of its own");
   return {};
 }
 
@@ -161,32 +165,89 @@ struct Scratch {
   void* const data;
 };
 
+Status CheckScratch(int64_t bytes) {
+  if (bytes <= kLargeScratchBytes || bytes <= AvailableMemoryBytes()) return {};
+  return OutOfMemory("[attention] needs " + std::to_string(bytes >> 20) +
+                     " MB of scratch memory, more than is available; fewer threads or smaller "
+                     "tiles need less");
+}
+
+/// One pointer per frame of x [frames, rows, cols, heads, head_dim].
+template <typename T>
+std::vector<T*> FramePointers(T* x, int frames, int64_t frame_bytes) {
+  using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
+  std::vector<T*> pointers;
+  for (int64_t f = 0; f < frames; ++f)
+    pointers.push_back(reinterpret_cast<T*>(reinterpret_cast<Byte*>(x) + f * frame_bytes));
+  return pointers;
+}
+
 // Args is MonarchArgs, DenseArgs or SparseArgs, whose common fields these are.
 template <typename Args, typename Impl, typename Shape>
 Status Run(const Impl& impl, const Shape& shape, const AttentionProblem& p,
            const AttentionTensors& t, const Extents& extents) {
-  MRT_RETURN_IF_ERROR(CheckTensors(t, p, extents));
+  const TensorOfCall checked[] = {{"q", t.q, extents.q_bytes * p.batch, shape.storage, false},
+                                  {"k", t.k, extents.kv_bytes * p.batch, shape.storage, false},
+                                  {"v", t.v, extents.kv_bytes * p.batch, shape.storage, false},
+                                  {"out", t.out, extents.q_bytes * p.batch, shape.storage, true}};
+  MRT_RETURN_IF_ERROR(CheckTensors(checked));
   const int64_t scratch_bytes = impl.scratch_bytes(shape, ThreadCount());
-  if (scratch_bytes > kLargeScratchBytes && scratch_bytes > AvailableMemoryBytes())
-    return OutOfMemory("[attention] needs " + std::to_string(scratch_bytes >> 20) +
-                       " MB of scratch memory, more than is available; fewer threads or smaller "
-                       "tiles need less");
+  MRT_RETURN_IF_ERROR(CheckScratch(scratch_bytes));
   const Scratch scratch(scratch_bytes);
-  const auto frames_kv = static_cast<size_t>(p.frames_kv);
-  std::vector<const void*> k_frames(frames_kv), v_frames(frames_kv);
+  const int64_t frame_bytes = extents.kv_bytes / p.frames_kv;
   for (int64_t b = 0; b < p.batch; ++b) {
-    for (size_t f = 0; f < frames_kv; ++f) {
-      const int64_t offset =
-          b * extents.kv_bytes + static_cast<int64_t>(f) * (extents.kv_bytes / p.frames_kv);
-      k_frames[f] = static_cast<const char*>(t.k) + offset;
-      v_frames[f] = static_cast<const char*>(t.v) + offset;
-    }
-    impl.run(Args{.shape = shape,
-                  .q = static_cast<const char*>(t.q) + b * extents.q_bytes,
-                  .k_frames = k_frames.data(),
-                  .v_frames = v_frames.data(),
-                  .out = static_cast<char*>(t.out) + b * extents.q_bytes,
-                  .scratch = scratch.data});
+    const auto part = [&](const void* x, int64_t bytes) -> const void* {
+      return static_cast<const char*>(x) + b * bytes;
+    };
+    impl.run(Args{
+        .shape = shape,
+        .q = part(t.q, extents.q_bytes),
+        .k_frames = FramePointers(part(t.k, extents.kv_bytes), p.frames_kv, frame_bytes).data(),
+        .v_frames = FramePointers(part(t.v, extents.kv_bytes), p.frames_kv, frame_bytes).data(),
+        .out = static_cast<char*>(t.out) + b * extents.q_bytes,
+        .scratch = scratch.data});
+  }
+  return {};
+}
+
+Status RunBackward(const MonarchBackwardImpl& impl, const MonarchShape& shape,
+                   const AttentionProblem& p, const AttentionTensors& t,
+                   const AttentionGradients& g, const Extents& extents) {
+  const int64_t element_bytes = StorageBytes(shape.storage);
+  const int64_t q_floats = extents.q_bytes / element_bytes;
+  const int64_t kv_floats = extents.kv_bytes / element_bytes;
+  const auto float_bytes = [&](int64_t floats) {
+    return floats * p.batch * int64_t{sizeof(float)};
+  };
+  const StorageType f32 = StorageType::kF32;
+  const TensorOfCall checked[] = {
+      {"q", t.q, extents.q_bytes * p.batch, shape.storage, false},
+      {"k", t.k, extents.kv_bytes * p.batch, shape.storage, false},
+      {"v", t.v, extents.kv_bytes * p.batch, shape.storage, false},
+      {"d_out", g.d_out, extents.q_bytes * p.batch, shape.storage, false},
+      {"d_q", g.d_q, float_bytes(q_floats), f32, true},
+      {"d_k", g.d_k, float_bytes(kv_floats), f32, true},
+      {"d_v", g.d_v, float_bytes(kv_floats), f32, true}};
+  MRT_RETURN_IF_ERROR(CheckTensors(checked));
+  const int64_t scratch_bytes = impl.scratch_bytes(shape, ThreadCount());
+  MRT_RETURN_IF_ERROR(CheckScratch(scratch_bytes));
+  const Scratch scratch(scratch_bytes);
+  const int64_t frame_bytes = extents.kv_bytes / p.frames_kv;
+  const int64_t d_frame_bytes = kv_floats / p.frames_kv * int64_t{sizeof(float)};
+  for (int64_t b = 0; b < p.batch; ++b) {
+    const auto part = [&](const void* x, int64_t bytes) -> const void* {
+      return static_cast<const char*>(x) + b * bytes;
+    };
+    impl.run(
+        {.shape = shape,
+         .q = part(t.q, extents.q_bytes),
+         .k_frames = FramePointers(part(t.k, extents.kv_bytes), p.frames_kv, frame_bytes).data(),
+         .v_frames = FramePointers(part(t.v, extents.kv_bytes), p.frames_kv, frame_bytes).data(),
+         .d_out = part(g.d_out, extents.q_bytes),
+         .d_q = g.d_q + b * q_floats,
+         .d_k_frames = FramePointers(g.d_k + b * kv_floats, p.frames_kv, d_frame_bytes).data(),
+         .d_v_frames = FramePointers(g.d_v + b * kv_floats, p.frames_kv, d_frame_bytes).data(),
+         .scratch = scratch.data});
   }
   return {};
 }
@@ -238,6 +299,23 @@ Status Attend(const AttentionOptions& options, const AttentionProblem& problem,
     const SparseShape shape = ShapeOfSparse(options, problem);
     MRT_ASSIGN_OR_RETURN(const auto* impl, PickSparse(shape, options.implementation.c_str()));
     return Run<SparseArgs>(*impl, shape, problem, tensors, extents);
+  });
+}
+
+Status MonarchAttentionBackward(const AttentionOptions& options, const AttentionProblem& problem,
+                                const AttentionTensors& tensors,
+                                const AttentionGradients& gradients, int threads) {
+  return Guard([&]() -> Status {
+    MRT_RETURN_IF_ERROR(CheckThreads(threads));
+    MRT_ASSIGN_OR_RETURN(const Extents extents, Check(options, problem));
+    if (options.mode != AttentionMode::kMonarch)
+      return Bad(std::string("mode ") + AttentionModeName(options.mode) +
+                 ", need monarch: only it has gradients");
+    const ThreadCountScope scope(threads);
+    const MonarchShape shape = ShapeOfMonarch(options, problem);
+    MRT_ASSIGN_OR_RETURN(const auto* impl,
+                         PickMonarchBackward(shape, options.implementation.c_str()));
+    return RunBackward(*impl, shape, problem, tensors, gradients, extents);
   });
 }
 

@@ -77,6 +77,18 @@ mrt_status mrt_attend(const mrt_attention_options* options, const mrt_attention_
   });
 }
 
+mrt_status mrt_monarch_attention_backward(const mrt_attention_options* options,
+                                          const mrt_attention_problem* problem, const void* q,
+                                          const void* k, const void* v, const void* d_out,
+                                          float* d_q, float* d_k, float* d_v, int32_t threads) {
+  return Boundary([&]() -> Status {
+    MRT_ASSIGN_OR_RETURN(const auto how, ToAttentionOptions(options));
+    MRT_ASSIGN_OR_RETURN(const auto what, ToProblem(problem));
+    return monarchrt::MonarchAttentionBackward(how, what, {.q = q, .k = k, .v = v},
+                                               {d_out, d_q, d_k, d_v}, threads);
+  });
+}
+
 mrt_status mrt_attention_implementation_at(const mrt_attention_options* options,
                                            const mrt_attention_problem* problem, size_t index,
                                            mrt_attention_implementation* implementation) {

@@ -217,6 +217,9 @@ TEST(CApiErrors, NullIsAStatus) {
   ExpectInvalid(mrt_generate(engine, &video, nullptr, nullptr, nullptr), "NULL");
   ExpectInvalid(mrt_attend(nullptr, nullptr, &byte, &byte, &byte, &byte, 1), "NULL");
   ExpectInvalid(mrt_attend(nullptr, &problem, nullptr, nullptr, nullptr, nullptr, 1), "no q");
+  ExpectInvalid(mrt_monarch_attention_backward(nullptr, &problem, nullptr, nullptr, nullptr,
+                                               nullptr, nullptr, nullptr, nullptr, 1),
+                "no q");
   ExpectInvalid(mrt_attention_implementation_at(nullptr, &problem, 0, nullptr), "NULL");
   ExpectInvalid(mrt_attention_sparsity(nullptr, &problem, nullptr), "NULL");
   ExpectInvalid(mrt_attention_density(nullptr, &problem, nullptr), "NULL");
@@ -338,6 +341,36 @@ TEST(CApiAttention, IsThatOfTheCppApi) {
                 "abacus");
   problem.rows = 0;
   ExpectInvalid(mrt_attend(nullptr, &problem, q.data(), k.data(), v.data(), out.data(), 1), "rows");
+}
+
+TEST(CApiAttention, HasTheGradientsOfTheCppApi) {
+  mrt_attention_problem problem = Problem();
+  problem.frames_kv = 2, problem.rows = 2, problem.cols = 3, problem.head_dim = 4;
+  std::vector<float> q(24), k(48), v(48), d_out(24), d_q(24), d_k(48), d_v(48);
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  for (auto* tensor : {&q, &k, &v, &d_out})
+    for (float& value : *tensor) value = normal(random);
+  const auto call = [&](const mrt_attention_options* options, int32_t threads) {
+    return mrt_monarch_attention_backward(options, &problem, q.data(), k.data(), v.data(),
+                                          d_out.data(), d_q.data(), d_k.data(), d_v.data(),
+                                          threads);
+  };
+  ASSERT_EQ(call(nullptr, 1), MRT_OK) << mrt_last_error();
+  std::vector<float> want_q(24), want_k(48), want_v(48);
+  ASSERT_TRUE(monarchrt::MonarchAttentionBackward(
+                  {}, {.frames_kv = 2, .rows = 2, .cols = 3, .head_dim = 4},
+                  {.q = q.data(), .k = k.data(), .v = v.data()},
+                  {d_out.data(), want_q.data(), want_k.data(), want_v.data()}, 1)
+                  .ok());
+  EXPECT_EQ(d_q, want_q);
+  EXPECT_EQ(d_k, want_k);
+  EXPECT_EQ(d_v, want_v);
+  EXPECT_NE(d_v, std::vector<float>(48));
+  mrt_attention_options dense = AttentionOptions();
+  dense.mode = MRT_ATTENTION_DENSE;
+  ExpectInvalid(call(&dense, 1), "mode dense");
+  ExpectInvalid(call(nullptr, -1), "[threads]");
 }
 
 // A program that was compiled before the density was there.

@@ -41,15 +41,15 @@ DoctorReport Diagnose() {
   report.memory_total_bytes = mrt::TotalMemoryBytes();
   report.memory_available_bytes = mrt::AvailableMemoryBytes();
   const auto storage = report.native_bf16 ? mrt::StorageType::kBF16 : mrt::StorageType::kF32;
-  Report("monarch attention", mrt::MonarchImpls(),
-         mrt::MonarchShape{.heads = 12,
-                           .frames_q = 3,
-                           .frames_kv = 21,
-                           .rows = 30,
-                           .cols = 52,
-                           .head_dim = 128,
-                           .storage = storage},
-         report.kernels);
+  const mrt::MonarchShape monarch = {.heads = 12,
+                                     .frames_q = 3,
+                                     .frames_kv = 21,
+                                     .rows = 30,
+                                     .cols = 52,
+                                     .head_dim = 128,
+                                     .storage = storage};
+  Report("monarch attention", mrt::MonarchImpls(), monarch, report.kernels);
+  Report("monarch attention backward", mrt::MonarchBackwardImpls(), monarch, report.kernels);
   Report("dense attention", mrt::DenseImpls(),
          mrt::DenseShape{.heads = 12,
                          .tokens_q = 4680,

@@ -281,6 +281,8 @@ void CallAttention(Input& in) {
   float out = 0;
   Check(mrt_attend(options.get(), problem.get(), &q, nullptr, &q, &out,
                    static_cast<int32_t>(in.Size() % 2048)));
+  Check(mrt_monarch_attention_backward(options.get(), problem.get(), &q, nullptr, &q, &q, &out,
+                                       &out, &out, static_cast<int32_t>(in.Size() % 2048)));
 }
 
 void CallSettings(Input& in, mrt_attention_settings** settings) {

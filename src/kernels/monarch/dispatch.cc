@@ -1,5 +1,6 @@
 #include "kernels/common/pick.h"
 #include "kernels/monarch/cpu/amx.h"
+#include "kernels/monarch/cpu/backward.h"
 #include "kernels/monarch/cpu/portable.h"
 #include "kernels/monarch/monarch.h"
 #include "kernels/monarch/reference.h"
@@ -29,6 +30,32 @@ constexpr MonarchImpl kImpls[] = {
     {"reference", RefusesNothing, NoScratch, RunMonarchReference},
 };
 
+const char* RefusesSteps(const MonarchShape& shape) {
+  return shape.iterations == 1 ? nullptr : "it takes one refinement step only";
+}
+
+const char* BackwardRefusesAvx512(const MonarchShape& shape, const CpuFeatures& cpu) {
+  const char* refusal = RefusesAvx512(shape, cpu);
+  return refusal != nullptr ? refusal : RefusesSteps(shape);
+}
+
+const char* BackwardRefusesAvx2(const MonarchShape& shape, const CpuFeatures& cpu) {
+  const char* refusal = RefusesAvx2(shape, cpu);
+  return refusal != nullptr ? refusal : RefusesSteps(shape);
+}
+
+const char* BackwardRefusesPortable(const MonarchShape& shape, const CpuFeatures&) {
+  return RefusesSteps(shape);
+}
+
+constexpr MonarchBackwardImpl kBackwardImpls[] = {
+    // best first; the last row always applies
+    {"avx512", BackwardRefusesAvx512, MonarchBackwardScratchBytes, RunMonarchBackwardAvx512},
+    {"avx2", BackwardRefusesAvx2, MonarchBackwardScratchBytes, RunMonarchBackwardAvx2},
+    {"portable", BackwardRefusesPortable, MonarchBackwardScratchBytes, RunMonarchBackwardPortable},
+    {"reference", RefusesNothing, NoScratch, RunMonarchReferenceBackward},
+};
+
 }  // namespace
 
 std::span<const MonarchImpl> MonarchImpls() { return kImpls; }
@@ -36,6 +63,15 @@ std::span<const MonarchImpl> MonarchImpls() { return kImpls; }
 Result<const MonarchImpl*> PickMonarch(const MonarchShape& shape, const char* forced) {
   MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
   return PickImpl("[monarch]", MonarchImpls(), shape, "MRT_MONARCH_IMPL", forced);
+}
+
+std::span<const MonarchBackwardImpl> MonarchBackwardImpls() { return kBackwardImpls; }
+
+Result<const MonarchBackwardImpl*> PickMonarchBackward(const MonarchShape& shape,
+                                                       const char* forced) {
+  MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
+  return PickImpl("[monarch backward]", MonarchBackwardImpls(), shape, "MRT_MONARCH_BACKWARD_IMPL",
+                  forced);
 }
 
 }  // namespace mrt

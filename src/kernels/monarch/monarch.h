@@ -92,4 +92,36 @@ std::span<const MonarchImpl> MonarchImpls();
 /// InvalidArgument with the list of names if there is none of that name.
 Result<const MonarchImpl*> PickMonarch(const MonarchShape& shape, const char* forced = "");
 
+/// The derivatives of sum(d_out * out) by q, k and v: always float32, whatever the storage of the
+/// tensors, because those of k and v are sums over all queries. They are written, not added to; no
+/// two tensors may overlap but k and v.
+struct MonarchBackwardArgs {
+  MonarchShape shape;
+  const void* q = nullptr;  // [frames_q, rows, cols, heads, head_dim]
+  const void* const* k_frames =
+      nullptr;  // frames_kv pointers to [rows, cols, heads, head_dim], in order
+  const void* const* v_frames = nullptr;  // the same for the values
+  const void* d_out = nullptr;            // as q
+  float* d_q = nullptr;                   // [frames_q, rows, cols, heads, head_dim]
+  float* const* d_k_frames = nullptr;     // frames_kv pointers to [rows, cols, heads, head_dim]
+  float* const* d_v_frames = nullptr;     // the same for the values
+  void* scratch = nullptr;  // scratch_bytes of the shape and ThreadCount(), 64-byte aligned
+};
+
+struct MonarchBackwardImpl {
+  const char* name;
+  /// As in MonarchImpl.
+  const char* (*refuses)(const MonarchShape& shape, const CpuFeatures& cpu);
+  /// Scratch for `threads` threads; does not grow with frames_q or frames_kv.
+  int64_t (*scratch_bytes)(const MonarchShape& shape, int threads);
+  void (*run)(const MonarchBackwardArgs& args);
+};
+
+/// All implementations, best first; the last one always applies.
+std::span<const MonarchBackwardImpl> MonarchBackwardImpls();
+
+/// As PickMonarch, with the environment variable MRT_MONARCH_BACKWARD_IMPL.
+Result<const MonarchBackwardImpl*> PickMonarchBackward(const MonarchShape& shape,
+                                                       const char* forced = "");
+
 }  // namespace mrt

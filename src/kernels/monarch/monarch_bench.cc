@@ -1,6 +1,6 @@
 // monarch_bench: every implementation on the shapes of real models. Key and value frames are
-// distinct, as in a key/value cache. FLOPs are those of the products of one step, whatever the
-// number of steps. CPU time is that of all threads.
+// distinct, as in a key/value cache. FLOPs are those of the products of one step forward, whatever
+// the number of steps, and of the gradients too. CPU time is that of all threads.
 #include <benchmark/benchmark.h>
 
 #include <string>
@@ -40,50 +40,102 @@ constexpr struct {
     {"720p_f_tied3", With(kWan720p, 3, 1, 1)},
 };
 
-void Run(benchmark::State& state, const MonarchImpl& impl, const MonarchShape& shape) {
-  if (const char* refusal = impl.refuses(shape, GetCpuFeatures())) {
-    state.SkipWithError(refusal);
-    return;
+// Tensors of a shape, and one more of the queries' sizes: the output, or the derivative by it.
+struct Tensors {
+  explicit Tensors(const MonarchShape& shape) {
+    const bool bf16 = shape.storage == StorageType::kBF16;
+    const int64_t frame = FrameElements(shape);
+    q = testing::RandomBuffer(shape.frames_q * frame, bf16, 1);
+    out = testing::RandomBuffer(shape.frames_q * frame, bf16, 2);
+    for (int f = 0; f < shape.frames_kv; ++f) {
+      frames.push_back(testing::RandomBuffer(frame, bf16, static_cast<uint32_t>(3 + f)));
+      k.push_back(frames.back().get());
+      frames.push_back(testing::RandomBuffer(frame, bf16, static_cast<uint32_t>(1003 + f)));
+      v.push_back(frames.back().get());
+    }
   }
-  const bool bf16 = shape.storage == StorageType::kBF16;
-  const int64_t frame = int64_t{shape.rows} * shape.cols * shape.heads * shape.head_dim;
-  const auto q = testing::RandomBuffer(shape.frames_q * frame, bf16, 1);
-  const auto out = testing::RandomBuffer(shape.frames_q * frame, bf16, 2);
-  const auto scratch = testing::AllocateBuffer(impl.scratch_bytes(shape, ThreadCount()));
+  static int64_t FrameElements(const MonarchShape& shape) {
+    return int64_t{shape.rows} * shape.cols * shape.heads * shape.head_dim;
+  }
+  testing::BenchBuffer q, out;
   std::vector<testing::BenchBuffer> frames;
   std::vector<const void*> k, v;
-  for (int f = 0; f < shape.frames_kv; ++f) {
-    frames.push_back(testing::RandomBuffer(frame, bf16, static_cast<uint32_t>(3 + f)));
-    k.push_back(frames.back().get());
-    frames.push_back(testing::RandomBuffer(frame, bf16, static_cast<uint32_t>(1003 + f)));
-    v.push_back(frames.back().get());
-  }
-  for (auto _ : state)
-    impl.run({.shape = shape,
-              .q = q.get(),
-              .k_frames = k.data(),
-              .v_frames = v.data(),
-              .out = out.get(),
-              .scratch = scratch.get()});
+};
+
+void CountFlop(benchmark::State& state, const MonarchShape& shape) {
   state.counters["FLOP/s"] =
       benchmark::Counter(MonarchFlop(shape), benchmark::Counter::kIsIterationInvariantRate);
 }
 
+void Run(benchmark::State& state, const MonarchImpl& impl, const MonarchShape& shape) {
+  const Tensors t(shape);
+  const auto scratch = testing::AllocateBuffer(impl.scratch_bytes(shape, ThreadCount()));
+  for (auto _ : state)
+    impl.run({.shape = shape,
+              .q = t.q.get(),
+              .k_frames = t.k.data(),
+              .v_frames = t.v.data(),
+              .out = t.out.get(),
+              .scratch = scratch.get()});
+  CountFlop(state, shape);
+}
+
+void Run(benchmark::State& state, const MonarchBackwardImpl& impl, const MonarchShape& shape) {
+  const Tensors t(shape);
+  const auto scratch = testing::AllocateBuffer(impl.scratch_bytes(shape, ThreadCount()));
+  std::vector<testing::BenchBuffer> gradients;
+  const auto gradient = [&](int64_t frames) {
+    gradients.push_back(
+        testing::AllocateBuffer(frames * Tensors::FrameElements(shape) * int64_t{sizeof(float)}));
+    return static_cast<float*>(gradients.back().get());
+  };
+  float* const d_q = gradient(shape.frames_q);
+  std::vector<float*> d_k, d_v;
+  for (int f = 0; f < shape.frames_kv; ++f) {
+    d_k.push_back(gradient(1));
+    d_v.push_back(gradient(1));
+  }
+  for (auto _ : state)
+    impl.run({.shape = shape,
+              .q = t.q.get(),
+              .k_frames = t.k.data(),
+              .v_frames = t.v.data(),
+              .d_out = t.out.get(),
+              .d_q = d_q,
+              .d_k_frames = d_k.data(),
+              .d_v_frames = d_v.data(),
+              .scratch = scratch.get()});
+  CountFlop(state, shape);
+}
+
+template <typename Impl>
+void Register(const std::string& name, const Impl& impl, MonarchShape shape) {
+  for (const StorageType storage : {StorageType::kF32, StorageType::kBF16}) {
+    shape.storage = storage;
+    const std::string full =
+        name + "/" + impl.name + (storage == StorageType::kF32 ? "/f32" : "/bf16");
+    benchmark::RegisterBenchmark(full.c_str(),
+                                 [&impl, shape](benchmark::State& state) {
+                                   if (const char* why = impl.refuses(shape, GetCpuFeatures()))
+                                     return state.SkipWithError(why);
+                                   Run(state, impl, shape);
+                                 })
+        ->Unit(benchmark::kMillisecond)
+        ->MeasureProcessCPUTime()
+        ->UseRealTime();
+  }
+}
+
+// The references, which come last, would take minutes.
 bool RegisterAll() {
-  for (const auto& named : kShapes)
+  for (const auto& named : kShapes) {
+    const std::string name = named.name;
     for (const MonarchImpl& impl : MonarchImpls())
-      for (const StorageType storage : {StorageType::kF32, StorageType::kBF16}) {
-        if (&impl == &MonarchImpls().back()) continue;  // the reference takes minutes
-        MonarchShape shape = named.shape;
-        shape.storage = storage;
-        std::string name = std::string("monarch/") + named.name + "/" + impl.name;
-        name += storage == StorageType::kF32 ? "/f32" : "/bf16";
-        benchmark::RegisterBenchmark(
-            name.c_str(), [&impl, shape](benchmark::State& state) { Run(state, impl, shape); })
-            ->Unit(benchmark::kMillisecond)
-            ->MeasureProcessCPUTime()
-            ->UseRealTime();
-      }
+      if (&impl != &MonarchImpls().back()) Register("monarch/" + name, impl, named.shape);
+    for (const MonarchBackwardImpl& impl : MonarchBackwardImpls())
+      if (&impl != &MonarchBackwardImpls().back())
+        Register("monarch_backward/" + name, impl, named.shape);
+  }
   return true;
 }
 

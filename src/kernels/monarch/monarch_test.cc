@@ -216,7 +216,6 @@ class MonarchImplTest : public ::testing::TestWithParam<const MonarchImpl*> {
     if (!impl().bf16_products) return shape;
     shape.storage = StorageType::kBF16;
     shape.head_dim = (shape.head_dim + 31) / 32 * 32;
-    shape.iterations = 1;
     return shape;
   }
 

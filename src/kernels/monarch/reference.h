@@ -25,7 +25,8 @@ MonarchGradients MonarchReferenceBackward(const MonarchShape& shape, std::span<c
                                           std::span<const double> k, std::span<const double> v,
                                           std::span<const double> grad_out);
 
-/// The last row of the dispatch table: the same on stored tensors. Allocates.
+/// The last rows of the dispatch tables: the same on stored tensors. They allocate.
 void RunMonarchReference(const MonarchArgs& args);
+void RunMonarchReferenceBackward(const MonarchBackwardArgs& args);
 
 }  // namespace mrt

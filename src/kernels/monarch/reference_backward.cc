@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/common/storage.h"
 #include "kernels/monarch/reference.h"
 #include "kernels/monarch/reference_step.h"
 #include "kernels/monarch/tiling.h"
@@ -169,6 +170,28 @@ MonarchGradients MonarchReferenceBackward(const MonarchShape& shape, std::span<c
       ScatterTiles(shape, grad.values, head, 0, e.f, total.v);
     }
   return total;
+}
+
+void RunMonarchReferenceBackward(const MonarchBackwardArgs& args) {
+  const MonarchShape& s = args.shape;
+  const int64_t frame_elements = int64_t{s.rows} * s.cols * s.heads * s.head_dim;
+  std::vector<double> q, k, v, d_out;
+  for (int64_t n = 0; n < s.frames_q * frame_elements; ++n) {
+    q.push_back(LoadElement(args.q, s.storage, n));
+    d_out.push_back(LoadElement(args.d_out, s.storage, n));
+  }
+  for (int f = 0; f < s.frames_kv; ++f)
+    for (int64_t n = 0; n < frame_elements; ++n) {
+      k.push_back(LoadElement(args.k_frames[f], s.storage, n));
+      v.push_back(LoadElement(args.v_frames[f], s.storage, n));
+    }
+  const MonarchGradients d = MonarchReferenceBackward(s, q, k, v, d_out);
+  for (size_t n = 0; n < d.q.size(); ++n) args.d_q[n] = static_cast<float>(d.q[n]);
+  for (int f = 0; f < s.frames_kv; ++f)
+    for (int64_t n = 0; n < frame_elements; ++n) {
+      args.d_k_frames[f][n] = static_cast<float>(d.k[static_cast<size_t>(f * frame_elements + n)]);
+      args.d_v_frames[f][n] = static_cast<float>(d.v[static_cast<size_t>(f * frame_elements + n)]);
+    }
 }
 
 }  // namespace mrt

@@ -9,6 +9,7 @@
 #include <cfloat>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "kernels/storage_type.h"
 
@@ -178,6 +179,49 @@ inline void UpdateSoftmax(int64_t rows, int64_t cols, float* x, int64_t x_stride
     Store(sum, state.sum + col);
     Store(keep, state.keep + col);
   }
+}
+
+template <int kStep, int... kLane>
+inline Vec InterleaveLow(Vec x, Vec y, std::integer_sequence<int, kLane...>) {
+  return __builtin_shufflevector(x, y, (kLane & kStep ? kLanes + kLane - kStep : kLane)...);
+}
+
+template <int kStep, int... kLane>
+inline Vec InterleaveHigh(Vec x, Vec y, std::integer_sequence<int, kLane...>) {
+  return __builtin_shufflevector(x, y, (kLane & kStep ? kLanes + kLane : kLane + kStep)...);
+}
+
+/// Rows whose numbers differ by kStep change places with lanes whose numbers differ by it; all
+/// steps together transpose.
+template <int kStep>
+inline void TransposeLanes(Vec (&x)[kLanes]) {
+  constexpr std::make_integer_sequence<int, kLanes> kAll;
+#pragma GCC unroll 16
+  for (int row = 0; row < kLanes; ++row) {
+    if (row & kStep) continue;
+    const Vec low = InterleaveLow<kStep>(x[row], x[row + kStep], kAll);
+    x[row + kStep] = InterleaveHigh<kStep>(x[row], x[row + kStep], kAll);
+    x[row] = low;
+  }
+  if constexpr (2 * kStep < kLanes) TransposeLanes<2 * kStep>(x);
+}
+
+/// to [cols, rows rounded up to kLanes] = factor * transpose of from [rows, cols], with zeros in
+/// what was added; cols must be a multiple of kLanes.
+inline void Transpose(int64_t rows, int64_t cols, float factor, const float* from,
+                      int64_t from_stride, float* to, int64_t to_stride) {
+  for (int64_t row = 0; row < rows; row += kLanes)
+    for (int64_t col = 0; col < cols; col += kLanes) {
+      Vec x[kLanes];
+#pragma GCC unroll 16
+      for (int64_t lane = 0; lane < kLanes; ++lane)
+        x[lane] =
+            row + lane < rows ? factor * Load(from + (row + lane) * from_stride + col) : Vec{};
+      TransposeLanes<1>(x);
+#pragma GCC unroll 16
+      for (int64_t lane = 0; lane < kLanes; ++lane)
+        Store(x[lane], to + (col + lane) * to_stride + row);
+    }
 }
 
 inline int64_t Least(int64_t x, int64_t y) { return x < y ? x : y; }

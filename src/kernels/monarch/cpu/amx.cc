@@ -5,6 +5,9 @@
 // block of key tiles, every column goes through ScoreColumn, SoftmaxAcrossRows and AddValues, which
 // update the running softmax of L and the output. Scores come out transposed, one query per lane,
 // so that no softmax shuffles; the weights are transposed once they are bf16.
+//
+// With n refinement steps the keys are streamed n times, as in portable.cc: pass p runs steps 1..p
+// on every block, and RefineQueries makes the queries of a step from the L of the one before.
 #include "kernels/monarch/cpu/amx.h"
 
 #include "kernels/common/cpu/amx_math.h"
@@ -47,6 +50,19 @@ int64_t QueryBytes(const MonarchShape& s, const Sizes& z, const MonarchAmxWork& 
          at % z.b2 * z.token_stride;
 }
 
+// One row of up to 16 columns -> pairs [d/2, 16 columns]: B of the scores along rows.
+void PackColumns(const Sizes& z, const char* const (&columns)[16], int64_t count, char* to) {
+  __m512i x[16];
+  const char* at[16];
+  for (int64_t t = 0; t < 16; ++t) at[t] = columns[t];
+  for (int64_t chunk = 0; chunk < z.chunks; ++chunk) {
+    LoadTransposed(at, count, x);
+    for (int64_t pair = 0; pair < 16; ++pair)
+      _mm512_storeu_si512(to + (chunk * 16 + pair) * kTileRowBytes, x[pair]);
+    for (int64_t t = 0; t < count; ++t) at[t] += kTileRowBytes;
+  }
+}
+
 // q_rows and q_columns: B of the two products of scores. The channels of q_columns lie in the order
 // that AverageKeys gives those of kbar.
 void PackQueries(const MonarchArgs& args, const Sizes& z, const MonarchAmxWork& w) {
@@ -58,13 +74,7 @@ void PackQueries(const MonarchArgs& args, const Sizes& z, const MonarchAmxWork& 
     for (int64_t n = 0; n < w.column_tiles; ++n) {
       const int64_t count = w.columns - n * 16 < 16 ? w.columns - n * 16 : 16;
       for (int64_t t = 0; t < count; ++t) rows[t] = q + QueryBytes(s, z, w, n * 16 + t, k);
-      char* to = w.q_rows + (k * w.column_tiles + n) * 16 * z.row_bytes;
-      for (int64_t chunk = 0; chunk < z.chunks; ++chunk) {
-        LoadTransposed(rows, count, x);
-        for (int64_t pair = 0; pair < 16; ++pair)
-          _mm512_storeu_si512(to + (chunk * 16 + pair) * kTileRowBytes, x[pair]);
-        for (int64_t t = 0; t < count; ++t) rows[t] += kTileRowBytes;
-      }
+      PackColumns(z, rows, count, w.q_rows + (k * w.column_tiles + n) * 16 * z.row_bytes);
     }
   const int64_t pair_stride = w.i_tiles * kTileRowBytes;
   for (int64_t column = 0; column < w.columns; ++column)
@@ -79,6 +89,21 @@ void PackQueries(const MonarchArgs& args, const Sizes& z, const MonarchAmxWork& 
         for (int64_t t = 0; t < count; ++t) rows[t] += kTileRowBytes;
       }
     }
+}
+
+// q_pairs: B of the product that gives qbar. Rows past the last are zero.
+void PackQueryPairs(const MonarchArgs& args, const Sizes& z, const MonarchAmxWork& w) {
+  const char* q = static_cast<const char*>(args.q);
+  char* to = w.q_pairs;
+  for (int64_t column = 0; column < w.columns; ++column)
+    for (int64_t i = 0; i < w.i_steps * kTileDepth; i += 2, to += 2 * z.row_bytes)
+      for (int64_t at = 0; at < z.row_bytes; at += kTileRowBytes) {
+        const auto load = [&](int64_t row) {
+          if (row >= z.b1) return _mm512_setzero_si512();
+          return _mm512_loadu_si512(q + QueryBytes(args.shape, z, w, column, row) + at);
+        };
+        StorePairs(load(i), load(i + 1), to + 2 * at);
+      }
 }
 
 // A row of keys and values in their frame: the first of b2 tokens.
@@ -145,9 +170,10 @@ char* ValuePairsOf(const Sizes& z, const MonarchAmxWork& w, int64_t row) {
   return w.value_pairs + row % 2 * w.l_steps * 32 * z.row_bytes;
 }
 
-void PackRow(const Sizes& z, const MonarchAmxWork& w, const KeyRow& from, int64_t row) {
+void PackRow(const Sizes& z, const MonarchAmxWork& w, const KeyRow& from, int64_t row,
+             bool with_values) {
   PackTokens(z, from.keys, KeyPairsOf(z, w, row), KeysOf(z, w, row));
-  PackTokens(z, from.values, ValuePairsOf(z, w, row), nullptr);
+  if (with_values) PackTokens(z, from.values, ValuePairsOf(z, w, row), nullptr);
 }
 
 // Two tiles of columns, or the last one alone.
@@ -156,15 +182,16 @@ struct Group {
   int64_t tiles;
 };
 
-// scores [tile, l, 16 columns] of row `row` of the block, asked by row `query_row` of the queries.
+// scores [tile, l, 16 columns] of row `row` of the block, asked by one row of queries, pairs [n,
+// d/2, 16 columns].
 void ScoreRow(const Sizes& z, const MonarchAmxWork& w, const Group& g, int64_t row,
-              int64_t query_row) {
+              const char* queries) {
   const int64_t tile_bytes = 16 * z.row_bytes;
   MultiplyAllTiles<false>({.a = KeysOf(z, w, row),
                            .a_stride = z.row_bytes,
                            .a_next = tile_bytes,
                            .a_step = kTileRowBytes,
-                           .b = w.q_rows + (query_row * w.column_tiles + g.first_tile) * tile_bytes,
+                           .b = queries + g.first_tile * tile_bytes,
                            .b_stride = kTileRowBytes,
                            .b_next = tile_bytes,
                            .b_step = 16 * kTileRowBytes,
@@ -312,21 +339,53 @@ void AverageValues(const Sizes& z, const MonarchAmxWork& w, const Group& g, int6
   }
 }
 
-// kbar, vbar and c of the even row `row` of the block and, if there is one, of the row after it,
-// which are packed. `query_row` is the row of its own tile that the even row is.
-void AttendAlongRows(const Sizes& z, const MonarchAmxWork& w, int64_t row, bool has_odd,
-                     int64_t query_row, Prefetch& prefetch) {
+// The even row `row` of a block and, if there is one, the row after it, which are packed.
+struct RowPair {
+  int64_t row;
+  bool has_odd;
+  const char* queries[2];  // that ask for them: pairs [n, d/2, 16 columns]
+};
+
+// kbar, c and, if wanted, vbar of two rows.
+void AttendAlongRows(const Sizes& z, const MonarchAmxWork& w, const RowPair& pair, bool with_values,
+                     Prefetch& prefetch) {
   for (int64_t tile = 0; tile < w.column_tiles; tile += 2) {
     const Group g = {tile, tile + 1 < w.column_tiles ? 2 : 1};
-    for (int64_t r = row; r <= row + (has_odd ? 1 : 0); ++r) {
-      ScoreRow(z, w, g, r, (query_row + r - row) % z.b1);
+    for (int64_t odd = 0; odd <= (pair.has_odd ? 1 : 0); ++odd) {
+      const int64_t r = pair.row + odd;
+      ScoreRow(z, w, g, r, pair.queries[odd]);
       for (int64_t n = 0; n < g.tiles; ++n)
         SoftmaxAlongRow(z, w, w.scores + n * w.l_tiles * 256,
                         WeightsOf(w, r) + n * 16 * w.l_steps * kTileRowBytes,
                         w.c + (r * w.column_tiles + tile + n) * 16);
       AverageKeys(z, w, g, r, prefetch);
     }
-    AverageValues(z, w, g, row, has_odd);
+    if (with_values) AverageValues(z, w, g, pair.row, pair.has_odd);
+  }
+}
+
+// Rows [first, first + rows) of all visible key tiles.
+struct Block {
+  int64_t first;
+  int64_t rows;
+};
+
+// kbar, c and, if wanted, vbar of a block, in step `step` (from 0).
+void AverageBlock(const MonarchArgs& args, const Sizes& z, const MonarchAmxWork& w,
+                  const Block& block, int64_t step, bool with_values) {
+  const auto queries = [&](int64_t row) {
+    const int64_t row_bytes = w.column_tiles * 16 * z.row_bytes;
+    return step == 0 ? w.q_rows + (block.first + row) % z.b1 * row_bytes
+                     : w.qbar_rows + row * row_bytes;
+  };
+  for (int64_t row = 0; row < block.rows; row += 2) {
+    const bool has_odd = row + 1 < block.rows;
+    const int64_t at = block.first + row, next = at + (has_odd ? 2 : 1);
+    Prefetch prefetch = {FindKeyRow(args, z, w, next), FindKeyRow(args, z, w, next + 1), z.b2};
+    PackRow(z, w, FindKeyRow(args, z, w, at), 0, with_values);
+    if (has_odd) PackRow(z, w, FindKeyRow(args, z, w, at + 1), 1, with_values);
+    AttendAlongRows(z, w, {row, has_odd, {queries(row), has_odd ? queries(row + 1) : nullptr}},
+                    with_values, prefetch);
   }
 }
 
@@ -421,10 +480,10 @@ void AddValues(const Sizes& z, const MonarchAmxWork& w, const QueryBlock& q) {
                          q.tiles, z.d / 16);
 }
 
-// The rows of a block in the softmax and the output of every column. The tiles score one column
-// while the one before is in its softmax.
-void AttendAcrossRows(const Sizes& z, const MonarchAmxWork& w, int64_t rows) {
-  const int64_t blocks_per_column = CeilDiv(w.i_tiles, 2);
+// The rows of a block in the softmax and, if wanted, the output of every column. The tiles score
+// one column while the one before is in its softmax.
+void AttendAcrossRows(const Sizes& z, const MonarchAmxWork& w, int64_t rows, bool with_values) {
+  const int64_t blocks_per_column = w.i_steps;
   const int64_t blocks = w.columns * blocks_per_column;
   const auto block = [&](int64_t n) {
     const int64_t column = n / blocks_per_column, tile = n % blocks_per_column * 2;
@@ -448,8 +507,95 @@ void AttendAcrossRows(const Sizes& z, const MonarchAmxWork& w, int64_t rows) {
                         w.weights + t * 16 * w.k_steps * kTileRowBytes, [&](int64_t pair) {
                           if (pair % q.tiles == t) prefetch.Fetch(pair);
                         });
-    AddValues(z, w, q);
+    if (with_values) AddValues(z, w, q);
   }
+}
+
+// scores [k, 32 queries] -> L as A of the next product, bf16 [k, 32 queries]; n[k] grows by its sum
+// over these queries. Queries past the last have an infinite log_sum, so that their L is 0.
+void WeighQueries(const Sizes& z, const MonarchAmxWork& w, const QueryBlock& q,
+                  const float* log_sum) {
+  const __m512 scale = _mm512_set1_ps(z.scale);
+  const float* c = w.c + q.column;
+  for (int64_t k = 0; k < q.rows; ++k, c += w.column_tiles * 16) {
+    __m512 left[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (int64_t t = 0; t < q.tiles; ++t) {
+      const __m512 offset =
+          _mm512_add_ps(_mm512_set1_ps(*c), _mm512_loadu_ps(log_sum + q.at + t * 16));
+      left[t] = Exp2(_mm512_fmsub_ps(_mm512_loadu_ps(w.scores + k * 32 + t * 16), scale, offset));
+    }
+    w.n[k] += _mm512_reduce_add_ps(_mm512_add_ps(left[0], left[1]));
+    _mm512_storeu_si512(w.weights + k * kTileRowBytes, ToBf16(left[0], left[1]));
+  }
+}
+
+// n and qbar of the rows of a block, for one column.
+void SumQueries(const Sizes& z, const MonarchAmxWork& w, int64_t column, int64_t rows,
+                const float* log_sum) {
+  for (int64_t k = 0; k < rows; ++k) w.n[k] = 0;
+  for (int64_t step = 0; step < w.i_steps; ++step) {
+    const int64_t tile = 2 * step, left = w.i_tiles - tile;
+    const QueryBlock q = {column, (column * w.i_tiles + tile) * 16, tile, left < 2 ? left : 2,
+                          rows};
+    ScoreColumn(z, w, q, w.scores);
+    WeighQueries(z, w, q, log_sum);
+    const TileProduct sums = {.a = w.weights,
+                              .a_stride = kTileRowBytes,
+                              .a_next = 16 * kTileRowBytes,
+                              .a_step = 0,
+                              .b = w.q_pairs + (column * w.i_steps + step) * 16 * 2 * z.row_bytes,
+                              .b_stride = 2 * z.row_bytes,
+                              .b_next = kTileRowBytes,
+                              .b_step = 0,
+                              .steps = 1,
+                              .c = reinterpret_cast<char*>(w.qbar),
+                              .c_stride = z.d * int64_t{sizeof(float)},
+                              .c_next_row = 16 * z.d * int64_t{sizeof(float)},
+                              .c_next_col = kTileRowBytes};
+    if (step == 0) {
+      MultiplyAllTiles<false>(sums, CeilDiv(rows, 16), z.d / 16);
+    } else {
+      MultiplyAllTiles<true>(sums, CeilDiv(rows, 16), z.d / 16);
+    }
+  }
+}
+
+// qbar_rows of the next step, from kbar, c and log_sum of this one. The damped qbar of a column
+// takes the place of its kbar until all columns are there.
+void RefineQueries(const Sizes& z, const MonarchAmxWork& w, int64_t rows, const float* log_sum) {
+  for (int64_t column = 0; column < w.columns; ++column) {
+    SumQueries(z, w, column, rows, log_sum);
+    for (int64_t k = 0; k < rows; ++k) {
+      const double inverse = 1 / (w.n[k] + kMonarchDampingEpsilon);
+      const __m512 damping = _mm512_set1_ps(
+          static_cast<float>(inverse < kMonarchDampingMax ? inverse : kMonarchDampingMax));
+      const float* x = w.qbar + k * z.d;
+      char* to = w.kbar + k * w.kbar_stride + column * z.row_bytes;
+      for (int64_t chunk = 0; chunk < z.chunks; ++chunk, x += 32)
+        _mm512_storeu_si512(to + chunk * kTileRowBytes,
+                            FromPairOrder(ToBf16(_mm512_mul_ps(_mm512_loadu_ps(x), damping),
+                                                 _mm512_mul_ps(_mm512_loadu_ps(x + 16), damping))));
+    }
+  }
+  const char* columns[16] = {};
+  for (int64_t k = 0; k < rows; ++k)
+    for (int64_t n = 0; n < w.column_tiles; ++n) {
+      const int64_t count = w.columns - n * 16 < 16 ? w.columns - n * 16 : 16;
+      for (int64_t t = 0; t < count; ++t)
+        columns[t] = w.kbar + k * w.kbar_stride + (n * 16 + t) * z.row_bytes;
+      PackColumns(z, columns, count, w.qbar_rows + (k * w.column_tiles + n) * 16 * z.row_bytes);
+    }
+}
+
+// The sum that normalises the L of a step, from its running softmax, which begins anew.
+void KeepLogSum(const Sizes& z, const MonarchAmxWork& w, float* log_sum) {
+  for (int64_t column = 0; column < w.columns; ++column)
+    for (int64_t i = 0; i < w.i_tiles * 16; ++i) {
+      const int64_t at = column * w.i_tiles * 16 + i;
+      log_sum[at] = i < z.b1 ? w.max[at] + __builtin_log2f(w.sum[at]) : __builtin_inff();
+      w.max[at] = kNoMaximum;
+      w.sum[at] = 0;
+    }
 }
 
 void StoreOutput(const MonarchArgs& args, const Sizes& z, const MonarchAmxWork& w) {
@@ -483,21 +629,27 @@ void ClearBuffers(const Sizes& z, const MonarchAmxWork& w) {
 
 void AttendColumns(const MonarchArgs& args, const MonarchAmxWork& w) {
   const Sizes z = SizesOf(args.shape);
+  const int64_t steps = args.shape.iterations;
   ConfigureTiles();
   PackQueries(args, z, w);
+  if (steps > 1) PackQueryPairs(args, z, w);
   ClearBuffers(z, w);
   const int64_t rows = w.key_tiles * z.b1, block_rows = w.key_tiles_per_block * z.b1;
-  for (int64_t first = 0; first < rows; first += block_rows) {
-    const int64_t count = rows - first < block_rows ? rows - first : block_rows;
-    for (int64_t row = 0; row < count; row += 2) {
-      const bool has_odd = row + 1 < count;
-      const int64_t next = first + row + (has_odd ? 2 : 1);
-      Prefetch prefetch = {FindKeyRow(args, z, w, next), FindKeyRow(args, z, w, next + 1), z.b2};
-      PackRow(z, w, FindKeyRow(args, z, w, first + row), 0);
-      if (has_odd) PackRow(z, w, FindKeyRow(args, z, w, first + row + 1), 1);
-      AttendAlongRows(z, w, row, has_odd, (first + row) % z.b1, prefetch);
+  const auto log_sum = [&](int64_t step) {
+    return w.log_sum + step * w.column_tiles * 16 * w.i_tiles * 16;
+  };
+  for (int64_t pass = 0; pass < steps; ++pass) {
+    const bool last = pass == steps - 1;
+    for (int64_t first = 0; first < rows; first += block_rows) {
+      const Block block = {first, rows - first < block_rows ? rows - first : block_rows};
+      for (int64_t step = 0; step < pass; ++step) {
+        AverageBlock(args, z, w, block, step, false);
+        RefineQueries(z, w, block.rows, log_sum(step));
+      }
+      AverageBlock(args, z, w, block, pass, last);
+      AttendAcrossRows(z, w, block.rows, last);
     }
-    AttendAcrossRows(z, w, count);
+    if (!last) KeepLogSum(z, w, log_sum(pass));
   }
   _tile_release();
   StoreOutput(args, z, w);

@@ -24,6 +24,7 @@ struct MonarchAmxWork {
   int64_t l_tiles = 0;      // of 16 key columns
   int64_t l_steps = 0;      // of 32 key columns: products that sum over l
   int64_t i_tiles = 0;      // of 16 query rows
+  int64_t i_steps = 0;      // of 32 query rows: products that sum over i
   int64_t k_steps = 0;      // of 32 rows of a block, at most: products that sum over k
   int64_t kbar_stride = 0;  // bytes between rows k: an odd number of cache lines, so that the rows
   int64_t vbar_stride = 0;  // of a tile do not share a cache set; here between pairs of rows
@@ -45,6 +46,13 @@ struct MonarchAmxWork {
   float* c = nullptr;    // [k, n, 16 columns], base 2
   char* kbar = nullptr;  // bf16 [k, column, d]
   char* vbar = nullptr;  // pairs [k/2, column, d]
+
+  // Only with more than one refinement step:
+  char* q_pairs = nullptr;    // pairs [column, i/2 padded to steps, d]
+  float* log_sum = nullptr;   // [iterations - 1, column, i]: log2 of the sum that normalises L
+  char* qbar_rows = nullptr;  // pairs [k, n, d/2, 16 columns] of a block: damped
+  float* qbar = nullptr;      // [k, d] of a block and one column
+  float* n = nullptr;         // [k] of a block and one column
 };
 
 /// Null, or why the kernel cannot run this shape.

@@ -31,7 +31,7 @@ MonarchAmxWork Carve(const MonarchShape& s, int64_t column_tiles, ScratchCarver&
   w.column_tiles = column_tiles;
   w.key_tiles_per_block = std::max(int64_t{1}, kBlockRowsMax / b1);
   w.l_tiles = CeilDiv(b2, 16), w.l_steps = CeilDiv(b2, 32);
-  w.i_tiles = CeilDiv(b1, 16);
+  w.i_tiles = CeilDiv(b1, 16), w.i_steps = CeilDiv(b1, 32);
   w.k_steps = CeilDiv(w.key_tiles_per_block * b1, 32);
   w.kbar_stride = columns * d * 2 + kCacheLine;
   w.vbar_stride = columns * d * 4 + kCacheLine;
@@ -51,6 +51,12 @@ MonarchAmxWork Carve(const MonarchShape& s, int64_t column_tiles, ScratchCarver&
   w.c = carver.Take(k_max * columns);
   w.kbar = TakeBytes(carver, k_max * w.kbar_stride);
   w.vbar = TakeBytes(carver, k_max / 2 * w.vbar_stride);
+  if (s.iterations == 1) return w;
+  w.q_pairs = TakeBytes(carver, columns * w.i_steps * 32 * d * 2);
+  w.log_sum = carver.Take((s.iterations - 1) * queries);
+  w.qbar_rows = TakeBytes(carver, k_max * columns * d * 2);
+  w.qbar = carver.Take(k_max * d);
+  w.n = carver.Take(k_max);
   return w;
 }
 
@@ -110,7 +116,6 @@ const char* MonarchAmxRefuses(const MonarchShape& shape, const CpuFeatures& cpu)
   if (!cpu.amx_bf16) return "the CPU has no AMX with bf16, or the system does not grant it";
   if (shape.storage != StorageType::kBF16) return "AMX multiplies bfloat16 only, not float32";
   if (shape.head_dim % 32 != 0) return "head_dim is not a multiple of 32, the depth of an AMX tile";
-  if (shape.iterations != 1) return "it does one refinement step only";
   return nullptr;
 }
 

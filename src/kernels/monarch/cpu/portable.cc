@@ -8,16 +8,10 @@
 #include "kernels/monarch/cpu/portable.h"
 
 #include "kernels/common/cpu/scratch.h"
-#include "kernels/common/cpu/tile_math.h"
-#include "kernels/monarch/tiling.h"
+#include "kernels/monarch/cpu/tile_rows.h"
 
 namespace mrt::MRT_ISA {
 namespace {
-
-// The element of its frame where a tile's row begins.
-int64_t RowOffset(const MonarchShape& s, const TileRow& row, int64_t head) {
-  return (row.token * s.heads + head) * s.head_dim;
-}
 
 void PackQueries(const MonarchArgs& args, const MonarchWork& w) {
   const MonarchShape& s = args.shape;
@@ -41,31 +35,6 @@ void PackQueries(const MonarchArgs& args, const MonarchWork& w) {
       }
     }
   }
-}
-
-// Row k of key tile f -> [l, d_pad]; what lies past head_dim is zero already.
-void LoadRow(const MonarchShape& s, const void* const* frames, const MonarchWork& w, int64_t f,
-             int64_t k, float* to) {
-  const TileRow row = FindTileRow(s, f, k);
-  const int64_t first = RowOffset(s, row, w.head);
-  const int64_t token_stride = int64_t{s.heads} * s.head_dim;
-  for (int64_t l = 0; l < s.b2(); ++l)
-    LoadFloats(frames[row.frame], s.storage, first + l * token_stride, s.head_dim,
-               to + l * w.d_pad);
-}
-
-// Row k of key tile f will be loaded soon: tokens lie heads * head_dim apart, too far for the
-// hardware to foresee.
-void PrefetchRow(const MonarchShape& s, const void* const* frames, const MonarchWork& w, int64_t f,
-                 int64_t k) {
-  constexpr int64_t kCacheLine = 64;
-  const TileRow row = FindTileRow(s, f, k);
-  const int64_t token_bytes = s.head_dim * StorageBytes(s.storage);
-  const char* token = static_cast<const char*>(frames[row.frame]) +
-                      RowOffset(s, row, w.head) * StorageBytes(s.storage);
-  for (int64_t l = 0; l < s.b2(); ++l, token += s.heads * token_bytes)
-    for (int64_t byte = 0; byte < token_bytes; byte += kCacheLine)
-      __builtin_prefetch(token + byte, 0, 2);
 }
 
 // z [l, cols] -> r over l, and c[j,k] of `count` columns j to c[0], c[c_stride] ...
@@ -97,9 +66,12 @@ void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, co
   const MonarchShape& s = args.shape;
   const int64_t rows = s.b1(), cols = s.b2(), d = s.head_dim;
   for (int64_t k = 0; k < rows; ++k) {
-    LoadRow(s, args.k_frames, w, f, k, w.key_row);
-    if (with_values) LoadRow(s, args.v_frames, w, f, k, w.value_row);
-    if (k + 1 < rows) PrefetchRow(s, args.k_frames, w, f, k + 1);
+    const TileRow row = FindTileRow(s, f, k);
+    // What is loaded next; after the last row that row again, which costs nothing.
+    const TileRow next = FindTileRow(s, f, Least(k + 1, rows - 1));
+    LoadRow(s, args.k_frames[row.frame], row, w.head, w.d_pad, w.key_row);
+    if (with_values) LoadRow(s, args.v_frames[row.frame], row, w.head, w.d_pad, w.value_row);
+    PrefetchRow(s, args.k_frames[next.frame], s.storage, next, w.head);
     for (int64_t j = 0; j < cols; j += kBlockQueries) {
       const int64_t pad = Least(kBlockQueries, w.j_pad - j);
       const int64_t count = Least(kBlockQueries, cols - j);
@@ -112,7 +84,7 @@ void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, co
                 .b_stride = w.j_pad,
                 .c = w.scores,
                 .c_stride = kBlockQueries});
-      if (k + 1 < rows && j == 0 && with_values) PrefetchRow(s, args.v_frames, w, f, k + 1);
+      if (j == 0 && with_values) PrefetchRow(s, args.v_frames[next.frame], s.storage, next, w.head);
       SoftmaxWithEntropy(cols, pad, count, w.scores, w.c + j * rows + k, rows);
       Product mean = {.rows = count,
                       .cols = w.d_pad,
