@@ -56,7 +56,7 @@ VENDOR = [
     (r"omp\.h", ["src/base"]),
     (r"CLI/.*", ["apps"]),
     (r"nlohmann/.*", ["src/tensor", "src/media", "src/model", "src/pipeline", "src/verify",
-                      "src/inspect", "apps", "tests"]),
+                      "src/convert", "src/inspect", "apps", "tests"]),
     (r"(gtest|gmock)/.*", ["*_test.cc", "*/test_util.h", "testing", "tests"]),
     (r"benchmark/.*", ["*_bench.cc", "bench"]),
     (r"sanitizer/.*", ["tests/fuzz"]),
