@@ -396,7 +396,7 @@ TEST(WanTransformer, RefusesInt8ThatIsNotWhole) {
   const std::string name = "blocks.1.ffn.0.weight";
   const int64_t rows = good.Find(name).shape[0];
   const auto scales = [&](DType dtype, const Shape& shape, float last) {
-    const auto tensor = std::make_shared<Tensor>(dtype, shape);
+    auto tensor = std::make_shared<Tensor>(dtype, shape);
     if (dtype == DType::kF32) {
       std::fill_n(tensor->as<float>(), shape.elements(), 1.0f);
       tensor->as<float>()[shape.elements() - 1] = last;

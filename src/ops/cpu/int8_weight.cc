@@ -29,11 +29,11 @@ int64_t RowsAtOnce(int64_t rows, int64_t out) {
 /// Without VNNI or AMX oneDNN adds two products of u8 and s8 in 16 bits, which saturate: 255 * 127
 /// * 2 does not fit, 127 * 128 * 2 does. There activations are always two digits of 7 bits.
 bool SumsAreExact() {
-  static const bool exact = [] {
+  static const bool kExact = [] {
     const int wanted = dnnl_cpu_isa_avx512_core_vnni;
     return (dnnl_get_effective_cpu_isa() & wanted) == wanted;
   }();
-  return exact;
+  return kExact;
 }
 
 // The last number of each is for two roundings that add up.
