@@ -46,6 +46,35 @@ TEST_F(Cli, VerifiesAConvertedModel) {
   EXPECT_THAT(outcome.out, HasSubstr(" 0 wrong, 0 skipped"));
 }
 
+TEST_F(Cli, GeneratesTheSameFromAnInt8Package) {
+  const std::string package = kGolden + "/package";
+  const Outcome converted = Run({"convert", package, In("int8"), "--quantize", "int8"});
+  ASSERT_EQ(converted.exit_code, 0) << converted.err;
+  EXPECT_THAT(converted.out, HasSubstr(", 20 quantised to int8\n"));
+  const auto generate = [&](const std::string& model, const std::string& dtype,
+                            const std::string& out) {
+    return Run({"generate", "--model", model, "--dtype", dtype, "--prompt", "a red ball",
+                "--frames", "9", "--no-cache", "--stats", In("stats.json"), "--out", In(out)});
+  };
+  ASSERT_EQ(generate(package, "int8", "a.rgb").exit_code, 0);
+  ASSERT_EQ(generate(In("int8"), "auto", "b.rgb").exit_code, 0);
+  EXPECT_THAT(ReadFile(In("stats.json")), HasSubstr("\"dtype\": \"int8\""));
+  EXPECT_EQ(ReadFile(In("a.rgb")), ReadFile(In("b.rgb")));
+  ASSERT_EQ(generate(package, "f32", "c.rgb").exit_code, 0);
+  EXPECT_NE(ReadFile(In("a.rgb")), ReadFile(In("c.rgb")));
+  const Outcome refused = generate(In("int8"), "f32", "d.rgb");
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("holds int8 weights, need --dtype int8 or auto\n"));
+  EXPECT_FALSE(fs::exists(In("d.rgb")));
+  EXPECT_THAT(Run({"inspect", In("int8"), "--summary"}).out,
+              HasSubstr("20 matrices as int8 with a scale for each row"));
+
+  fs::copy(package + "/run_dense.safetensors", In("int8/run_dense.safetensors"));
+  const Outcome verified = Run({"verify", In("int8"), "--dtype", "int8"});
+  EXPECT_EQ(verified.exit_code, 0) << verified.out << verified.err;
+  EXPECT_THAT(verified.out, HasSubstr("allowed 2.00e-02"));
+}
+
 TEST_F(Cli, RefusesConversionsInOneLine) {
   ExpectRefusal(Run({"convert", kCheckpoint, In("m.safetensors")}), 2,
                 "need one of: 'generator', 'generator_ema'");

@@ -18,6 +18,7 @@ using monarchrt::ConvertDType;
 struct ConvertFlags {
   monarchrt::ConvertOptions options;
   std::string dtype = "keep";
+  std::string quantize = "none";
 };
 
 ConvertDType ToConvertDType(const std::string& dtype) {
@@ -50,6 +51,7 @@ class ConvertProgressLine {
 
 Status Run(ConvertFlags& flags) {
   flags.options.dtype = ToConvertDType(flags.dtype);
+  if (flags.quantize == "int8") flags.options.quantize = monarchrt::ConvertQuantize::kInt8;
   ConvertProgressLine line;
   const auto report = monarchrt::Convert(
       flags.options, [&](int64_t done, int64_t total) { line.Show(done, total); });
@@ -60,6 +62,9 @@ Status Run(ConvertFlags& flags) {
   if (flags.dtype != "keep")
     std::printf(", %lld converted to %s", static_cast<long long>(report->rounded),
                 flags.dtype.c_str());
+  if (flags.quantize != "none")
+    std::printf(", %lld quantised to %s", static_cast<long long>(report->quantized),
+                flags.quantize.c_str());
   std::printf("\n");
   return {};
 }
@@ -84,6 +89,11 @@ void AddConvert(CLI::App& app, Action& action) {
       ->add_option("--dtype", flags->dtype,
                    "of floating point tensors: keep, f32, bf16 or f16; others stay as they are")
       ->check(CLI::IsMember({"keep", "f32", "bf16", "f16"}))
+      ->capture_default_str();
+  command
+      ->add_option("--quantize", flags->quantize,
+                   "int8: the matrices of a Wan transformer's blocks, with a scale for each row")
+      ->check(CLI::IsMember({"none", "int8"}))
       ->capture_default_str();
   command->add_option("--key", flags->options.key, "the dictionary in a .pt file, as FILE:key says")
       ->type_name("KEY");

@@ -198,13 +198,17 @@ std::vector<std::string> AttentionModeNames() {
 }
 
 void AddDtypeFlag(CLI::App& command, std::string& dtype) {
-  command.add_option("--dtype", dtype, "f32, bf16, or auto: bf16 where the CPU computes with it")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+  command
+      .add_option("--dtype", dtype,
+                  "f32, bf16, int8 (weights of the transformer), or auto: int8 if the file has it, "
+                  "else bf16 where the CPU computes with it")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
       ->capture_default_str();
 }
 
 monarchrt::Precision ToPrecision(const std::string& dtype) {
   if (dtype == "f32") return monarchrt::Precision::kF32;
+  if (dtype == "int8") return monarchrt::Precision::kInt8;
   return dtype == "bf16" ? monarchrt::Precision::kBF16 : monarchrt::Precision::kAuto;
 }
 

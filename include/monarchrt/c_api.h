@@ -229,7 +229,12 @@ MRT_API mrt_status mrt_trace_table(const mrt_trace* trace, char* text, size_t ca
 /* ---- Engine (engine.h) ---- */
 
 enum { MRT_VAE_WAN = 0, MRT_VAE_TAEHV = 1 };
-enum { MRT_PRECISION_AUTO = 0, MRT_PRECISION_F32 = 1, MRT_PRECISION_BF16 = 2 };
+enum {
+  MRT_PRECISION_AUTO = 0,
+  MRT_PRECISION_F32 = 1,
+  MRT_PRECISION_BF16 = 2,
+  MRT_PRECISION_INT8 = 3
+};
 /* What the cache of text embeddings did: there is none; had it; had not, and keeps it; cannot. */
 enum {
   MRT_TEXT_CACHE_OFF = 0,
@@ -336,7 +341,7 @@ typedef struct mrt_model_info {
   int32_t reserved;
   char name[MRT_TEXT_BYTES];   /* "wan 30 layers, dim 1536, 12 heads" */
   char device[MRT_NAME_BYTES]; /* "cpu" */
-  char dtype[MRT_NAME_BYTES];  /* "f32" or "bf16" */
+  char dtype[MRT_NAME_BYTES];  /* "f32", "bf16" or "int8" */
 } mrt_model_info;
 
 MRT_API mrt_status mrt_engine_info(const mrt_engine* engine, mrt_model_info* info);
@@ -421,7 +426,7 @@ typedef struct mrt_stats {
   char model[MRT_TEXT_BYTES];
   char attention_mode[MRT_NAME_BYTES]; /* "monarch", "dense" ..., or "mixed" if rules make it differ
                                         */
-  char dtype[MRT_NAME_BYTES];          /* "f32" or "bf16" */
+  char dtype[MRT_NAME_BYTES];          /* "f32", "bf16" or "int8" */
   char cpu[MRT_TEXT_BYTES];
   char version[MRT_NAME_BYTES];
 } mrt_stats;

@@ -30,9 +30,10 @@
 namespace monarchrt {
 
 enum class Precision {
-  kAuto,  // bfloat16 where the CPU computes with it natively, else float32
+  kAuto,  // bfloat16 where the CPU computes with it natively, else float32; int8 if the file has it
   kF32,
   kBF16,
+  kInt8,  // the matrices of the transformer's blocks as int8, everything else as kAuto has it
 };
 
 enum class VaeKind {
@@ -194,7 +195,7 @@ MRT_API std::vector<DeviceInfo> ListDevices();
 struct ModelInfo {
   std::string name;                      // "wan 30 layers, dim 1536, 12 heads"
   std::string device;                    // "cpu"
-  std::string dtype;                     // "f32" or "bf16"
+  std::string dtype;                     // "f32", "bf16" or "int8"
   int64_t layers = 0;                    // of the transformer
   int width_multiple = 0;                // width is a multiple of it, in pixels; with Monarch
   int height_multiple = 0;               // attention, of it times the cuts of the tiling

@@ -38,9 +38,11 @@ struct InspectModel {
   std::vector<InspectTensor> tensors;           // sorted by name
   std::map<std::string, std::string> metadata;  // of a safetensors file
   std::map<std::string, int64_t> dtype_bytes;   // bytes of all tensors of a dtype
-  int64_t parameters = 0;                       // elements of all floating point tensors
-  int64_t memory_bf16_bytes = 0;                // the parameters held as bfloat16
-  int64_t memory_f32_bytes = 0;                 // the parameters held as float32
+  int64_t parameters = 0;         // elements of all floating point tensors and int8 matrices
+  int64_t int8_matrices = 0;      // those with a scale for each row
+  int64_t memory_bf16_bytes = 0;  // the parameters held as bfloat16
+  int64_t memory_f32_bytes = 0;   // the parameters held as float32
+  int64_t memory_int8_bytes = 0;  // as --dtype int8 has them, the rest as bfloat16; else 0
 };
 
 struct InspectProblem {

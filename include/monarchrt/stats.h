@@ -49,7 +49,7 @@ struct MRT_API GenerationStats {
   std::vector<int> tiles;      // f_tied, h_reduce, w_reduce of Monarch; else empty
   int iterations = 0;          // of Monarch; else 0
   double sparsity = 0;  // 1 - AttentionDensity of a chunk with a full window; 0 when dense or mixed
-  std::string dtype;    // "f32" or "bf16"
+  std::string dtype;    // "f32", "bf16" or "int8"
   int threads = 0;
   std::string cpu;
   std::string version;  // of monarchrt

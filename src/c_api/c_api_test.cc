@@ -260,7 +260,7 @@ TEST(CApiErrors, NumbersThatAreNoneAreRefused) {
   };
   ExpectInvalid(engine([](auto& o) { o.vae = 2; }), "got vae 2, need 0..1");
   ExpectInvalid(engine([](auto& o) { o.vae = -1; }), "vae");
-  ExpectInvalid(engine([](auto& o) { o.precision = 3; }), "precision");
+  ExpectInvalid(engine([](auto& o) { o.precision = 4; }), "precision");
   ExpectInvalid(engine([](auto& o) { o.threads = -1; }), "threads");
   ExpectInvalid(engine([](auto& o) { o.reserved = 1; }), "reserved");
   EXPECT_EQ(engine([](auto& o) { o.device = "abacus"; }), MRT_UNAVAILABLE);

@@ -21,6 +21,7 @@ static_assert(MRT_VAE_TAEHV == static_cast<int>(VaeKind::kTaehv));
 static_assert(MRT_PRECISION_AUTO == static_cast<int>(Precision::kAuto));
 static_assert(MRT_PRECISION_F32 == static_cast<int>(Precision::kF32));
 static_assert(MRT_PRECISION_BF16 == static_cast<int>(Precision::kBF16));
+static_assert(MRT_PRECISION_INT8 == static_cast<int>(Precision::kInt8));
 static_assert(MRT_OVERLAP_AUTO == static_cast<int>(DecodeOverlap::kAuto));
 static_assert(MRT_OVERLAP_OFF == static_cast<int>(DecodeOverlap::kOff));
 static_assert(MRT_OVERLAP_ON == static_cast<int>(DecodeOverlap::kOn));
@@ -121,7 +122,7 @@ Result<EngineOptions> ToEngineOptions(const mrt_engine_options* given) {
   mrt_engine_options known = kEngineDefaults;
   MRT_RETURN_IF_ERROR(ReadStruct(given, "engine options", &known));
   MRT_RETURN_IF_ERROR(CheckEnum(known.vae, 2, "engine options", "vae"));
-  MRT_RETURN_IF_ERROR(CheckEnum(known.precision, 3, "engine options", "precision"));
+  MRT_RETURN_IF_ERROR(CheckEnum(known.precision, 4, "engine options", "precision"));
   MRT_RETURN_IF_ERROR(CheckReserved(known.reserved, "engine options"));
   return EngineOptions{.model = Text(known.model),
                        .checkpoint = Text(known.checkpoint),

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <cmath>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "tensor/checkpoint.h"
+#include "tensor/int8_weights.h"
 #include "testing/expect_failure.h"
 #include "testing/pt_writer.h"
 #include "testing/safetensors_writer.h"
@@ -216,6 +218,112 @@ TEST_F(ConvertTest, RefusesWhatWouldLoseNumbersOrNames) {
   ExpectFailure(Convert({.input = in, .key = "a", .output = out_}).status(),
                 StatusCode::kInvalidArgument, "need none for a safetensors file");
   ConvertOk({.input = in, .output = out_, .dtype = ConvertDType::kBF16});
+  EXPECT_EQ(Files(), 2u);
+}
+
+// x.weight = values * scales, off by half a scale at most; everything else as it was.
+TEST_F(ConvertTest, QuantizesTheMatricesOfBlocks) {
+  const ConvertReport report = ConvertOk({.input = kToyPt + ":generator_ema",
+                                          .output = out_,
+                                          .dtype = ConvertDType::kBF16,
+                                          .quantize = ConvertQuantize::kInt8,
+                                          .strip_prefix = "model."});
+  EXPECT_EQ(report.quantized, 3 * 10);
+  EXPECT_EQ(report.tensors, 96 + 30);
+  EXPECT_EQ(report.rounded, 96 - 30);
+  const Checkpoint in = *Checkpoint::Open(kToyPt, "generator_ema"), out = Opened();
+  EXPECT_TRUE(mrt::HasInt8Weights(out));
+  int64_t bytes = 0;
+  for (const auto& [name, tensor] : out.tensors()) {
+    bytes += tensor.bytes();
+    const ConstTensorView source = in.Find("model." + name);
+    if (source.empty() || !mrt::IsBlockMatrix(name)) continue;
+    ASSERT_EQ(tensor.dtype, DType::kI8);
+    ASSERT_EQ(tensor.shape, source.shape);
+    const ConstTensorView scales = out.Find(name + "_scale");
+    const int64_t width = source.shape[1];
+    ASSERT_EQ(scales.shape, Shape({source.shape[0]}));
+    for (int64_t i = 0; i < source.shape.elements(); ++i) {
+      const double scale = scales.as<float>()[i / width];
+      const double value = scale * static_cast<const int8_t*>(tensor.data)[i];
+      ASSERT_LE(std::abs(value - mrt::ElementAsFloat(source, i)), 0.5001 * scale) << name;
+    }
+  }
+  EXPECT_EQ(report.output_bytes, bytes);
+  // Scales stay float32 in another conversion, and int8 stays int8: all bits but of the others.
+  const std::string again = folder_.path("again.safetensors");
+  EXPECT_EQ(ConvertOk({.input = out_,
+                       .output = again,
+                       .dtype = ConvertDType::kBF16,
+                       .quantize = ConvertQuantize::kInt8})
+                .quantized,
+            0);
+  ExpectSameTensors(*Checkpoint::Open(again), out);
+}
+
+TEST_F(ConvertTest, RefusesWhatInt8CannotHold) {
+  const auto convert = [&](const std::string& name, const std::vector<int64_t>& shape,
+                           std::vector<float> values) {
+    int64_t elements = 1;
+    for (const int64_t dim : shape) elements *= dim;
+    values.resize(static_cast<size_t>(elements), 1.0f);
+    const std::string in = folder_.Write(
+        "in.safetensors", SafetensorsFile({{name, DType::kF32, shape, BytesOf(values)}}));
+    return Convert({.input = in, .output = out_, .quantize = ConvertQuantize::kInt8}).status();
+  };
+  const std::string name = "blocks.0.ffn.0.weight";
+  EXPECT_TRUE(convert(name, {2, 3}, {}).ok());
+  fs::remove(out_);
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()})
+    ExpectFailure(convert(name, {2, 3}, {1, 2, 3, 4, bad}), StatusCode::kInvalidArgument,
+                  "tensor 'blocks.0.ffn.0.weight' holds NaN or infinity in row 1");
+  ExpectFailure(convert(name, {6}, {}), StatusCode::kInvalidArgument, "is [6], need a matrix");
+  ExpectFailure(convert(name, {1, 65537}, {}), StatusCode::kInvalidArgument, "65536 columns");
+  ExpectFailure(convert("blocks.0.attn.q.weight", {2, 3}, {}), StatusCode::kInvalidArgument,
+                "got no matrix of a transformer's block");
+  EXPECT_EQ(Files(), 1u);
+}
+
+TEST_F(ConvertTest, MakesAPackageOfAPackage) {
+  const std::string in = kGolden + "/package", out = folder_.path("int8");
+  const ConvertReport report =
+      ConvertOk({.input = in, .output = out, .quantize = ConvertQuantize::kInt8});
+  EXPECT_EQ(report.quantized, 2 * 10);
+  EXPECT_TRUE(mrt::HasInt8Weights(*Checkpoint::Open(out + "/transformer.safetensors")));
+  for (const std::string file : {"/text_encoder.safetensors", "/autoencoder.safetensors"})
+    ExpectSameTensors(*Checkpoint::Open(out + file), *Checkpoint::Open(in + file));
+  EXPECT_EQ(ReadFile(out + "/spiece.model"), ReadFile(in + "/spiece.model"));
+  const auto compact = [](std::string text) {
+    std::erase_if(text, [](char c) { return c == ' ' || c == '\n'; });
+    return text;
+  };
+  EXPECT_EQ(compact(ReadFile(out + "/model.json")), compact(ReadFile(in + "/model.json")));
+  const auto fails = [&](const ConvertOptions& options, StatusCode code, const std::string& what) {
+    ExpectFailure(Convert(options).status(), code, what);
+  };
+  fails({.input = in, .output = out}, StatusCode::kInvalidArgument, "is there, need a new name");
+  fails({.input = in, .key = "a", .output = folder_.path("b")}, StatusCode::kInvalidArgument,
+        "need none for a package");
+  fails({.input = in, .output = folder_.path("no/b")}, StatusCode::kIoError, "cannot make");
+  // Nothing is left of what fails on the way: half of the autoencoder is too large for f16.
+  const std::string bad = folder_.path("bad");
+  fs::copy(in, bad);
+  fs::permissions(bad, fs::perms::owner_all);
+  const std::string large =
+      SafetensorsFile({{"a", DType::kF32, {1}, BytesOf(std::vector<float>{1e38f})}});
+  folder_.Write("bad/autoencoder.safetensors", large);
+  fails({.input = bad, .output = folder_.path("c"), .dtype = ConvertDType::kF16},
+        StatusCode::kInvalidArgument, "infinite as F16");
+  for (const auto& [text, what] : std::vector<std::pair<std::string, std::string>>{
+           {"[]", "is not a JSON object"},
+           {"{}", "files is not an object"},
+           {R"({"files":{"transformer":"../x"}})", "files.transformer is not the name"},
+           {std::string(20, '['), "nested too deep"},
+           {std::string((1 << 20) + 1, ' '), "need at most 1048576"}}) {
+    folder_.Write("bad/model.json", text);
+    fails({.input = bad, .output = folder_.path("c")}, StatusCode::kBadData, what);
+  }
   EXPECT_EQ(Files(), 2u);
 }
 

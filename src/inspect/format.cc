@@ -49,7 +49,13 @@ std::string FormatModel(const InspectModel& model, InspectDetail detail) {
   for (const auto& [dtype, bytes] : model.dtype_bytes)
     text += " " + FormatBytes(bytes) + " " + dtype;
   text += "\n  memory for the weights: " + FormatBytes(model.memory_bf16_bytes) + " as BF16, " +
-          FormatBytes(model.memory_f32_bytes) + " as F32\n";
+          FormatBytes(model.memory_f32_bytes) + " as F32";
+  if (model.memory_int8_bytes > 0)
+    text += ", " + FormatBytes(model.memory_int8_bytes) + " with --dtype int8";
+  text += "\n";
+  if (model.int8_matrices > 0)
+    text +=
+        "  " + FormatCount(model.int8_matrices) + " matrices as int8 with a scale for each row\n";
   if (detail == InspectDetail::kSummary) return text;
   for (const auto& [key, value] : model.metadata)
     text += "    " + mrt::Escaped(key) + " = " + mrt::Escaped(value) + "\n";
@@ -96,6 +102,8 @@ std::string InspectToJson(const InspectReport& report) {
                       {"metadata", model.metadata},
                       {"dtype_bytes", model.dtype_bytes},
                       {"parameters", model.parameters},
+                      {"int8_matrices", model.int8_matrices},
+                      {"memory_int8_bytes", model.memory_int8_bytes},
                       {"memory_bf16_bytes", model.memory_bf16_bytes},
                       {"memory_f32_bytes", model.memory_f32_bytes}});
   }

@@ -9,6 +9,7 @@
 
 #include "base/status.h"
 #include "tensor/checkpoint.h"
+#include "tensor/int8_weights.h"
 #include "tensor/printable.h"
 
 namespace monarchrt {
@@ -59,6 +60,26 @@ ModelKind KindOf(const mrt::Checkpoint& checkpoint) {
   return ModelKind::kUnknown;
 }
 
+/// Fills `parameters`, `int8_matrices` and `memory_int8_bytes`.
+void CountParameters(const mrt::Checkpoint& checkpoint, InspectModel& model) {
+  int64_t int8_bytes = 0;
+  std::set<std::string> scales;
+  for (const auto& [name, view] : checkpoint.tensors()) {
+    const int64_t elements = view.shape.elements();
+    const std::string scale_name = mrt::ScaleName(name);
+    const bool is_int8 = view.dtype == mrt::DType::kI8 && mrt::IsBlockMatrix(name) &&
+                         !checkpoint.Find(scale_name).empty();
+    if (is_int8) scales.insert(scale_name);  // which comes after it
+    if (scales.contains(name) || !(is_int8 || IsFloatingPoint(view.dtype))) continue;
+    model.parameters += elements;
+    model.int8_matrices += is_int8;
+    int8_bytes += mrt::IsBlockMatrix(name) && view.shape.rank() == 2
+                      ? elements + view.shape[0] * mrt::DTypeSize(mrt::DType::kF32)
+                      : elements * mrt::DTypeSize(mrt::DType::kBF16);
+  }
+  if (model.kind == ModelKind::kWanTransformer) model.memory_int8_bytes = int8_bytes;
+}
+
 InspectModel Describe(const mrt::Checkpoint& checkpoint, const std::string& path,
                       const std::string& key) {
   InspectModel model;
@@ -70,9 +91,9 @@ InspectModel Describe(const mrt::Checkpoint& checkpoint, const std::string& path
     InspectTensor tensor{name, mrt::DTypeName(view.dtype), {}, view.bytes()};
     for (int axis = 0; axis < view.shape.rank(); ++axis) tensor.shape.push_back(view.shape[axis]);
     model.dtype_bytes[tensor.dtype] += tensor.bytes;
-    if (IsFloatingPoint(view.dtype)) model.parameters += view.shape.elements();
     model.tensors.push_back(std::move(tensor));
   }
+  CountParameters(checkpoint, model);
   model.memory_bf16_bytes = model.parameters * mrt::DTypeSize(mrt::DType::kBF16);
   model.memory_f32_bytes = model.parameters * mrt::DTypeSize(mrt::DType::kF32);
   return model;

@@ -130,12 +130,32 @@ TEST(Inspect, SaysWhatIsWrong) {
                 "no tensors under the top level");
 }
 
+TEST(Inspect, CountsInt8MatricesAsParameters) {
+  using mrt::DType;
+  const mrt::testing::TempFolder folder;
+  const std::string four(16, '\0');
+  const std::string path = folder.Write(
+      "a.safetensors",
+      mrt::testing::SafetensorsFile({{"blocks.0.ffn.0.weight", DType::kI8, {4, 2}, "12345678"},
+                                     {"blocks.0.ffn.0.weight_scale", DType::kF32, {4}, four},
+                                     {"blocks.0.ffn.2.weight", DType::kI8, {1, 1}, "x"},
+                                     {"ids", DType::kI8, {2}, "xy"},
+                                     {"x", DType::kF32, {4}, four}}));
+  const InspectReport report = InspectOk(path);
+  EXPECT_EQ(report.models[0].parameters, 4 * 2 + 4);
+  EXPECT_EQ(report.models[0].int8_matrices, 1) << "one has no scales";
+  EXPECT_EQ(report.models[0].memory_bf16_bytes, 2 * (4 * 2 + 4));
+  EXPECT_THAT(FormatInspect(report, InspectDetail::kSummary),
+              HasSubstr("  1 matrices as int8 with a scale for each row\n"));
+}
+
 TEST(FormatInspect, IsForPeople) {
   const std::string summary = FormatInspect(InspectOk(kToyPt), InspectDetail::kSummary);
   EXPECT_THAT(summary, HasSubstr("self_forcing_dmd.pt:generator_ema\n"
                                  "  Wan transformer, 96 tensors, 764,224 parameters\n"
                                  "  in the file: 2.9 MiB F32\n"
-                                 "  memory for the weights: 1.5 MiB as BF16, 2.9 MiB as F32\n"));
+                                 "  memory for the weights: 1.5 MiB as BF16, 2.9 MiB as F32, "
+                                 "933.1 KiB with --dtype int8\n"));
   EXPECT_THAT(summary, HasSubstr("all together: 2.9 MiB as BF16, 5.8 MiB as F32\n"));
   EXPECT_THAT(summary, Not(HasSubstr("blocks.0")));
   const std::string tensors =

@@ -28,12 +28,12 @@ void Count(benchmark::State& state, const char* name, double per_iteration) {
 }
 
 /// Arguments: rows, in, out.
-template <Precision kPrecision>
+template <Precision kPrecision, WeightType kWeights = WeightType::kActivation>
 void BM_Linear(benchmark::State& state) {
   const int64_t rows = state.range(0), in = state.range(1), out = state.range(2);
   Context context(kPrecision);
   const DType act = context.activation();
-  const Linear linear(context, Ones(act, {out, in}), Ones(DType::kF32, {out}));
+  const Linear linear(context, Ones(act, {out, in}), Ones(DType::kF32, {out}), kWeights);
   const Tensor x = Ones(act, {rows, in}), y(act, {rows, out});
   linear.Run(context, x, y);
   for (auto _ : state) linear.Run(context, x, y);
@@ -47,18 +47,28 @@ void LinearShapes(benchmark::internal::Benchmark* b) {
 }
 BENCHMARK(BM_Linear<Precision::kBF16>)->Apply(LinearShapes);
 BENCHMARK(BM_Linear<Precision::kF32>)->Apply(LinearShapes);
+BENCHMARK(BM_Linear<Precision::kBF16, WeightType::kInt8>)->Apply(LinearShapes);
+BENCHMARK(BM_Linear<Precision::kF32, WeightType::kInt8>)->Apply(LinearShapes);
+BENCHMARK(BM_Linear<Precision::kF32, WeightType::kInt8Fine>)->Apply(LinearShapes);
 
 /// The same with a GELU behind it: what the post-operation costs.
-template <Precision kPrecision>
+template <Precision kPrecision, WeightType kWeights = WeightType::kActivation>
 void BM_LinearGelu(benchmark::State& state) {
   Context context(kPrecision);
   const DType act = context.activation();
-  const Linear linear(context, Ones(act, {8960, 1536}), Ones(DType::kF32, {8960}));
+  const Linear linear(context, Ones(act, {8960, 1536}), Ones(DType::kF32, {8960}), kWeights);
   const Tensor x = Ones(act, {1560, 1536}), y(act, {1560, 8960});
   for (auto _ : state) linear.Run(context, x, y, Activation::kGeluTanh);
   Count(state, "FLOP/s", 2.0 * 1560 * 1536 * 8960);
 }
 BENCHMARK(BM_LinearGelu<Precision::kBF16>)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(BM_LinearGelu<Precision::kF32>)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(BM_LinearGelu<Precision::kBF16, WeightType::kInt8>)
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK(BM_LinearGelu<Precision::kF32, WeightType::kInt8>)
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
 
 /// Packing the weight of a feed-forward layer from the BF16 or F32 of a file.
 template <Precision kPrecision, DType kFile>

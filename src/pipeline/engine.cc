@@ -35,6 +35,8 @@ Result<MemoryPlan> PlanWithoutLoading(const EngineOptions& engine, const StreamO
   MRT_RETURN_IF_ERROR(Schedule::Make(stream.steps, stream.timestep_shift).status());
   MRT_ASSIGN_OR_RETURN(const auto precision, ResolvePrecision(engine.precision));
   MRT_ASSIGN_OR_RETURN(const ModelFiles files, OpenModelFiles(engine));
+  MRT_ASSIGN_OR_RETURN(const auto weights,
+                       ResolveWeights(engine.precision, files.transformer, files.config));
   MRT_ASSIGN_OR_RETURN(const VideoPlan plan, PlanVideo(files.config, stream, precision));
   MRT_RETURN_IF_ERROR(CheckInitialFrames(stream));
   MRT_RETURN_IF_ERROR(WanTransformer::Check(files.transformer, files.config));
@@ -47,7 +49,7 @@ Result<MemoryPlan> PlanWithoutLoading(const EngineOptions& engine, const StreamO
   if (stream.initial_frames > 0) {
     MRT_ASSIGN_OR_RETURN(encoder, LoadEncoder(context, files));
   }
-  return PlanMemory(files.config, text_bytes, *decoder, encoder.get(), plan, precision);
+  return PlanMemory(files.config, text_bytes, *decoder, encoder.get(), plan, precision, weights);
 }
 
 }  // namespace
@@ -77,14 +79,16 @@ Status Engine::Impl::Load(const PhaseCallback& on_phase) {
   const Span span(LogOf(options.trace), "load", SpanKind::kStage);
   phase("opening files");
   MRT_ASSIGN_OR_RETURN(files, OpenModelFiles(options));
+  MRT_ASSIGN_OR_RETURN(weights, ResolveWeights(options.precision, files.transformer, files.config));
   MRT_ASSIGN_OR_RETURN(prompts, PromptEncoder::Open(files, options.cache_dir, precision));
   phase("loading the autoencoder");
   mrt::ops::Context context(precision);
   MRT_ASSIGN_OR_RETURN(decoder, LoadDecoder(context, files));
   MRT_RETURN_IF_ERROR(WanTransformer::Check(files.transformer, files.config));
-  MRT_RETURN_IF_ERROR(CheckMemory(WanTransformer::WeightBytes(files.config, precision)));
+  MRT_RETURN_IF_ERROR(CheckMemory(WanTransformer::WeightBytes(files.config, precision, weights)));
   phase("loading the transformer");
-  MRT_ASSIGN_OR_RETURN(transformer, WanTransformer::Load(context, files.transformer, files.config));
+  MRT_ASSIGN_OR_RETURN(transformer,
+                       WanTransformer::Load(context, files.transformer, files.config, weights));
   load_s = std::chrono::duration<double>(Clock::now() - begin).count();
   return {};
 }
@@ -155,7 +159,7 @@ ModelInfo Engine::info() const {
   const WanConfig& config = e.files.config;
   return {.name = e.ModelName(),
           .device = e.options.device,
-          .dtype = e.precision == mrt::ops::Precision::kBF16 ? "bf16" : "f32",
+          .dtype = DtypeName(e.precision, e.weights),
           .layers = config.num_layers,
           .width_multiple = static_cast<int>(kPixelsPerLatent * config.patch_size[2]),
           .height_multiple = static_cast<int>(kPixelsPerLatent * config.patch_size[1]),

@@ -28,6 +28,7 @@ struct Engine::Impl {
 
   const EngineOptions options;
   const mrt::ops::Precision precision;
+  mrt::ops::WeightType weights = mrt::ops::WeightType::kActivation;  // of the transformer's blocks
   mrt::ModelFiles files;
   std::optional<mrt::WanTransformer> transformer;
   std::unique_ptr<mrt::VideoDecoder> decoder;

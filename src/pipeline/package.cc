@@ -3,6 +3,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "base/file_name.h"
 #include "base/json.h"
 #include "tensor/mapped_file.h"
 #include "tensor/printable.h"
@@ -20,12 +21,6 @@ constexpr size_t kBytesMax = 1 << 20;  // a model.json has a few hundred
 std::string Text(const Json& json, const char* name) {
   const auto field = json.find(name);
   return field != json.end() && field->is_string() ? field->get<std::string>() : "";
-}
-
-/// A package may not reach out of its folder.
-bool IsPlainName(const std::string& name) {
-  return !name.empty() && name != "." && name != ".." && name.find('/') == name.npos &&
-         name.find('\0') == name.npos;
 }
 
 // Of "generation": far above any real value. What fits the model is for the plan to say.
@@ -134,7 +129,7 @@ Result<Package> ReadPackage(const std::string& path) {
                                         {"autoencoder", &package.autoencoder},
                                         {"tokenizer", &package.tokenizer}}) {
     const std::string value = Text(*files, name);
-    if (!IsPlainName(value))
+    if (!IsBareFileName(value))
       return BadData(where + "files." + name + " is " + Printable(value) +
                      ", need the name of a file in the same folder");
     *file_path = (std::filesystem::path(path).parent_path() / value).string();

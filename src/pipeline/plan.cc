@@ -7,10 +7,12 @@
 #include <fstream>
 #include <string>
 
+#include "base/int8.h"
 #include "base/memory_info.h"
 #include "model/vae/video_codec.h"
 #include "model/wan/kv_cache.h"
 #include "model/wan/transformer.h"
+#include "tensor/int8_weights.h"
 
 namespace mrt {
 namespace {
@@ -166,7 +168,7 @@ Status CheckRecache(const VideoPlan& plan) {
 
 MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDecoder& decoder,
                       const VideoEncoder* initial_encoder, const VideoPlan& plan,
-                      ops::Precision precision) {
+                      ops::Precision precision, ops::WeightType weights) {
   // x264 keeps this many frames while it looks ahead ("veryfast": 10, and its threads and
   // references).
   constexpr int64_t kEncoderFrames = 24;
@@ -187,7 +189,8 @@ MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDe
                  ops::AttentionScratchBytes(attention, plan.grid, static_cast<int>(chunk),
                                             static_cast<int>(plan.window_frames), precision));
   MemoryPlan memory;
-  memory.weights_bytes = WanTransformer::WeightBytes(config, precision) + decoder.weight_bytes();
+  memory.weights_bytes =
+      WanTransformer::WeightBytes(config, precision, weights) + decoder.weight_bytes();
   memory.text_bytes = text_bytes;
   if (initial_encoder != nullptr)
     memory.initial_bytes =
@@ -197,7 +200,8 @@ MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDe
       kTextsMax * 2 * config.num_layers * config.text_len * config.dim * DTypeSize(dtype) +
       KvCache::Bytes(config, plan.grid.rows, plan.grid.cols, plan.window_frames, dtype) +
       latent_frame * (plan.window_frames + plan.initial_latents + 4 * chunk) +
-      WanTransformer::ScratchBytes(config, chunk, plan.grid.rows, plan.grid.cols, precision) +
+      WanTransformer::ScratchBytes(config, chunk, plan.grid.rows, plan.grid.cols, precision,
+                                   weights) +
       attention_bytes + decoder.WorkingBytes(plan.latent_rows, plan.latent_cols, precision) +
       chunk_frames_bytes + encoder_bytes;
   return memory;
@@ -216,11 +220,33 @@ Result<ops::Precision> ResolvePrecision(monarchrt::Precision precision) {
   const bool native = ops::HasNativeBF16();
   switch (precision) {
     case monarchrt::Precision::kF32: return ops::Precision::kF32;
-    case monarchrt::Precision::kAuto: return native ? ops::Precision::kBF16 : ops::Precision::kF32;
+    case monarchrt::Precision::kAuto:
+    case monarchrt::Precision::kInt8: return native ? ops::Precision::kBF16 : ops::Precision::kF32;
     case monarchrt::Precision::kBF16: break;
   }
   if (native) return ops::Precision::kBF16;
   return Unavailable("[dtype] this CPU does not compute with bf16, need --dtype f32");
+}
+
+Result<ops::WeightType> ResolveWeights(monarchrt::Precision precision,
+                                       const Checkpoint& transformer, const WanConfig& config) {
+  const bool stored = HasInt8Weights(transformer);
+  const bool wanted = precision == monarchrt::Precision::kInt8;
+  if (!stored && !wanted) return ops::WeightType::kActivation;
+  if (!wanted && precision != monarchrt::Precision::kAuto)
+    return InvalidArgument("[dtype] " + transformer.path() +
+                           " holds int8 weights, need --dtype int8 or auto");
+  const int64_t in = std::max(config.dim, config.ffn_dim);
+  if (in > kInt8ColumnsMax)
+    return InvalidArgument("[dtype] got matrices of " + std::to_string(in) +
+                           " columns, need at most " + std::to_string(kInt8ColumnsMax) +
+                           " for int8");
+  return ops::WeightType::kInt8;
+}
+
+const char* DtypeName(ops::Precision precision, ops::WeightType weights) {
+  if (weights == ops::WeightType::kInt8) return "int8";
+  return precision == ops::Precision::kBF16 ? "bf16" : "f32";
 }
 
 }  // namespace mrt

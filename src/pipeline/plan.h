@@ -9,8 +9,10 @@
 #include "monarchrt/engine.h"
 #include "ops/attention.h"
 #include "ops/context.h"
+#include "ops/linear.h"
 #include "pipeline/attention_table.h"
 #include "pipeline/chunks.h"
+#include "tensor/checkpoint.h"
 
 namespace mrt {
 
@@ -53,7 +55,7 @@ struct MemoryPlan {
 /// frames; null if there are none.
 MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDecoder& decoder,
                       const VideoEncoder* initial_encoder, const VideoPlan& plan,
-                      ops::Precision precision);
+                      ops::Precision precision, ops::WeightType weights);
 
 /// Bytes this process can still get: of the machine, its control group and its address space.
 int64_t ObtainableMemoryBytes();
@@ -62,6 +64,15 @@ int64_t ObtainableMemoryBytes();
 Status CheckMemory(int64_t needed_bytes);
 
 /// The engine's precision on this machine; Unavailable if bf16 is asked for and cannot be had.
+/// kInt8 leaves the activations to the machine, as kAuto does.
 Result<ops::Precision> ResolvePrecision(monarchrt::Precision precision);
+
+/// How the transformer's matrices are stored: kAuto takes int8 if the checkpoint holds that.
+/// InvalidArgument if it does and f32 or bf16 is asked for, or if int8 cannot hold its sizes.
+Result<ops::WeightType> ResolveWeights(monarchrt::Precision precision,
+                                       const Checkpoint& transformer, const WanConfig& config);
+
+/// "f32", "bf16" or "int8": the engine's dtype in reports.
+const char* DtypeName(ops::Precision precision, ops::WeightType weights);
 
 }  // namespace mrt

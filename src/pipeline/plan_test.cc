@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <memory>
+
+#include "testing/expect_failure.h"
 
 namespace mrt {
 namespace {
@@ -91,6 +94,32 @@ TEST(Plan, RefusesMoreMemoryThanThereIs) {
   const Status status = CheckMemory(int64_t{1} << 60);
   EXPECT_EQ(status.code(), StatusCode::kOutOfMemory);
   EXPECT_THAT(status.message(), HasSubstr("available"));
+}
+
+TEST(ResolveWeights, TakesInt8WhereItIsStoredOrAskedFor) {
+  using monarchrt::Precision;
+  Checkpoint floating, stored;
+  const auto matrix = std::make_shared<Tensor>(DType::kI8, Shape{2, 2});
+  stored.Add("blocks.0.ffn.0.weight", *matrix, matrix);
+  const auto resolve = [&](Precision precision, const Checkpoint& checkpoint) {
+    return ResolveWeights(precision, checkpoint, SmallConfig());
+  };
+  for (const Precision precision : {Precision::kAuto, Precision::kF32, Precision::kBF16})
+    EXPECT_EQ(resolve(precision, floating).value(), ops::WeightType::kActivation);
+  for (const Checkpoint* checkpoint : {&floating, &stored})
+    EXPECT_EQ(resolve(Precision::kInt8, *checkpoint).value(), ops::WeightType::kInt8);
+  EXPECT_EQ(resolve(Precision::kAuto, stored).value(), ops::WeightType::kInt8);
+  for (const Precision precision : {Precision::kF32, Precision::kBF16})
+    testing::ExpectFailure(resolve(precision, stored).status(), StatusCode::kInvalidArgument,
+                           "holds int8 weights, need --dtype int8 or auto");
+  WanConfig wide = SmallConfig();
+  wide.ffn_dim = 65537;
+  testing::ExpectFailure(ResolveWeights(Precision::kInt8, floating, wide).status(),
+                         StatusCode::kInvalidArgument, "need at most 65536 for int8");
+  EXPECT_EQ(ResolvePrecision(Precision::kInt8).value(), ResolvePrecision(Precision::kAuto).value());
+  EXPECT_STREQ(DtypeName(ops::Precision::kBF16, ops::WeightType::kInt8), "int8");
+  EXPECT_STREQ(DtypeName(ops::Precision::kBF16, ops::WeightType::kActivation), "bf16");
+  EXPECT_STREQ(DtypeName(ops::Precision::kF32, ops::WeightType::kActivation), "f32");
 }
 
 }  // namespace

@@ -90,9 +90,9 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   MRT_RETURN_IF_ERROR(CheckInitialFrames(options));
   MRT_ASSIGN_OR_RETURN(Schedule schedule, Schedule::Make(options.steps, options.timestep_shift));
   PromptEncoder::Prompt prompt = e.prompts->Prepare(options.prompt);
-  MRT_RETURN_IF_ERROR(CheckMemory(
-      PlanMemory(config, e.prompts->PeakBytes(prompt), *e.decoder, nullptr, plan, e.precision)
-          .OpenBytes()));
+  MRT_RETURN_IF_ERROR(CheckMemory(PlanMemory(config, e.prompts->PeakBytes(prompt), *e.decoder,
+                                             nullptr, plan, e.precision, e.weights)
+                                      .OpenBytes()));
   if (on_phase) on_phase("encoding the prompt");
   MRT_ASSIGN_OR_RETURN(EncodedPrompt text, e.EncodePrompt(std::move(prompt), &cancelled));
   stats.text_cache = text.cache;
@@ -127,7 +127,7 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   stats.load_s = e.load_s;
   stats.model = e.ModelName();
   DescribeAttention(plan, stats);
-  stats.dtype = e.precision == mrt::ops::Precision::kBF16 ? "bf16" : "f32";
+  stats.dtype = DtypeName(e.precision, e.weights);
   stats.threads = all_threads;
   stats.cpu = GetCpuFeatures().brand;
   stats.version = Version();

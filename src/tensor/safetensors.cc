@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "base/file_name.h"
 #include "base/json.h"
 #include "tensor/printable.h"
 
@@ -128,12 +129,6 @@ Status CheckLayout(const MappedFile& file, std::vector<Entry>& entries, int64_t 
     return Bad(file, "got " + std::to_string(data_bytes) + " bytes after the header, need " +
                          std::to_string(at) + (at > data_bytes ? " (cut short?)" : ""));
   return {};
-}
-
-/// The file of a shard, which must lie beside the index: a bare name, no path.
-bool IsBareFileName(std::string_view name) {
-  return !name.empty() && name != "." && name != ".." && name.find('/') == name.npos &&
-         name.find('\0') == name.npos;
 }
 
 }  // namespace

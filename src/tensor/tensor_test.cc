@@ -5,6 +5,7 @@
 
 #include "tensor/arena.h"
 #include "tensor/checkpoint.h"
+#include "tensor/int8_weights.h"
 #include "tensor/printable.h"
 #include "tensor/tensor.h"
 #include "tensor/weight_reader.h"
@@ -41,6 +42,19 @@ TEST(Printable, EscapesAndCuts) {
   EXPECT_EQ(Printable("blocks.0"), "'blocks.0'");
   EXPECT_EQ(Printable("a\n\x1b\xff"), "'a\\x0a\\x1b\\xff'");
   EXPECT_EQ(Printable(std::string(121, 'x')), "'" + std::string(120, 'x') + "...'");
+}
+
+TEST(Int8Weights, AreTheMatricesOfBlocks) {
+  for (const char* name : {"blocks.0.self_attn.q.weight", "model.blocks.12.cross_attn.o.weight",
+                           "a.b.blocks.3.ffn.2.weight", "blocks.29.ffn.0.weight"})
+    EXPECT_TRUE(IsBlockMatrix(name)) << name;
+  for (const char* name :
+       {"", "ffn.0.weight", ".ffn.0.weight", "0.ffn.0.weight", "blocks.ffn.0.weight",
+        "blocks..ffn.0.weight", "blocks.x.ffn.0.weight", "myblocks.0.ffn.0.weight",
+        "blocks.0.ffn.1.weight", "blocks.0.ffn.0.bias", "blocks.0.ffn.0.weight_scale",
+        "blocks.0.attn.q.weight", "blocks.0.self_attn.norm_q.weight", "blocks.0xffn.0.weight",
+        "head.head.weight", "blocks.0.norm3.weight"})
+    EXPECT_FALSE(IsBlockMatrix(name)) << name;
 }
 
 class WeightReaderTest : public ::testing::Test {

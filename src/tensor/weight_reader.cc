@@ -1,5 +1,9 @@
 #include "tensor/weight_reader.h"
 
+#include <cmath>
+
+#include "tensor/int8_weights.h"
+
 namespace mrt {
 namespace {
 
@@ -26,10 +30,33 @@ ConstTensorView WeightReader::Require(const std::string& name, const Shape& shap
   if (found.empty()) {
     missing_.push_back(name);
   } else {
-    wrong_.push_back(name + " (got " + DTypeName(found.dtype) + " " + found.shape.ToString() +
-                     ", need " + shape.ToString() + ")");
+    NoteWrong(name, found, IsFloatingPoint(found.dtype) ? "" : "floating point", shape);
   }
   return {};
+}
+
+void WeightReader::RequireMatrix(const std::string& name, const Shape& shape) {
+  const ConstTensorView found = checkpoint_.Find(name);
+  if (found.empty() || found.dtype != DType::kI8 || !(found.shape == shape)) {
+    Require(name, shape);
+    return;
+  }
+  const std::string scale_name = ScaleName(name);
+  const ConstTensorView scales = checkpoint_.Find(scale_name);
+  if (scales.empty()) return missing_.push_back(scale_name);
+  const Shape rows{shape[0]};
+  if (scales.dtype != DType::kF32 || !(scales.shape == rows))
+    return NoteWrong(scale_name, scales, "F32", rows);
+  for (int64_t i = 0; i < shape[0]; ++i)
+    if (const float scale = scales.as<float>()[i]; !(scale > 0) || !std::isfinite(scale))
+      return wrong_.push_back(scale_name + " (got " + std::to_string(scale) + " for row " +
+                              std::to_string(i) + ", need finite positive numbers)");
+}
+
+void WeightReader::NoteWrong(const std::string& name, const ConstTensorView& got,
+                             const std::string& need_dtype, const Shape& need) {
+  wrong_.push_back(name + " (got " + DTypeName(got.dtype) + " " + got.shape.ToString() + ", need " +
+                   need_dtype + (need_dtype.empty() ? "" : " ") + need.ToString() + ")");
 }
 
 Shape WeightReader::ShapeOf(const std::string& name) const { return checkpoint_.Find(name).shape; }

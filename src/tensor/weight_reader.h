@@ -21,6 +21,10 @@ class WeightReader {
   /// then checks status(), and only then packs them: so all faults are found at once.
   ConstTensorView Require(const std::string& name, const Shape& shape);
 
+  /// The same for a matrix that may be int8 as well (tensor/int8_weights.h): then its scales must
+  /// be there, F32, one a row, finite and positive.
+  void RequireMatrix(const std::string& name, const Shape& shape);
+
   /// The tensor if it is there (then its shape must fit, as above), else an empty view.
   ConstTensorView Optional(const std::string& name, const Shape& shape);
 
@@ -33,6 +37,9 @@ class WeightReader {
   Status status() const;
 
  private:
+  void NoteWrong(const std::string& name, const ConstTensorView& got, const std::string& need_dtype,
+                 const Shape& need);
+
   const Checkpoint& checkpoint_;
   std::string where_;
   std::vector<std::string> missing_;

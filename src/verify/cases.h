@@ -7,13 +7,16 @@
 #include <vector>
 
 #include "base/status.h"
+#include "monarchrt/engine.h"
 #include "ops/context.h"
 #include "verify/judge.h"
 
 namespace mrt::verify {
 
 struct RunOptions {
-  std::string implementation;  // of the attention; empty: the best
+  std::string implementation;                                   // of the attention; empty: the best
+  monarchrt::Precision precision = monarchrt::Precision::kF32;  // what was asked for
+  bool skip_int8 = false;  // leave out what comes out of a transformer with int8 weights
 };
 
 /// A case: its file, and the directory of the model it belongs to.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "monarchrt/verify.h"
+#include "ops/linear.h"
 #include "tensor/tensor.h"
 
 namespace mrt::verify {
@@ -14,6 +15,12 @@ namespace mrt::verify {
 /// float32 limits of the relative L2 error.
 inline constexpr double kTensorLimit = 1e-4;   // one module's output
 inline constexpr double kRolloutLimit = 1e-3;  // after a whole rollout or run
+
+/// The float32 limit of what comes out of a transformer, which with int8 weights is another one.
+constexpr double TransformerLimit(double floating, ops::WeightType weights) {
+  constexpr double kInt8Limit = 2e-2;
+  return weights == ops::WeightType::kInt8 ? kInt8Limit : floating;
+}
 
 class Judge {
  public:

@@ -2,6 +2,7 @@
 #include "model/umt5/umt5.h"
 #include "model/wan/transformer.h"
 #include "pipeline/model_files.h"
+#include "pipeline/plan.h"
 #include "verify/autoencoder_case.h"
 #include "verify/case_file.h"
 #include "verify/cases.h"
@@ -39,9 +40,11 @@ Status VerifyRun(const std::string& tree, const std::string& path, ops::Context&
   MRT_ASSIGN_OR_RETURN(const Tensor text, encoder.Encode(context, ids, text_len));
   if (!file.Find("context").empty())
     judge.Compare(path, "context", text, file.Find("context"), kTensorLimit);
-
+  MRT_ASSIGN_OR_RETURN(const ops::WeightType weights,
+                       ResolveWeights(options.precision, model.transformer, model.config));
+  if (options.skip_int8 && weights == ops::WeightType::kInt8) return {};
   MRT_ASSIGN_OR_RETURN(const WanTransformer transformer,
-                       WanTransformer::Load(context, model.transformer, model.config));
+                       WanTransformer::Load(context, model.transformer, model.config, weights));
   MRT_RETURN_IF_ERROR(CheckRolloutLatents(model.config, file, "noise"));
   if (!file.Find("initial_latents").empty())
     MRT_RETURN_IF_ERROR(CheckRolloutLatents(model.config, file, "initial_latents"));
@@ -50,12 +53,13 @@ Status VerifyRun(const std::string& tree, const std::string& path, ops::Context&
       RolloutCase::Read(model.config, file, options.implementation, context.precision()));
   MRT_ASSIGN_OR_RETURN(const RolloutResult result,
                        RunRolloutCase(context, transformer, rollout_case, text, {}));
-  judge.Compare(path, "latents", result.latents, file.Find("latents"), kRolloutLimit);
+  const double limit = TransformerLimit(kRolloutLimit, weights);
+  judge.Compare(path, "latents", result.latents, file.Find("latents"), limit);
   if (file.Find("video").empty()) return {};
   MRT_ASSIGN_OR_RETURN(const auto decoder, LoadDecoder(context, model));
   MRT_ASSIGN_OR_RETURN(const Tensor frames, DecodeAll(context, *decoder, result.latents, path));
   ToUnitRange(frames, decoder->range());
-  judge.Compare(path, "video", ChannelsFirst(frames), file.Find("video"), kRolloutLimit);
+  judge.Compare(path, "video", ChannelsFirst(frames), file.Find("video"), limit);
   return {};
 }
 

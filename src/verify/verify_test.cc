@@ -60,6 +60,38 @@ INSTANTIATE_TEST_SUITE_P(All, VerifyGolden,
                                            "toy_wan", "package"),
                          [](const auto& suite) { return std::string(suite.param); });
 
+class VerifyInt8 : public ::testing::TestWithParam<const char*> {};
+
+// Of the transformer; the rest has the limits of the precision.
+TEST_P(VerifyInt8, IsOffByTwoPercentAtMost) {
+  if (mrt::testing::kSanitized && std::string(GetParam()) != "package")
+    GTEST_SKIP() << "the smallest takes the same ways";
+  const auto lines = Verify(kGolden + "/" + GetParam(), {.precision = Precision::kInt8});
+  ASSERT_TRUE(lines.ok()) << lines.status().message();
+  const bool native = mrt::ops::HasNativeBF16();
+  const char* defect = mrt::testing::AmxConvolutionDefect();
+  double largest = 0;
+  for (const VerifyLine& line : *lines) {
+    const bool transformer =
+        line.tensor == "latents" || line.tensor == "flow" || line.tensor == "first_flow";
+    if (transformer) largest = std::max(largest, line.relative_l2);
+    if (transformer && !native) {
+      EXPECT_EQ(line.allowed, 2e-2) << Describe(line);
+    }
+    if (defect != nullptr && line.tensor == "video") continue;
+    EXPECT_TRUE(line.ok) << Describe(line);
+  }
+  EXPECT_GT(largest, 1e-3) << "int8 costs something";
+}
+
+INSTANTIATE_TEST_SUITE_P(All, VerifyInt8,
+                         ::testing::Values("wan_dit/rollout_monarch_iters2.safetensors",
+                                           "toy_wan/run_0.safetensors", "package",
+                                           "../../models/demo"),
+                         [](const auto& suite) {
+                           return fs::path(suite.param).filename().stem().string();
+                         });
+
 // The weights that are shipped: what the engine makes of them is what PyTorch made.
 TEST(Verify, TheDemoModelHolds) {
   if (mrt::testing::kSanitized) GTEST_SKIP() << "VerifyGolden takes the same ways";

@@ -1,4 +1,5 @@
 #include "model/wan/transformer.h"
+#include "pipeline/plan.h"
 #include "pipeline/rollout.h"
 #include "pipeline/sampler.h"
 #include "verify/case_file.h"
@@ -34,7 +35,8 @@ Status VerifyBidirectional(const WanTransformer& transformer, const Checkpoint& 
   Tensor flow(DType::kF32, {frames, config.out_dim, latents.shape()[2], latents.shape()[3]});
   transformer.ForwardBidirectional(context, latents, static_cast<float>(timestep), text, attention,
                                    flow);
-  judge.Compare(label, "flow", flow, file.Find("flow"), kTensorLimit);
+  judge.Compare(label, "flow", flow, file.Find("flow"),
+                TransformerLimit(kTensorLimit, transformer.weights()));
   return {};
 }
 
@@ -65,8 +67,10 @@ Status VerifyRollout(const WanTransformer& transformer, const Checkpoint& file,
       RunRolloutCase(context, transformer, rollout_case, text,
                      text_1.empty() ? ConstTensorView{} : ConstTensorView(text_1)));
   if (!file.Find("first_flow").empty())
-    judge.Compare(label, "first_flow", result.first_flow, file.Find("first_flow"), kTensorLimit);
-  judge.Compare(label, "latents", result.latents, file.Find("latents"), kRolloutLimit);
+    judge.Compare(label, "first_flow", result.first_flow, file.Find("first_flow"),
+                  TransformerLimit(kTensorLimit, transformer.weights()));
+  judge.Compare(label, "latents", result.latents, file.Find("latents"),
+                TransformerLimit(kRolloutLimit, transformer.weights()));
   return {};
 }
 
@@ -77,8 +81,11 @@ Status VerifyWan(const std::string& directory, const Files& files, ops::Context&
   MRT_ASSIGN_OR_RETURN(const Checkpoint weights, Checkpoint::Open(directory));
   MRT_ASSIGN_OR_RETURN(const WanConfig config,
                        WanConfig::Read(directory + "/config.json", weights));
+  MRT_ASSIGN_OR_RETURN(const ops::WeightType type,
+                       ResolveWeights(options.precision, weights, config));
+  if (options.skip_int8 && type == ops::WeightType::kInt8) return {};
   MRT_ASSIGN_OR_RETURN(const WanTransformer transformer,
-                       WanTransformer::Load(context, weights, config));
+                       WanTransformer::Load(context, weights, config, type));
   for (const std::string& path : files) {
     MRT_ASSIGN_OR_RETURN(const Checkpoint file, OpenCase(path));
     MRT_RETURN_IF_ERROR(

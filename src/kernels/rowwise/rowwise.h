@@ -110,6 +110,38 @@ struct RoundArgs {
   int64_t width = 0;
 };
 
+/// q = x / scale + zero to the nearest integer, ties to even; each row has its own scale = (max -
+/// min) / steps and integer zero, where 0 counts as one of x. So 0 is exact, and q is 0 to steps +
+/// 1 (two roundings may add up). A row with a scale below 2^-100 gets scale 0, one with NaN or
+/// infinity scale NaN; zero and q are 0 in both.
+struct QuantizeArgs {
+  RowsIn x;                  // any [rows, width]
+  uint8_t* q = nullptr;      // [rows, width]; with `q_low` only q / kDigitBase
+  uint8_t* q_low = nullptr;  // [rows, width]: q % kDigitBase, or null
+  float* scale = nullptr;    // [rows]
+  int32_t* zero = nullptr;   // [rows]
+  int64_t width = 0;
+  int steps = 254;  // at most; with `q_low` kDigitBase^2 - 2
+};
+inline constexpr int kDigitBase = 128;
+
+enum class Epilogue : uint8_t { kNone, kGeluTanh, kSilu, kRelu };
+
+/// y = epilogue((sum - zero[row] * weight_sum[c]) * scale[c] * row_scale[row] + bias[c]), where sum
+/// is sum * kDigitBase + sum_low if there is a sum_low.
+struct DequantizeArgs {
+  const int32_t* sum = nullptr;         // [rows, width]
+  const int32_t* sum_low = nullptr;     // [rows, width] or null
+  const int32_t* weight_sum = nullptr;  // [width]
+  const float* scale = nullptr;         // [width]
+  const float* row_scale = nullptr;     // [rows]
+  const int32_t* zero = nullptr;        // [rows]
+  const float* bias = nullptr;          // [width]
+  RowsOut y;                            // any [rows, width]
+  int64_t width = 0;
+  Epilogue epilogue = Epilogue::kNone;
+};
+
 /// One implementation: the same kernels, compiled for one instruction set.
 struct RowwiseKernels {
   void (*layer_norm)(const LayerNormArgs& args, int64_t begin, int64_t end);
@@ -124,6 +156,8 @@ struct RowwiseKernels {
   void (*softmax)(const SoftmaxArgs& args, int64_t begin, int64_t end);
   void (*cast)(const CastArgs& args, int64_t begin, int64_t end);
   void (*round)(const RoundArgs& args, int64_t begin, int64_t end);
+  void (*quantize)(const QuantizeArgs& args, int64_t begin, int64_t end);
+  void (*dequantize)(const DequantizeArgs& args, int64_t begin, int64_t end);
 };
 
 struct RowwiseImpl {

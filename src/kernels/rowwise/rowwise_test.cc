@@ -283,6 +283,182 @@ TEST_P(RowwiseTest, SiluOfLargeArgumentsStaysFinite) {
   }
 }
 
+/// What quantize makes of one row.
+struct QuantizedRow {
+  std::vector<int> q;  // both digits
+  float scale = 1;
+  int32_t zero = -1;
+};
+
+QuantizedRow QuantizeOne(const RowwiseKernels& kernels, const Matrix& x, bool two_digits) {
+  QuantizedRow row;
+  std::vector<uint8_t> q(x.size(), 9), low(x.size(), 9);
+  const int steps = two_digits ? kDigitBase * kDigitBase - 2 : 254;
+  kernels.quantize({.x = x.in(),
+                    .q = q.data(),
+                    .q_low = two_digits ? low.data() : nullptr,
+                    .scale = &row.scale,
+                    .zero = &row.zero,
+                    .width = x.size(),
+                    .steps = steps},
+                   0, 1);
+  for (size_t i = 0; i < q.size(); ++i)
+    row.q.push_back(two_digits ? q[i] * kDigitBase + low[i] : q[i]);
+  return row;
+}
+
+TEST_P(RowwiseTest, QuantizeIsOffByHalfAScaleAtMost) {
+  for (const bool two_digits : {false, true})
+    for (const StorageType storage : kStorages)
+      for (const int64_t width : kWidths)
+        for (const double mean : {0.0, 2.0, -2e-20}) {
+          const double size = mean == 0 ? 1e-3 : mean;
+          const Matrix x = Random(storage, width, mean, std::abs(size));
+          const QuantizedRow row = QuantizeOne(kernels(), x, two_digits);
+          const int steps = two_digits ? kDigitBase * kDigitBase - 2 : 254;
+          double min = 0, max = 0;
+          for (int64_t i = 0; i < width; ++i) min = std::min(min, x[i]), max = std::max(max, x[i]);
+          ASSERT_NEAR(row.scale * steps / (max - min), 1, 1e-6);
+          // Two digits: x / scale has lost 2^-24 of up to 16382 scales.
+          const double half = two_digits ? 0.502 : 0.5001;
+          for (int64_t i = 0; i < width; ++i) {
+            ASSERT_LE(std::abs(x[i] - double{row.scale} * (row.q[i] - row.zero)), half * row.scale)
+                << "width " << width << ", mean " << mean;
+            ASSERT_LE(row.q[i], steps + 1);
+            ASSERT_GE(row.q[i], 0);
+          }
+        }
+}
+
+TEST_P(RowwiseTest, QuantizeWorksOnItsRowsOnly) {
+  constexpr int64_t kWidth = 19;
+  const Matrix x = Random(StorageType::kF32, kRows * kWidth);
+  std::vector<uint8_t> q(kRows * kWidth, 7);
+  std::vector<float> scale(kRows, 7);
+  std::vector<int32_t> zero(kRows, 7);
+  kernels().quantize(
+      {.x = x.in(), .q = q.data(), .scale = scale.data(), .zero = zero.data(), .width = kWidth}, 2,
+      4);
+  for (int64_t row = 0; row < kRows; ++row) {
+    const bool touched = row == 2 || row == 3;
+    EXPECT_EQ(scale[row] != 7, touched);
+    EXPECT_EQ(zero[row] != 7, touched);
+    EXPECT_EQ(std::count(q.begin() + row * kWidth, q.begin() + (row + 1) * kWidth, 7) == kWidth,
+              !touched);
+  }
+}
+
+TEST_P(RowwiseTest, QuantizeMarksRowsThatHoldNoNumbers) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float tiny = std::numeric_limits<float>::denorm_min();
+  for (const bool two_digits : {false, true})
+    for (const StorageType storage : kStorages)
+      for (const int64_t width : kWidths)
+        for (const int64_t at : {int64_t{0}, width - 1})
+          for (const float value : {0.0f, -0.0f, tiny, nan, -nan, inf, -inf}) {
+            Matrix x(storage, width);
+            x.Set(at, value);
+            const QuantizedRow row = QuantizeOne(kernels(), x, two_digits);
+            EXPECT_EQ(std::isnan(row.scale), !std::isfinite(value)) << value;
+            EXPECT_EQ(row.scale == 0, std::isfinite(value)) << value;
+            EXPECT_EQ(row.zero, 0);
+            EXPECT_EQ(row.q, std::vector<int>(width, 0));
+          }
+}
+
+TEST_P(RowwiseTest, QuantizeKeepsIntegersAndLimits) {
+  for (const float size : {1.0f, 0x1p-90f, 0x1p+120f}) {
+    Matrix x(StorageType::kF32, 5);
+    const float values[] = {-127, 127, 0, 64, -1};
+    for (int64_t i = 0; i < 5; ++i) x.Set(i, values[i] * size);
+    const QuantizedRow row = QuantizeOne(kernels(), x, false);
+    EXPECT_EQ(row.scale, size);
+    EXPECT_EQ(row.zero, 127);
+    EXPECT_EQ(row.q, (std::vector<int>{0, 254, 127, 191, 126}));
+  }
+  // Both ends lie on a half and go to even numbers: here that adds up to one step more.
+  Matrix x(StorageType::kF32, 2);
+  x.Set(0, -63.5), x.Set(1, 190.5);
+  EXPECT_EQ(QuantizeOne(kernels(), x, false).q, (std::vector<int>{0, 254}));
+  x.Set(0, -65.5), x.Set(1, 187.5 + 1);
+  EXPECT_EQ(QuantizeOne(kernels(), x, false).q, (std::vector<int>{0, 254}));
+  const float largest = std::numeric_limits<float>::max();
+  x.Set(0, -largest), x.Set(1, largest);
+  const QuantizedRow row = QuantizeOne(kernels(), x, true);
+  EXPECT_TRUE(std::isfinite(row.scale));
+  EXPECT_EQ(row.q, (std::vector<int>{0, 16382}));
+}
+
+TEST_P(RowwiseTest, Dequantize) {
+  ForAll([&](StorageType xs, StorageType ys, int64_t width, const std::string& what) {
+    const bool two_digits = xs == StorageType::kBF16;  // there is no x
+    std::uniform_int_distribution<int32_t> integer(-1000, 1000), zeros(0, 254);
+    std::vector<int32_t> sum(kRows * width), low(kRows * width), weight_sum(width), zero(kRows);
+    for (int32_t& v : sum) v = integer(random_);
+    for (int32_t& v : low) v = integer(random_);
+    for (int32_t& v : weight_sum) v = integer(random_);
+    for (int32_t& v : zero) v = zeros(random_);
+    Matrix scale = Random(StorageType::kF32, width, 0, 0.003);
+    Matrix row_scale = Random(StorageType::kF32, kRows, 0, 0.003);
+    Matrix bias = Random(StorageType::kF32, width);
+    for (const Epilogue epilogue :
+         {Epilogue::kNone, Epilogue::kGeluTanh, Epilogue::kSilu, Epilogue::kRelu}) {
+      Matrix y(ys, kRows * width);
+      const DequantizeArgs args{.sum = sum.data(),
+                                .sum_low = two_digits ? low.data() : nullptr,
+                                .weight_sum = weight_sum.data(),
+                                .scale = scale.floats(),
+                                .row_scale = row_scale.floats(),
+                                .zero = zero.data(),
+                                .bias = bias.floats(),
+                                .y = y.out(),
+                                .width = width,
+                                .epilogue = epilogue};
+      kernels().dequantize(args, 0, 2);
+      kernels().dequantize(args, 2, kRows);
+      const auto want = [&](int64_t i) {
+        const int64_t c = i % width, row = i / width;
+        const double total = two_digits ? 1.0 * sum[i] * kDigitBase + low[i] : sum[i];
+        const double v =
+            (total - 1.0 * zero[row] * weight_sum[c]) * scale[c] * row_scale[row] + bias[c];
+        switch (epilogue) {
+          case Epilogue::kNone: return v;
+          case Epilogue::kGeluTanh:
+            return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+          case Epilogue::kSilu: return v / (1 + std::exp(-v));
+          case Epilogue::kRelu: return std::max(v, 0.0);
+        }
+        return v;
+      };
+      ExpectNear(y, want, 20, what);
+    }
+  });
+}
+
+TEST_P(RowwiseTest, GeluOfLargeArgumentsStaysFinite) {
+  const int32_t sum = 1, nothing = 0;
+  const float one = 1, zero = 0;
+  for (const float argument : {-1e20f, -1000.0f, -20.0f, 20.0f, 1000.0f, 1e20f}) {
+    float y = -1;
+    kernels().dequantize({.sum = &sum,
+                          .weight_sum = &nothing,
+                          .scale = &argument,
+                          .row_scale = &one,
+                          .zero = &nothing,
+                          .bias = &zero,
+                          .y = {&y, StorageType::kF32},
+                          .width = 1,
+                          .epilogue = Epilogue::kGeluTanh},
+                         0, 1);
+    if (argument > 0) {
+      EXPECT_FLOAT_EQ(y, argument);
+    } else {
+      EXPECT_NEAR(y, 0, 1e-6);
+    }
+  }
+}
+
 std::vector<const RowwiseImpl*> Impls() {
   std::vector<const RowwiseImpl*> all;
   for (const RowwiseImpl& impl : RowwiseImpls()) all.push_back(&impl);

@@ -3,13 +3,28 @@
 #include <cmath>
 
 #include "ops/rowwise.h"
+#include "tensor/int8_weights.h"
 
 namespace mrt {
 namespace {
 
-ops::Linear LoadLinear(ops::Context& context, const Checkpoint& checkpoint,
-                       const std::string& name) {
-  return {context, checkpoint.Find(name + ".weight"), checkpoint.Find(name + ".bias")};
+/// Where 8 bits of the input cost most (docs/decisions/0009-int8-weights.md): self-attention, and
+/// keys and values of the text, which are made once per prompt.
+bool WantsFineInput(const std::string& name) {
+  return name.find(".self_attn.") != name.npos || name.ends_with(".cross_attn.k") ||
+         name.ends_with(".cross_attn.v");
+}
+
+ops::Linear LoadLinear(ops::Context& context, const Checkpoint& checkpoint, const std::string& name,
+                       ops::WeightType weights) {
+  const std::string weight_name = name + ".weight";
+  const ConstTensorView weight = checkpoint.Find(weight_name);
+  const ConstTensorView bias = checkpoint.Find(name + ".bias");
+  const bool stored = weight.dtype == DType::kI8;
+  if (weights == ops::WeightType::kInt8 && WantsFineInput(name))
+    weights = ops::WeightType::kInt8Fine;
+  if (stored) return {{weight, checkpoint.Find(ScaleName(weight_name))}, bias, weights};
+  return {context, weight, bias, weights};
 }
 
 /// The six vectors of one block: F32 [groups, dim] each.
@@ -121,11 +136,11 @@ void AddFeedForward(ops::Context& context, const Block& block, const BlockInputs
 }  // namespace
 
 AttentionWeights::AttentionWeights(ops::Context& context, const Checkpoint& checkpoint,
-                                   const std::string& name)
-    : q(LoadLinear(context, checkpoint, name + ".q")),
-      k(LoadLinear(context, checkpoint, name + ".k")),
-      v(LoadLinear(context, checkpoint, name + ".v")),
-      o(LoadLinear(context, checkpoint, name + ".o")),
+                                   const std::string& name, ops::WeightType weights)
+    : q(LoadLinear(context, checkpoint, name + ".q", weights)),
+      k(LoadLinear(context, checkpoint, name + ".k", weights)),
+      v(LoadLinear(context, checkpoint, name + ".v", weights)),
+      o(LoadLinear(context, checkpoint, name + ".o", weights)),
       norm_q(ToFloat32(checkpoint.Find(name + ".norm_q.weight"))),
       norm_k(ToFloat32(checkpoint.Find(name + ".norm_k.weight"))) {}
 
@@ -133,14 +148,15 @@ int64_t AttentionWeights::bytes() const {
   return q.bytes() + k.bytes() + v.bytes() + o.bytes() + norm_q.bytes() + norm_k.bytes();
 }
 
-Block::Block(ops::Context& context, const Checkpoint& checkpoint, const std::string& name)
+Block::Block(ops::Context& context, const Checkpoint& checkpoint, const std::string& name,
+             ops::WeightType weights)
     : modulation(ToFloat32(checkpoint.Find(name + ".modulation"))),
-      self_attn(context, checkpoint, name + ".self_attn"),
-      cross_attn(context, checkpoint, name + ".cross_attn"),
+      self_attn(context, checkpoint, name + ".self_attn", weights),
+      cross_attn(context, checkpoint, name + ".cross_attn", weights),
       norm3_weight(ToFloat32(checkpoint.Find(name + ".norm3.weight"))),
       norm3_bias(ToFloat32(checkpoint.Find(name + ".norm3.bias"))),
-      ffn0(LoadLinear(context, checkpoint, name + ".ffn.0")),
-      ffn2(LoadLinear(context, checkpoint, name + ".ffn.2")) {}
+      ffn0(LoadLinear(context, checkpoint, name + ".ffn.0", weights)),
+      ffn2(LoadLinear(context, checkpoint, name + ".ffn.2", weights)) {}
 
 void Block::Run(ops::Context& context, const BlockInputs& inputs,
                 const ops::AttentionConfig& attention, const KvCache::Window& window,

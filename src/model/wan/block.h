@@ -31,7 +31,8 @@ struct AttentionWeights {
   ops::Linear q, k, v, o;
   Tensor norm_q, norm_k;  // F32 [dim]
 
-  AttentionWeights(ops::Context& context, const Checkpoint& checkpoint, const std::string& name);
+  AttentionWeights(ops::Context& context, const Checkpoint& checkpoint, const std::string& name,
+                   ops::WeightType weights);
   int64_t bytes() const;
 };
 
@@ -41,8 +42,10 @@ struct Block {
   Tensor norm3_weight, norm3_bias;  // F32 [dim]
   ops::Linear ffn0, ffn2;
 
-  /// Packs the tensors "`name`.*", which must be there.
-  Block(ops::Context& context, const Checkpoint& checkpoint, const std::string& name);
+  /// Packs the tensors "`name`.*", which must be there: matrices as `weights` says, or as int8 if
+  /// they are that in the checkpoint.
+  Block(ops::Context& context, const Checkpoint& checkpoint, const std::string& name,
+        ops::WeightType weights);
 
   /// x F32 [tokens, dim] becomes the block's output. The keys and values of the tokens are written
   /// to the last `frames` frames of `window`; attention sees all of it.

@@ -7,6 +7,7 @@
 #include "model/wan/rope.h"
 #include "model/wan/weights.h"
 #include "ops/rowwise.h"
+#include "tensor/int8_weights.h"
 #include "tensor/weight_reader.h"
 
 namespace mrt {
@@ -42,21 +43,29 @@ TextWindow CrossKv::Layer(int64_t layer) const {
 Status WanTransformer::Check(const Checkpoint& checkpoint, const WanConfig& config) {
   MRT_RETURN_IF_ERROR(config.Validate());
   WeightReader reader(checkpoint, "[wan]");
-  for (const NamedShape& tensor : WanTensors(config)) reader.Require(tensor.name, tensor.shape);
+  for (const NamedShape& tensor : WanTensors(config)) {
+    if (IsBlockMatrix(tensor.name)) {
+      reader.RequireMatrix(tensor.name, tensor.shape);
+    } else {
+      reader.Require(tensor.name, tensor.shape);
+    }
+  }
   return reader.status();
 }
 
 Result<WanTransformer> WanTransformer::Load(ops::Context& context, const Checkpoint& checkpoint,
-                                            const WanConfig& config) {
+                                            const WanConfig& config, ops::WeightType weights) {
   MRT_RETURN_IF_ERROR(Check(checkpoint, config));
-  WanTransformer transformer(context, checkpoint, config);
+  if (HasInt8Weights(checkpoint)) weights = ops::WeightType::kInt8;
+  WanTransformer transformer(context, checkpoint, config, weights);
   MRT_RETURN_IF_ERROR(checkpoint.CheckUnchanged());
   return transformer;
 }
 
 WanTransformer::WanTransformer(ops::Context& context, const Checkpoint& checkpoint,
-                               const WanConfig& config)
+                               const WanConfig& config, ops::WeightType weights)
     : config_(config),
+      weights_(weights),
       time_embedding_(config, checkpoint),
       head_modulation_(ToFloat32(checkpoint.Find("head.modulation"))) {
   const auto linear = [&](const std::string& name) {
@@ -71,7 +80,7 @@ WanTransformer::WanTransformer(ops::Context& context, const Checkpoint& checkpoi
   text_embedding2_ = linear("text_embedding.2");
   blocks_.reserve(static_cast<size_t>(config.num_layers));
   for (int64_t n = 0; n < config.num_layers; ++n) {
-    blocks_.emplace_back(context, checkpoint, "blocks." + std::to_string(n));
+    blocks_.emplace_back(context, checkpoint, "blocks." + std::to_string(n), weights);
     checkpoint.DropPages();
   }
   head_ = linear("head.head");
@@ -210,20 +219,24 @@ int64_t WanTransformer::weight_bytes() const {
   return sum;
 }
 
-int64_t WanTransformer::WeightBytes(const WanConfig& config, ops::Precision precision) {
+int64_t WanTransformer::WeightBytes(const WanConfig& config, ops::Precision precision,
+                                    ops::WeightType weights) {
   const int64_t packed = precision == ops::Precision::kBF16 ? 2 : 4;  // bytes per element
   int64_t sum = 0;
   for (const NamedShape& tensor : WanTensors(config)) {
     // Everything but the matrices of Linears stays float32: vectors, and the time embedding.
     const bool is_float = !tensor.name.ends_with(".weight") || tensor.shape.rank() == 1 ||
                           tensor.name.starts_with("time_");
-    sum += tensor.shape.elements() * (is_float ? 4 : packed);
+    const bool int8 = weights == ops::WeightType::kInt8 && IsBlockMatrix(tensor.name);
+    sum += int8 ? ops::Linear::Int8Bytes(tensor.shape[1], tensor.shape[0])
+                : tensor.shape.elements() * (is_float ? 4 : packed);
   }
   return sum;
 }
 
 int64_t WanTransformer::ScratchBytes(const WanConfig& config, int64_t frames, int64_t rows,
-                                     int64_t cols, ops::Precision precision) {
+                                     int64_t cols, ops::Precision precision,
+                                     ops::WeightType weights) {
   const int64_t tokens = frames * rows * cols;
   const int64_t act = precision == ops::Precision::kBF16 ? 2 : 4;         // bytes per element
   const int64_t lasting = tokens * (config.dim + config.head_dim()) * 4;  // x, cosines, sines
@@ -232,7 +245,12 @@ int64_t WanTransformer::ScratchBytes(const WanConfig& config, int64_t frames, in
   // The feed-forward layers reuse y, but `hidden` seldom fits into what attention has left.
   const int64_t hidden = tokens * config.ffn_dim * act;
   constexpr int64_t kTails = int64_t{64} << 20;  // ends of arena blocks where nothing fits
-  return lasting + vectors + attention + hidden + kTails;
+  const int64_t int8 =
+      weights == ops::WeightType::kInt8
+          ? std::max(ops::Linear::Int8ScratchBytes(tokens, config.dim, config.ffn_dim),
+                     ops::Linear::Int8ScratchBytes(tokens, config.ffn_dim, config.dim))
+          : 0;
+  return lasting + vectors + attention + hidden + int8 + kTails;
 }
 
 }  // namespace mrt

@@ -53,15 +53,19 @@ class LayerAttention {
 class WanTransformer {
  public:
   /// Ok if the checkpoint has every tensor of these sizes; else one Status that names everything
-  /// missing or misshapen. Reads no weights.
+  /// missing or misshapen. Reads no weights but the scales of int8 ones.
   static Status Check(const Checkpoint& checkpoint, const WanConfig& config);
 
   /// Checks, then packs all tensors for the context's precision, dropping mapped pages as it goes.
-  /// BadData if the file changes meanwhile.
+  /// The matrices of the blocks are packed as `weights` says, and as int8 if they are that in the
+  /// checkpoint. BadData if the file changes meanwhile.
   static Result<WanTransformer> Load(ops::Context& context, const Checkpoint& checkpoint,
-                                     const WanConfig& config);
+                                     const WanConfig& config,
+                                     ops::WeightType weights = ops::WeightType::kActivation);
 
   const WanConfig& config() const { return config_; }
+  /// Of the matrices of the blocks.
+  ops::WeightType weights() const { return weights_; }
 
   /// text F32 [n <= text_len, text_dim], zero-padded to text_len here. The padding rows are not
   /// masked: they pass the text embedding and are attended to, as in training.
@@ -86,17 +90,19 @@ class WanTransformer {
   int64_t weight_bytes() const;
 
   /// What weight_bytes() will be, before loading.
-  static int64_t WeightBytes(const WanConfig& config, ops::Precision precision);
+  static int64_t WeightBytes(const WanConfig& config, ops::Precision precision,
+                             ops::WeightType weights);
 
   /// How large one Forward of that many frames of rows x cols tokens makes the context's arena, not
   /// counting the scratch of the attention kernel.
   static int64_t ScratchBytes(const WanConfig& config, int64_t frames, int64_t rows, int64_t cols,
-                              ops::Precision precision);
+                              ops::Precision precision, ops::WeightType weights);
 
  private:
   using WindowOfLayer = FunctionRef<KvCache::Window(int64_t layer)>;
 
-  WanTransformer(ops::Context& context, const Checkpoint& checkpoint, const WanConfig& config);
+  WanTransformer(ops::Context& context, const Checkpoint& checkpoint, const WanConfig& config,
+                 ops::WeightType weights);
 
   void Run(ops::Context& context, const ConstTensorView& latents, std::span<const float> timesteps,
            int64_t first_frame, const CrossKv& text, WindowOfLayer window, LayerAttention attention,
@@ -106,6 +112,7 @@ class WanTransformer {
             const TensorView& flow) const;
 
   WanConfig config_;
+  ops::WeightType weights_;
   ops::Linear patch_embedding_;  // [dim, in_dim * patch_elements]
   ops::Linear text_embedding0_, text_embedding2_;
   TimeEmbedding time_embedding_;

@@ -41,13 +41,14 @@ void ReportFlops(benchmark::State& state, double flops) {
                                                 benchmark::Counter::kIsRate);
 }
 
-/// Arguments: layers, key frames in the window (a multiple of the chunk).
+/// Arguments: layers, key frames in the window (a multiple of the chunk), 1 for int8 weights.
 void Forward(benchmark::State& state) {
   ops::Context& context = BenchContext();
   WanConfig config = Wan21_1_3B();
   config.num_layers = state.range(0);
+  const auto weights = state.range(2) ? ops::WeightType::kInt8 : ops::WeightType::kActivation;
   const WanTransformer wan =
-      std::move(WanTransformer::Load(context, SyntheticWan(config), config)).value();
+      std::move(WanTransformer::Load(context, SyntheticWan(config), config, weights)).value();
   const CrossKv text = wan.EncodeText(context, Random(DType::kF32, {20, config.text_dim}));
   KvCache cache(config, kRows, kCols, state.range(1), 0, context.activation());
   const Tensor latents = Random(DType::kF32, {kFrames, config.in_dim, 2 * kRows, 2 * kCols});
@@ -64,28 +65,36 @@ void Forward(benchmark::State& state) {
   for (auto _ : state) forward();
   constexpr double kMiB = 1 << 20;
   state.counters["arena_MiB"] = static_cast<double>(context.arena().capacity_bytes()) / kMiB;
-  state.counters["planned_MiB"] = static_cast<double>(WanTransformer::ScratchBytes(
-                                      config, kFrames, kRows, kCols, context.precision())) /
-                                  kMiB;
+  state.counters["planned_MiB"] =
+      static_cast<double>(WanTransformer::ScratchBytes(config, kFrames, kRows, kCols,
+                                                       context.precision(), weights)) /
+      kMiB;
 }
-BENCHMARK(Forward)->Args({1, 3})->Args({2, 3})->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK(Forward)
+    ->ArgNames({"layers", "kv", "int8"})
+    ->ArgsProduct({{1, 2}, {3}, {0, 1}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 
-/// Arguments: rows, in, out, and 1 for GELU.
+/// Arguments: rows, in, out, 1 for GELU, 1 for int8 weights.
 void Linear(benchmark::State& state) {
   ops::Context& context = BenchContext();
   const int64_t rows = state.range(0), in = state.range(1), out = state.range(2);
-  const ops::Linear linear(context, RandomActivation({out, in}), Random(DType::kF32, {out}));
+  const auto weights = state.range(4) ? ops::WeightType::kInt8 : ops::WeightType::kActivation;
+  const ops::Linear linear(context, RandomActivation({out, in}), Random(DType::kF32, {out}),
+                           weights);
   const Tensor x = RandomActivation({rows, in}), y = RandomActivation({rows, out});
   const auto activation = state.range(3) ? ops::Activation::kGeluTanh : ops::Activation::kNone;
   for (auto _ : state) linear.Run(context, x, y, activation);
   ReportFlops(state, 2.0 * static_cast<double>(rows * in * out));
 }
 BENCHMARK(Linear)
-    ->ArgNames({"rows", "in", "out", "gelu"})
-    ->Args({kTokens, 1536, 1536, 0})            // q, o: four times a block
-    ->Args({kTokens / kFrames, 1536, 1536, 0})  // k, v of one frame: six times
-    ->Args({kTokens, 1536, 8960, 1})            // ffn.0
-    ->Args({kTokens, 8960, 1536, 0})            // ffn.2
+    ->ArgNames({"rows", "in", "out", "gelu", "int8"})
+    ->ArgsProduct({{kTokens}, {1536}, {1536}, {0}, {0, 1}})  // q, o: four times a block
+    ->ArgsProduct(
+        {{kTokens / kFrames}, {1536}, {1536}, {0}, {0, 1}})  // k, v of one frame: six times
+    ->ArgsProduct({{kTokens}, {1536}, {8960}, {1}, {0, 1}})  // ffn.0
+    ->ArgsProduct({{kTokens}, {8960}, {1536}, {0}, {0, 1}})  // ffn.2
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 

@@ -12,10 +12,12 @@
 #include <random>
 #include <stdexcept>
 
+#include "base/int8.h"
 #include "base/json.h"
 #include "base/threads.h"
 #include "model/wan/synthetic.h"
 #include "model/wan/transformer.h"
+#include "tensor/int8_weights.h"
 #include "testing/compare.h"
 
 namespace {
@@ -52,6 +54,7 @@ namespace mrt {
 namespace {
 
 using ops::Precision;
+using ops::WeightType;
 using testing::Compare;
 
 const std::string kFolder = std::string(MRT_GOLDEN_DIR) + "/wan_dit";
@@ -64,11 +67,12 @@ T Get(Result<T> result) {
 
 /// The golden model in one precision.
 struct GoldenModel {
-  explicit GoldenModel(Precision precision) : context(precision) {
+  explicit GoldenModel(Precision precision, WeightType weights = WeightType::kActivation)
+      : context(precision) {
     const Checkpoint checkpoint =
         Get(Checkpoint::Open(kFolder + "/diffusion_pytorch_model.safetensors"));
     const WanConfig config = Get(WanConfig::Read(kFolder + "/config.json", checkpoint));
-    wan.emplace(Get(WanTransformer::Load(context, checkpoint, config)));
+    wan.emplace(Get(WanTransformer::Load(context, checkpoint, config, weights)));
   }
   ops::Context context;
   std::optional<WanTransformer> wan;
@@ -243,9 +247,10 @@ struct SmallModel {
   static constexpr int64_t kFrames = 3, kRows = 4, kCols = 6;
 
   explicit SmallModel(const Checkpoint& checkpoint = SyntheticWan(SmallConfig()),
-                      Precision precision = Precision::kF32)
+                      Precision precision = Precision::kF32,
+                      WeightType weights = WeightType::kActivation)
       : context(precision),
-        wan(Get(WanTransformer::Load(context, checkpoint, SmallConfig()))),
+        wan(Get(WanTransformer::Load(context, checkpoint, SmallConfig(), weights))),
         text(wan.EncodeText(context, RandomTensor({5, SmallConfig().text_dim}, 1))),
         cache(SmallConfig(), kRows, kCols, 6, 0, context.activation()),
         latents(RandomTensor({kFrames, SmallConfig().in_dim, 2 * kRows, 2 * kCols}, 2)),
@@ -303,9 +308,11 @@ TEST(WanTransformer, EveryFrameHasItsOwnTimestep) {
 
 // oneDNN allocates a map of its arguments for every primitive it runs; that is not ours to change.
 TEST(WanTransformer, SecondForwardOfAShapeAllocatesNothing) {
-  for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+  for (const auto& [precision, weights] : {std::pair{Precision::kF32, WeightType::kActivation},
+                                           {Precision::kBF16, WeightType::kActivation},
+                                           {Precision::kF32, WeightType::kInt8}}) {
     if (precision == Precision::kBF16 && !ops::HasNativeBF16()) continue;
-    SmallModel model(SyntheticWan(SmallConfig()), precision);
+    SmallModel model(SyntheticWan(SmallConfig()), precision, weights);
     const std::array<float, 3> timesteps = {900, 900, 900};
     model.Forward(timesteps);
     const int64_t capacity = model.context.arena().capacity_bytes();
@@ -317,7 +324,7 @@ TEST(WanTransformer, SecondForwardOfAShapeAllocatesNothing) {
     EXPECT_EQ(model.context.arena().capacity_bytes(), capacity);
     EXPECT_LE(capacity,
               WanTransformer::ScratchBytes(SmallConfig(), SmallModel::kFrames, SmallModel::kRows,
-                                           SmallModel::kCols, precision));
+                                           SmallModel::kCols, precision, weights));
     RecordProperty("vendor_allocations", std::to_string(vendor_allocations));
     counting = true;
     delete new std::string(100, 'x');
@@ -327,16 +334,100 @@ TEST(WanTransformer, SecondForwardOfAShapeAllocatesNothing) {
 }
 
 TEST(WanTransformer, PlansItsWeights) {
-  for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+  for (const auto& [precision, weights] : {std::pair{Precision::kF32, WeightType::kActivation},
+                                           {Precision::kBF16, WeightType::kActivation},
+                                           {Precision::kF32, WeightType::kInt8}}) {
     if (precision == Precision::kBF16 && !ops::HasNativeBF16()) continue;
-    const GoldenModel model(precision);
-    const int64_t planned = WanTransformer::WeightBytes(model.wan->config(), precision);
+    const GoldenModel model(precision, weights);
+    const int64_t planned = WanTransformer::WeightBytes(model.wan->config(), precision, weights);
     // Packing may pad a narrow matrix, such as the head's.
     EXPECT_NEAR(static_cast<double>(planned) / static_cast<double>(model.wan->weight_bytes()), 1,
                 0.02);
   }
-  EXPECT_NEAR(static_cast<double>(WanTransformer::WeightBytes(Wan21_1_3B(), Precision::kBF16)),
-              2 * 1.42e9 + 2 * 17e6, 0.02e9);
+  const auto large = [](WeightType weights) {
+    return static_cast<double>(
+        WanTransformer::WeightBytes(Wan21_1_3B(), Precision::kBF16, weights));
+  };
+  EXPECT_NEAR(large(WeightType::kActivation), 2 * 1.42e9 + 2 * 17e6, 0.02e9);
+  EXPECT_NEAR(large(WeightType::kInt8), 0.51 * large(WeightType::kActivation), 0.03e9);
+}
+
+/// The checkpoint with its matrices as int8.
+Checkpoint Quantized(const Checkpoint& from) {
+  Checkpoint to;
+  const auto owner = std::make_shared<Checkpoint>(from);
+  for (const auto& [name, tensor] : from.tensors()) {
+    if (!IsBlockMatrix(name)) {
+      to.Add(name, tensor, owner);
+      continue;
+    }
+    const int64_t rows = tensor.shape[0], width = tensor.shape[1];
+    const auto values = std::make_shared<Tensor>(DType::kI8, tensor.shape);
+    const auto scales = std::make_shared<Tensor>(DType::kF32, Shape{rows});
+    const Tensor wide = ToFloat32(tensor);
+    for (int64_t r = 0; r < rows; ++r)
+      scales->as<float>()[r] = QuantizeRow(wide.as<float>() + r * width, width,
+                                           static_cast<int8_t*>(values->view().data) + r * width);
+    to.Add(name, *values, values);
+    to.Add(ScaleName(name), *scales, scales);
+  }
+  return to;
+}
+
+TEST(WanTransformer, Int8OfAFileAndOfLoadingAreTheSame) {
+  const Checkpoint checkpoint = SyntheticWan(SmallConfig()), stored = Quantized(checkpoint);
+  EXPECT_TRUE(HasInt8Weights(stored));
+  EXPECT_FALSE(HasInt8Weights(checkpoint));
+  SmallModel loaded(checkpoint, Precision::kF32, WeightType::kInt8);
+  SmallModel read(stored, Precision::kF32, WeightType::kInt8), wide(checkpoint);
+  const std::array<float, 3> timesteps = {900, 900, 900};
+  for (SmallModel* model : {&loaded, &read, &wide}) model->Forward(timesteps);
+  EXPECT_EQ(std::memcmp(loaded.flow.view().data, read.flow.view().data, read.flow.bytes()), 0);
+  const double error = Compare(loaded.flow, wide.flow).relative_l2;
+  EXPECT_GT(error, 1e-4);
+  EXPECT_LE(error, 2e-2);
+  EXPECT_EQ(loaded.wan.weight_bytes(), read.wan.weight_bytes());
+}
+
+TEST(WanTransformer, RefusesInt8ThatIsNotWhole) {
+  const Checkpoint good = Quantized(SyntheticWan(SmallConfig()));
+  const std::string name = "blocks.1.ffn.0.weight";
+  const int64_t rows = good.Find(name).shape[0];
+  const auto scales = [&](DType dtype, const Shape& shape, float last) {
+    auto tensor = std::make_shared<Tensor>(dtype, shape);
+    if (dtype == DType::kF32) {
+      std::fill_n(tensor->as<float>(), shape.elements(), 1.0f);
+      tensor->as<float>()[shape.elements() - 1] = last;
+    }
+    return tensor;
+  };
+  const auto error = [&](const std::string& what, const std::shared_ptr<Tensor>& tensor) {
+    Checkpoint bad;
+    const auto owner = std::make_shared<Checkpoint>(good);
+    for (const auto& [each, view] : good.tensors())
+      if (each != what) bad.Add(each, view, owner);
+    if (tensor != nullptr) bad.Add(what, *tensor, tensor);
+    const Status status = WanTransformer::Check(bad, SmallConfig());
+    EXPECT_FALSE(status.ok()) << what;
+    return std::string(status.message());
+  };
+  const std::string scale = ScaleName(name), last = std::to_string(rows - 1);
+  const auto says = [](const std::string& message, const std::string& text) {
+    EXPECT_NE(message.find(text), std::string::npos) << message;
+    EXPECT_EQ(message.find('\n'), std::string::npos);
+  };
+  says(error(scale, nullptr), "1 tensors are missing: " + scale);
+  says(error(scale, scales(DType::kF16, {rows}, 1)), scale + " (got F16 [");
+  says(error(scale, scales(DType::kF32, {rows - 1}, 1)), ", need F32 [" + std::to_string(rows));
+  says(error(scale, scales(DType::kF32, {rows, 1}, 1)), scale + " (got F32 [");
+  says(error(scale, scales(DType::kF32, {rows}, NAN)), "(got nan for row " + last);
+  says(error(scale, scales(DType::kF32, {rows}, INFINITY)), "(got inf for row " + last);
+  says(error(scale, scales(DType::kF32, {rows}, 0)), "(got 0");
+  says(error(scale, scales(DType::kF32, {rows}, -1)), "(got -1");
+  const auto bytes = std::make_shared<Tensor>(DType::kI8, good.Find("head.head.weight").shape);
+  says(error("head.head.weight", bytes), "head.head.weight (got I8 [");
+  says(error("head.head.weight", bytes), ", need floating point [");
+  says(error(name, std::make_shared<Tensor>(DType::kI8, Shape{rows, 3})), name + " (got I8 [");
 }
 
 TEST(WanTransformer, ListsEveryMissingAndWrongTensor) {

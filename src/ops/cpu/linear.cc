@@ -1,7 +1,10 @@
 #include "ops/linear.h"
 
+#include <optional>
+
 #include "base/check.h"
 #include "base/threads.h"
+#include "ops/cpu/int8_weight.h"
 #include "ops/cpu/vendor.h"
 
 namespace mrt::ops {
@@ -37,21 +40,61 @@ Desc AnyLayout(int64_t in, int64_t out, DType dtype) {
   return Desc({in, out}, VendorType(dtype), Tag::any);
 }
 
+/// The weight in the dtype of the activations.
+class FloatWeight {
+ public:
+  FloatWeight(Context& context, const ConstTensorView& weight, const ConstTensorView& bias)
+      : in_(weight.shape[1]),
+        out_(weight.shape[0]),
+        dtype_(context.activation()),
+        weight_(weight, Desc({in_, out_}, VendorType(dtype_), Tag::ba), Layout(!bias.empty()),
+                context.precision() == Precision::kBF16Emulated),
+        bias_(PackBias(bias, Desc({1, out_}, dnnl::memory::data_type::f32, Tag::ab))) {}
+
+  void Run(Context& context, const ConstTensorView& x, const TensorView& y,
+           Activation activation) const {
+    MRT_CHECK(x.dtype == dtype_);
+    const MatmulShape shape{x.shape.rows(), in_, out_, x.dtype, y.dtype, has_bias(), activation};
+    const PrimitiveKey key{{PrimitiveKey::kLinear, ThreadCount(), shape.rows, shape.in, shape.out,
+                            static_cast<int64_t>(shape.x), static_cast<int64_t>(shape.y),
+                            shape.bias, static_cast<int64_t>(activation)}};
+    auto& primitives = context.vendor().primitives;
+    auto found = primitives.find(key);
+    if (found == primitives.end()) found = primitives.emplace(key, Prepare(shape)).first;
+    Prepared& prepared = found->second;
+    prepared.Run(context, x.data, weight_.In(prepared.weights_desc()), bias_, y.data);
+  }
+
+  int64_t bytes() const {
+    return weight_.bytes() + (has_bias() ? out_ * int64_t{sizeof(float)} : 0);
+  }
+
+ private:
+  bool has_bias() const { return static_cast<bool>(bias_); }
+
+  Desc Layout(bool bias) const {
+    const MatmulShape shape{kPackingRows, in_, out_, dtype_, dtype_, bias, Activation::kNone};
+    return RequireKernel(DescribeLinear(shape, AnyLayout(in_, out_, dtype_))).weights_desc();
+  }
+
+  Prepared Prepare(const MatmulShape& shape) const {
+    const auto pd = PreferLayout(weight_.desc(), AnyLayout(in_, out_, dtype_),
+                                 [&](const Desc& w) { return DescribeLinear(shape, w); });
+    return Prepared(dnnl::matmul(pd), pd, shape.bias);
+  }
+
+  int64_t in_, out_;
+  DType dtype_;  // of the packed weight
+  PackedWeight weight_;
+  dnnl::memory bias_;  // F32 [1, out], or empty
+};
+
 }  // namespace
 
 struct Linear::Impl {
   int64_t in, out;
-  DType dtype;  // of the packed weight
-  PackedWeight weight;
-  dnnl::memory bias;  // F32 [1, out], or empty
-
-  bool has_bias() const { return static_cast<bool>(bias); }
-
-  Prepared Prepare(const MatmulShape& shape) const {
-    const auto pd = PreferLayout(weight.desc(), AnyLayout(in, out, dtype),
-                                 [&](const Desc& w) { return DescribeLinear(shape, w); });
-    return Prepared(dnnl::matmul(pd), pd, shape.bias);
-  }
+  std::optional<FloatWeight> floating;  // one of the two
+  std::optional<Int8Weight> int8;
 };
 
 Linear::Linear() = default;
@@ -59,47 +102,49 @@ Linear::~Linear() = default;
 Linear::Linear(Linear&&) noexcept = default;
 Linear& Linear::operator=(Linear&&) noexcept = default;
 
-Linear::Linear(Context& context, const ConstTensorView& weight, const ConstTensorView& bias) {
+Linear::Linear(Context& context, const ConstTensorView& weight, const ConstTensorView& bias,
+               WeightType type) {
   MRT_CHECK(weight.shape.rank() == 2);
   const int64_t out = weight.shape[0], in = weight.shape[1];
   MRT_CHECK(bias.empty() || bias.shape.elements() == out);
-  const DType dtype = context.activation();
-  const MatmulShape shape{kPackingRows, in, out, dtype, dtype, !bias.empty(), Activation::kNone};
-  const Desc packed =
-      RequireKernel(DescribeLinear(shape, AnyLayout(in, out, dtype))).weights_desc();
-  const Desc plain({in, out}, VendorType(dtype), Tag::ba);
-  const Desc bias_desc({1, out}, dnnl::memory::data_type::f32, Tag::ab);
-  const bool round = context.precision() == Precision::kBF16Emulated;
-  impl_.reset(new Impl{in, out, dtype, PackedWeight(weight, plain, packed, round),
-                       PackBias(bias, bias_desc)});
+  impl_.reset(new Impl{in, out, std::nullopt, std::nullopt});
+  if (type == WeightType::kActivation) {
+    impl_->floating.emplace(context, weight, bias);
+  } else {
+    impl_->int8.emplace(QuantizedWeight(weight), bias, type);
+  }
+}
+
+Linear::Linear(const Int8WeightView& weight, const ConstTensorView& bias, WeightType type) {
+  const Shape& shape = weight.values.shape;
+  MRT_CHECK(type != WeightType::kActivation && shape.rank() == 2 &&
+            (bias.empty() || bias.shape.elements() == shape[0]));
+  impl_.reset(new Impl{shape[1], shape[0], std::nullopt, std::nullopt});
+  impl_->int8.emplace(weight, bias, type);
 }
 
 void Linear::Run(Context& context, const ConstTensorView& x, const TensorView& y,
                  Activation activation, Output output) const {
   MRT_CHECK(impl_ != nullptr && x.shape.back() == impl_->in && y.shape.back() == impl_->out);
-  MRT_CHECK(x.shape.rows() == y.shape.rows() && x.dtype == impl_->dtype);
-  const MatmulShape shape{x.shape.rows(), impl_->in,         impl_->out, x.dtype,
-                          y.dtype,        impl_->has_bias(), activation};
-  if (shape.rows == 0) return;
+  const int64_t rows = x.shape.rows();
+  MRT_CHECK(rows == y.shape.rows());
+  if (rows == 0) return;
   const Span span(
-      context.span_log(), "linear", SpanKind::kMatrix,
-      {.flop = 2.0 * static_cast<double>(shape.rows * shape.in) * static_cast<double>(shape.out),
+      context.span_log(), impl_->int8 ? "int8 linear" : "linear", SpanKind::kMatrix,
+      {.flop = 2.0 * static_cast<double>(rows * impl_->in) * static_cast<double>(impl_->out),
        .bytes = static_cast<double>(x.bytes() + y.bytes() + bytes())});
-  const PrimitiveKey key{{PrimitiveKey::kLinear, ThreadCount(), shape.rows, shape.in, shape.out,
-                          static_cast<int64_t>(shape.x), static_cast<int64_t>(shape.y), shape.bias,
-                          static_cast<int64_t>(activation)}};
-  auto& primitives = context.vendor().primitives;
-  auto found = primitives.find(key);
-  if (found == primitives.end()) found = primitives.emplace(key, impl_->Prepare(shape)).first;
-  Prepared& prepared = found->second;
-  prepared.Run(context, x.data, impl_->weight.In(prepared.weights_desc()), impl_->bias, y.data);
+  if (impl_->int8) {
+    impl_->int8->Run(context, x, y, activation);
+  } else {
+    impl_->floating->Run(context, x, y, activation);
+  }
   if (output == Output::kActivation) context.RoundActivation(y);
 }
 
 int64_t Linear::in_features() const { return impl_->in; }
 int64_t Linear::out_features() const { return impl_->out; }
 int64_t Linear::bytes() const {
-  return impl_->weight.bytes() + (impl_->has_bias() ? impl_->out * int64_t{sizeof(float)} : 0);
+  return impl_->int8 ? impl_->int8->bytes() : impl_->floating->bytes();
 }
 
 }  // namespace mrt::ops

@@ -16,8 +16,26 @@ namespace {
 /// Elements a thread converts at least: below that, waking it costs more.
 constexpr int64_t kConvertGrain = int64_t{1} << 16;
 
-/// Writes `from`, any floating point dtype, as F32 or BF16.
-void Convert(const ConstTensorView& from, DType dtype, void* to) {
+}  // namespace
+
+dnnl::engine& CpuEngine() {
+  static dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+dnnl::memory::data_type VendorType(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return dnnl::memory::data_type::f32;
+    case DType::kBF16: return dnnl::memory::data_type::bf16;
+    case DType::kI8: return dnnl::memory::data_type::s8;
+    case DType::kU8: return dnnl::memory::data_type::u8;
+    case DType::kI32: return dnnl::memory::data_type::s32;
+    default: MRT_CHECK(!"a dtype of oneDNN's");
+  }
+  return dnnl::memory::data_type::undef;
+}
+
+void ConvertTo(const ConstTensorView& from, DType dtype, void* to) {
   const int64_t count = from.shape.elements();
   MRT_CHECK(from.dtype == DType::kF32 || from.dtype == DType::kBF16 || from.dtype == DType::kF16 ||
             from.dtype == DType::kF64);
@@ -38,18 +56,6 @@ void Convert(const ConstTensorView& from, DType dtype, void* to) {
       }
     }
   });
-}
-
-}  // namespace
-
-dnnl::engine& CpuEngine() {
-  static dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  return engine;
-}
-
-dnnl::memory::data_type VendorType(DType dtype) {
-  MRT_CHECK(dtype == DType::kF32 || dtype == DType::kBF16);
-  return dtype == DType::kF32 ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
 }
 
 dnnl::primitive_attr Attributes(Activation activation) {
@@ -126,14 +132,20 @@ void Prepared::Run(Context& context, const void* src, const void* weights, void*
 PackedWeight::PackedWeight(const ConstTensorView& weight, const dnnl::memory::desc& plain,
                            const dnnl::memory::desc& packed, bool round)
     : desc_(packed), memory_(packed, CpuEngine()) {
-  const DType dtype =
-      packed.data_type() == dnnl::memory::data_type::bf16 ? DType::kBF16 : DType::kF32;
+  const auto dtype_of = [&] {
+    switch (packed.data_type()) {
+      case dnnl::memory::data_type::bf16: return DType::kBF16;
+      case dnnl::memory::data_type::s8: return DType::kI8;
+      default: return DType::kF32;
+    }
+  };
+  const DType dtype = dtype_of();
   std::unique_ptr<char[]> converted;  // only if the bytes of the file cannot be packed as they are
   const void* data = weight.data;
   if (weight.dtype != dtype || round) {
     const int64_t count = weight.shape.elements();
     converted = std::make_unique_for_overwrite<char[]>(count * DTypeSize(dtype));
-    Convert(weight, dtype, converted.get());
+    ConvertTo(weight, dtype, converted.get());
     if (round) {
       const RoundArgs args{reinterpret_cast<float*>(converted.get()), 1};
       ParallelFor(count, kConvertGrain,
@@ -170,7 +182,7 @@ int64_t PackedWeight::bytes() const {
 dnnl::memory PackBias(const ConstTensorView& bias, const dnnl::memory::desc& desc) {
   if (bias.empty()) return {};
   dnnl::memory packed(desc, CpuEngine());
-  Convert(bias, DType::kF32, packed.get_data_handle());
+  ConvertTo(bias, DType::kF32, packed.get_data_handle());
   return packed;
 }
 

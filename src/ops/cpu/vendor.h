@@ -21,7 +21,11 @@ namespace mrt::ops {
 /// The CPU engine, one per process: packed weights serve every context.
 dnnl::engine& CpuEngine();
 
+/// F32, BF16, I8, U8 or I32.
 dnnl::memory::data_type VendorType(DType dtype);
+
+/// Writes `from`, of any floating point dtype, as F32 or BF16.
+void ConvertTo(const ConstTensorView& from, DType dtype, void* to);
 
 /// Attributes of every primitive: scratchpad from the arena, and the activation as a post-op.
 dnnl::primitive_attr Attributes(Activation activation);
@@ -65,7 +69,7 @@ class Prepared {
 
 /// Everything a primitive depends on, as plain numbers.
 struct PrimitiveKey {
-  enum Operation : int64_t { kLinear, kBatchedMatmul, kConv };  // the first field
+  enum Operation : int64_t { kLinear, kInt8Linear, kBatchedMatmul, kConv };  // the first field
   static constexpr int kFields = 24;
   std::array<int64_t, kFields> fields = {};
   auto operator<=>(const PrimitiveKey&) const = default;
@@ -75,8 +79,9 @@ struct PrimitiveKey {
 /// shape with the layout of the others.
 class PackedWeight {
  public:
-  /// Packs `weight`, whose elements lie as `plain` says, as `packed` wants it. With `round`, its
-  /// values are rounded to bfloat16 (kBF16Emulated). The view is not needed afterwards.
+  /// Packs `weight`, whose elements lie as `plain` says, as `packed` wants it: I8 as I8, floating
+  /// point as F32 or BF16. With `round`, its values are rounded to bfloat16 (kBF16Emulated). The
+  /// view is not needed afterwards.
   PackedWeight(const ConstTensorView& weight, const dnnl::memory::desc& plain,
                const dnnl::memory::desc& packed, bool round);
 

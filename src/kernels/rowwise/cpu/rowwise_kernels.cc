@@ -19,11 +19,15 @@ constexpr int kVectorBytes = 16;
 #endif
 constexpr int kLanes = kVectorBytes / 4;
 
+// 1.5 * 2^23: adding it leaves no fraction bits, and the integer in the low bits.
+constexpr float kRoundToInteger = 12582912.0f;
+
 using Vec = float __attribute__((vector_size(kVectorBytes)));
 using IntVec = int32_t __attribute__((vector_size(kVectorBytes)));
 using UintVec = uint32_t __attribute__((vector_size(kVectorBytes)));
 using LongVec = uint64_t __attribute__((vector_size(kVectorBytes)));
 using HalfWords = uint16_t __attribute__((vector_size(kVectorBytes / 2)));
+using Bytes = uint8_t __attribute__((vector_size(kLanes)));
 
 /// How many elements a step touches: all lanes, or the rest of a row.
 struct Full {};
@@ -137,8 +141,6 @@ float SumColumns(int64_t width, Term term) {
 Vec Exp(Vec x) {
   constexpr float kLog2E = 1.44269504088896341f;
   constexpr float kLog2ELow = 1.925963033e-8f;  // what float32 cuts off log2(e)
-  // 1.5 * 2^23: adding it leaves no fraction bits, and the integer in the low bits.
-  constexpr float kRoundToInteger = 12582912.0f;
   const Vec low = Splat(-87.0f), high = Splat(88.0f);
   x = x < low ? low : x;
   x = x > high ? high : x;
@@ -155,6 +157,13 @@ Vec Exp(Vec x) {
 }
 
 Vec Silu(Vec x) { return x / (1.0f + Exp(-x)); }
+
+Vec GeluTanh(Vec x) {
+  constexpr float kTwiceRootTwoOverPi = 1.59576912f;  // 1 + tanh(u / 2) = 2 / (1 + exp(-u))
+  return x / (1.0f + Exp(x * -kTwiceRootTwoOverPi * (x * x * 0.044715f + 1.0f)));
+}
+
+Vec Relu(Vec x) { return x < 0.0f ? Vec{} : x; }
 
 template <class S>
 const typename S::Element* Row(const RowsIn& x, int64_t row, int64_t width) {
@@ -292,10 +301,7 @@ void Add(const BinaryArgs& args, int64_t begin, int64_t end) {
 }
 
 void AddRelu(const BinaryArgs& args, int64_t begin, int64_t end) {
-  ForPairs(args, begin, end, [](Vec x, Vec y) {
-    const Vec sum = x + y;
-    return sum < 0.0f ? Vec{} : sum;
-  });
+  ForPairs(args, begin, end, [](Vec x, Vec y) { return Relu(x + y); });
 }
 
 void Multiply(const BinaryArgs& args, int64_t begin, int64_t end) {
@@ -393,6 +399,139 @@ void Round(const RoundArgs& args, int64_t begin, int64_t end) {
   });
 }
 
+/// Whole numbers below 2^22 as integers.
+UintVec ToIntegers(Vec x) { return (UintVec)(x + kRoundToInteger) & 0x3fffffu; }
+
+void StoreBytes(uint8_t* to, UintVec x, Full) {
+  const Bytes bytes = __builtin_convertvector(x, Bytes);
+  __builtin_memcpy(to, &bytes, sizeof(bytes));
+}
+void StoreBytes(uint8_t* to, UintVec x, Part part) {
+  for (int64_t i = 0; i < part.count; ++i) to[i] = (uint8_t)x[i];
+}
+
+struct Extent {
+  float min, max;  // of a row and 0
+  bool finite;
+};
+
+template <class X>
+Extent ExtentOf(const typename X::Element* x, int64_t width) {
+  Vec min = {}, max = {};
+  UintVec magnitude = {};  // as bits: their order is that of the numbers, NaN above infinity
+  ForColumns(width, [&](int64_t c, auto n) {
+    const Vec v = Load<X>(x + c, n);
+    min = v < min ? v : min;
+    max = v > max ? v : max;
+    const UintVec bits = (UintVec)v & 0x7fffffffu;
+    magnitude = bits > magnitude ? bits : magnitude;
+  });
+  uint32_t largest = 0;
+  for (int i = 0; i < kLanes; ++i) largest = magnitude[i] > largest ? magnitude[i] : largest;
+  return {-MaxLanes(-min), MaxLanes(max), largest < 0x7f800000u};
+}
+
+/// Finds scale and zero of a row. False if it has none: then they are set for a row of zeros or
+/// NaN.
+bool FindScale(const QuantizeArgs& args, int64_t row, const Extent& extent) {
+  constexpr float kTooSmall = 0x1p-100f;  // well above where 1 / scale is infinite
+  // Divided first: the difference of the largest numbers is infinite.
+  const auto steps = (float)args.steps;
+  const float scale = extent.max / steps - extent.min / steps;
+  const bool usable = extent.finite && scale >= kTooSmall;
+  const float zero = (-extent.min * (1.0f / scale) + kRoundToInteger) - kRoundToInteger;
+  args.scale[row] = usable ? scale : extent.finite ? 0.0f : __builtin_nanf("");
+  args.zero[row] = usable ? (int32_t)zero : 0;
+  return usable;
+}
+
+template <class X>
+void QuantizeRows(const QuantizeArgs& args, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const auto* x = Row<X>(args.x, row, args.width);
+    uint8_t* q = args.q + row * args.width;
+    uint8_t* low = args.q_low != nullptr ? args.q_low + row * args.width : nullptr;
+    if (!FindScale(args, row, ExtentOf<X>(x, args.width))) {
+      __builtin_memset(q, 0, (size_t)args.width);
+      if (low != nullptr) __builtin_memset(low, 0, (size_t)args.width);
+      continue;
+    }
+    const float inverse = 1.0f / args.scale[row];
+    const auto zero = (float)args.zero[row];
+    // Rounded before the zero is added: ties then go to even numbers of scales.
+    const auto value = [&](int64_t c, auto n) {
+      const Vec scales = (Load<X>(x + c, n) * inverse + kRoundToInteger) - kRoundToInteger;
+      return ToIntegers(scales + zero);
+    };
+    if (low == nullptr) {
+      ForColumns(args.width, [&](int64_t c, auto n) { StoreBytes(q + c, value(c, n), n); });
+      continue;
+    }
+    ForColumns(args.width, [&](int64_t c, auto n) {
+      const UintVec v = value(c, n);
+      StoreBytes(q + c, v / (uint32_t)kDigitBase, n);
+      StoreBytes(low + c, v % (uint32_t)kDigitBase, n);
+    });
+  }
+}
+
+void Quantize(const QuantizeArgs& args, int64_t begin, int64_t end) {
+  WithStorage(args.x.storage,
+              [&](auto storage) { QuantizeRows<decltype(storage)>(args, begin, end); });
+}
+
+IntVec LoadInts(const int32_t* p, Full) {
+  IntVec v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+IntVec LoadInts(const int32_t* p, Part part) {
+  IntVec v = {};
+  for (int64_t i = 0; i < part.count; ++i) v[i] = p[i];
+  return v;
+}
+
+template <class Y, class Function>
+void DequantizeRows(const DequantizeArgs& args, int64_t begin, int64_t end, Function function) {
+  for (int64_t row = begin; row < end; ++row) {
+    const int32_t* sum = args.sum + row * args.width;
+    auto* y = Row<Y>(args.y, row, args.width);
+    const float row_scale = args.row_scale[row];
+    const auto store = [&](int64_t c, auto n, Vec exact) {
+      const Vec scaled = exact * Load<F32>(args.scale + c, n) * row_scale;
+      Store<Y>(y + c, function(scaled + Load<F32>(args.bias + c, n)), n);
+    };
+    // Each digit on its own fits an int32, and what is left of it is exact or nearly so as float.
+    const auto digit = [&](const int32_t* sums, int32_t zero, int64_t c, auto n) {
+      return __builtin_convertvector(
+          LoadInts(sums + c, n) - LoadInts(args.weight_sum + c, n) * zero, Vec);
+    };
+    const int32_t zero = args.zero[row];
+    if (args.sum_low == nullptr) {
+      ForColumns(args.width, [&](int64_t c, auto n) { store(c, n, digit(sum, zero, c, n)); });
+      continue;
+    }
+    const int32_t* low = args.sum_low + row * args.width;
+    ForColumns(args.width, [&](int64_t c, auto n) {
+      store(c, n,
+            digit(sum, zero / kDigitBase, c, n) * (float)kDigitBase +
+                digit(low, zero % kDigitBase, c, n));
+    });
+  }
+}
+
+void Dequantize(const DequantizeArgs& args, int64_t begin, int64_t end) {
+  WithStorage(args.y.storage, [&](auto storage) {
+    using Y = decltype(storage);
+    switch (args.epilogue) {
+      case Epilogue::kNone: return DequantizeRows<Y>(args, begin, end, [](Vec x) { return x; });
+      case Epilogue::kGeluTanh: return DequantizeRows<Y>(args, begin, end, GeluTanh);
+      case Epilogue::kSilu: return DequantizeRows<Y>(args, begin, end, Silu);
+      case Epilogue::kRelu: return DequantizeRows<Y>(args, begin, end, Relu);
+    }
+  });
+}
+
 }  // namespace
 
 extern const RowwiseKernels kRowwiseKernels;
@@ -409,6 +548,8 @@ const RowwiseKernels kRowwiseKernels = {
     .softmax = Softmax,
     .cast = Cast,
     .round = Round,
+    .quantize = Quantize,
+    .dequantize = Dequantize,
 };
 
 }  // namespace mrt::MRT_ISA
