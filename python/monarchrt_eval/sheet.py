@@ -19,8 +19,13 @@ class Strip:
     frames: np.ndarray  # uint8 [T, H, W, 3]
 
 
-def _text(image: np.ndarray, text: str, x: int, y: int) -> None:
-    cv2.putText(image, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, INK, 1, cv2.LINE_AA)
+def _text(image: np.ndarray, text: str, y: int, width: int) -> None:
+    """Writes what fits into `width` pixels."""
+    font, scale, shown = cv2.FONT_HERSHEY_SIMPLEX, 0.42, text
+    while cv2.getTextSize(shown, font, scale, 1)[0][0] > width - 2 * MARGIN:
+        text = text[:-1]
+        shown = text + "..."
+    cv2.putText(image, shown, (MARGIN, y), font, scale, INK, 1, cv2.LINE_AA)
 
 
 def _strip(strip: Strip) -> np.ndarray:
@@ -30,7 +35,7 @@ def _strip(strip: Strip) -> np.ndarray:
     size = (round(HEIGHT * width / height), HEIGHT)
     step = size[0] + MARGIN
     image = np.full((HEIGHT + MARGIN, LABEL_WIDTH + COLUMNS * step, 3), 255, np.uint8)
-    _text(image, strip.name, 4, HEIGHT // 2)
+    _text(image, strip.name, HEIGHT // 2, LABEL_WIDTH)
     for column, t in enumerate(picked):
         left = LABEL_WIDTH + column * step
         small = cv2.resize(strip.frames[t], size, interpolation=cv2.INTER_AREA)
@@ -44,6 +49,6 @@ def draw_sheet(groups: list[tuple[str, list[Strip]]]) -> np.ndarray:
     for title, strips in groups:
         pictures = [_strip(strip) for strip in strips]
         head = np.full((TITLE_HEIGHT, pictures[0].shape[1], 3), 255, np.uint8)
-        _text(head, title[:110], 4, TITLE_HEIGHT - 7)
+        _text(head, title, TITLE_HEIGHT - 7, head.shape[1])
         parts += [head, *pictures]
     return np.concatenate(parts)

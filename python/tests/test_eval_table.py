@@ -16,7 +16,7 @@ from monarchrt_train.world import labels, prompt_scenes, sample_scene
 
 cv2.setNumThreads(1)
 HEIGHT, WIDTH = 60, 104
-CLIPS, FRAMES, DRIFT_FRAMES = 3, 21, 24
+CLIPS, FRAMES, DRIFT_FRAMES = 2, 21, 24
 
 # With dense attention it makes the videos that lie in the model's folder, with others grey ones.
 ENGINE = f"""#!{sys.executable} -S
