@@ -98,13 +98,12 @@ def loss(scores: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
 
 
 def right(scores: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """bool [B] for each label: the right one, or exactly the right ones."""
+    """bool [B] for each label: whether the n highest scores are those of the n that are there."""
     result = {}
     for name, row in scores.items():
-        if name in ONE_OF:
-            result[name] = row.argmax(1) == wanted[name].argmax(1)
-        else:
-            result[name] = ((row > 0) == (wanted[name] > 0.5)).all(1)
+        there = wanted[name] > 0.5
+        rank = row.argsort(1, descending=True).argsort(1)
+        result[name] = ((rank < there.sum(1, keepdim=True)) == there).all(1)
     return result
 
 

@@ -109,6 +109,9 @@ def test_the_network_learns_and_shrinks_clips():
     assert wanted["background"].sum(1).eq(1).all()
     there = {thing["color"] for thing in labels(scenes[0])["objects"]}
     assert int(wanted["color"][0].sum()) == len(there)
+    assert all(hits.all() for hits in features.right(wanted, wanted).values())
+    turned = features.right({name: -rows for name, rows in wanted.items()}, wanted)
+    assert not turned["background"].any()
     torch.manual_seed(settings.seed)
     before = features.loss(features.FeatureNetwork().eval()(clips), wanted)
     network = features.train(settings, lines.append)
