@@ -1,7 +1,10 @@
 """What is measured of a clip, and what many clips amount to."""
 
+import hashlib
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +15,10 @@ from monarchrt_eval.checker import ATTRIBUTES, compare, observe
 from monarchrt_eval.features import FeatureNetwork
 from monarchrt_eval.temporal import Steadiness, steadiness
 from monarchrt_train.world import Scene, render
+
+# Files of this package that only say what to do with what was measured.
+REPORTING = ("__main__.py", "bootstrap.py", "drift.py", "fidelity.py", "frechet.py", "patterns.py")
+REPORTING += ("report.py", "sheet.py", "table.py", "validate.py")
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,39 @@ def measure(frames: np.ndarray, network: FeatureNetwork) -> Measured:
     """Of frames uint8 [T, H, W, 3]."""
     rows = features.embed(network, torch.from_numpy(frames))
     return Measured(observe(frames), steadiness(frames), rows.double().numpy())
+
+
+class Measurer:
+    """Measures clips and keeps the results in a folder, by everything that they depend on.
+
+    That is the pixels, the network's weights and the code of this package.
+    """
+
+    def __init__(self, network_file: Path, folder: Path):
+        self.network = features.load(network_file)
+        self._folder = folder
+        digest = hashlib.sha256(network_file.read_bytes())
+        package = Path(__file__).parent
+        for path in sorted(package.rglob("*.py"), key=str):
+            if path.name not in REPORTING:
+                digest.update(path.read_bytes())
+        self._start = digest
+
+    def __call__(self, frames: np.ndarray) -> Measured:
+        """Of frames uint8 [T, H, W, 3]."""
+        digest = self._start.copy()
+        digest.update(repr(frames.shape).encode() + frames.tobytes())
+        path = self._folder / f"{digest.hexdigest()}.json"
+        if not path.exists():
+            made = measure(frames, self.network)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            whole = path.with_suffix(".part")
+            whole.write_text(json.dumps({**asdict(made), "features": made.features.tolist()}))
+            whole.replace(path)
+        kept = json.loads(path.read_text())
+        return Measured(
+            kept["observed"], Steadiness(**kept["steadiness"]), np.array(kept["features"])
+        )
 
 
 def real_clip(scene: Scene, size: tuple[int, int], frames: int) -> np.ndarray:

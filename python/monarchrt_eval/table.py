@@ -16,7 +16,7 @@ import torch
 from monarchrt_eval import features, frechet, report
 from monarchrt_eval.clips import Engine, made, read
 from monarchrt_eval.features import FeatureNetwork
-from monarchrt_eval.measure import Measured, adherence, counts, measure, real_clip, steady
+from monarchrt_eval.measure import Measured, Measurer, adherence, counts, real_clip, steady
 from monarchrt_eval.sheet import Strip, draw_sheet
 from monarchrt_train.package import import_package
 from monarchrt_train.world import prompt_scenes, prompts, sample_scene, write_prompts
@@ -124,27 +124,28 @@ def make_table(plan: Plan, tell: Tell) -> str:
         for method in plan.methods:
             plan.engine.generate(method, plan.out / "prompts.txt", plan.out / method)
     asks = [asked for _, asked in pairs]
-    network = features.load(plan.network_file)
-    reference = reference_features(plan, network)
+    measure = Measurer(plan.network_file, plan.out / "measured")
+    reference = reference_features(plan, measure.network)
     tell(f"{len(reference)} real clips to compare with")
     rows: dict[str, dict] = {}
     strips: dict[int, list[Strip]] = {}
     for name, source in _sources(plan).items():
         clips: dict[int, Measured] = {}
         for i, frames in source():
-            clips[i] = measure(frames, network)
+            clips[i] = measure(frames)
             if i < plan.sheet_prompts:
                 strips.setdefault(i, []).append(Strip(name, frames))
         if not clips:
             continue
         rows[name] = _row(asks, clips, reference, seed)
-        tell(f"{name}: {len(clips)} clips")
         if name in plan.methods and "shuffled" not in rows:
             rows["shuffled"] = shuffled(asks, clips, seed)
-    text = report.adherence(rows) + "\n" + report.steadiness(rows)
-    report.write(plan.out, "table", {"settings": _settings(plan), "rows": rows}, text)
-    sheet = draw_sheet([(pairs[i][0], strips[i]) for i in sorted(strips)])
-    write_png(plan.out / "sheet.png", sheet)
+        # After each row, so that a run that is stopped leaves what it has.
+        text = report.adherence(rows) + "\n" + report.steadiness(rows)
+        report.write(plan.out, "table", {"settings": _settings(plan), "rows": rows}, text)
+        sheet = draw_sheet([(pairs[i][0], strips[i]) for i in sorted(strips)])
+        write_png(plan.out / "sheet.png", sheet)
+        tell(f"{name}: {len(clips)} clips")
     return text
 
 

@@ -81,6 +81,8 @@ def test_the_table_from_one_command(model):
     (out / "dense" / "0002.rgb").unlink()
     less = table(model, "--methods", "dense", "--no-generate")
     assert less["rows"]["dense"]["adherence"]["all"]["clips"] == CLIPS - 1
+    assert less["rows"]["real"] == rows["real"]
+    assert len(list((out / "measured").iterdir())) == CLIPS + 1  # dense as real; window all alike
 
 
 def test_drift_compares_the_end_with_the_beginning(model, monkeypatch):
