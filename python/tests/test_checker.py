@@ -127,6 +127,9 @@ def test_comparison_finds_every_mistake():
     assert result["direction"] == [False]
     assert "camera" not in result  # nobody asked
     assert tally([result, compare(asked, good)])["color"] == (3, 4)
+    crowd = good | {"count": 4, "objects": [ball, star, ball, star]}
+    assert tally([compare(asked, crowd)])["color"] == (2, 4)
+    assert tally([compare(asked, crowd)])["direction"] == (1, 3)
     assert tally([result])["camera"] == (0, 0)
 
 
