@@ -127,7 +127,20 @@ def test_comparison_finds_every_mistake():
     assert result["direction"] == [False]
     assert "camera" not in result  # nobody asked
     assert tally([result, compare(asked, good)])["color"] == (3, 4)
+    crowd = good | {"count": 4, "objects": [ball, star, ball, star]}
+    assert tally([compare(asked, crowd)])["color"] == (2, 4)
+    assert tally([compare(asked, crowd)])["direction"] == (1, 3)
     assert tally([result])["camera"] == (0, 0)
+
+
+def test_things_of_one_colour_are_told_apart():
+    frames = np.full((12, 120, 208, 3), 110, np.uint8)
+    for t, frame in enumerate(frames):
+        cv2.circle(frame, (150 - 4 * t, 60), 15, (220, 30, 30), -1)
+        cv2.circle(frame, (40 + 2 * t, 70), 20 - t, (220, 30, 30), -1)  # the larger one, at first
+    seen = observe(frames)["objects"]
+    assert [thing["color"] for thing in seen] == ["red", "red"]
+    assert {thing["direction"] for thing in seen} == {"left", "right"}
 
 
 def test_an_empty_scene_has_no_objects():

@@ -11,7 +11,8 @@ ATTRIBUTES = ("count", "background", "camera", *OBJECT_ATTRIBUTES)
 def compare(asked: dict, observed: dict) -> dict[str, list[bool]]:
     """For each attribute that was asked for, whether it shows; one entry for each object.
 
-    Objects are matched so that most attributes agree. An object that is not there has none of them.
+    Objects are matched so that most attributes agree. An object that is not there has none of them
+    right, and no more has one that nobody asked for: a frame full of patches would win otherwise.
     """
     result: dict[str, list[bool]] = defaultdict(list)
     for name in ("count", "background", "camera"):
@@ -26,6 +27,9 @@ def compare(asked: dict, observed: dict) -> dict[str, list[bool]]:
     for want, saw in pairs:
         for name, value in want.items():
             result[name].append(value == saw.get(name))
+    too_many = max(len(observed["objects"]) - len(wanted), 0)
+    for name in {name for want in wanted for name in want}:
+        result[name] += [False] * too_many
     return dict(result)
 
 

@@ -24,7 +24,7 @@ HUE_BEGINS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a blob equals itself alone: masks do not compare
 class Blob:
     """A connected region of one colour. Lengths in pixels."""
 

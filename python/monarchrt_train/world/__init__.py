@@ -6,7 +6,7 @@
 """
 
 from monarchrt_train.world.captions import Caption, caption, vocabulary
-from monarchrt_train.world.prompts import prompts, read_prompts, write_prompts
+from monarchrt_train.world.prompts import prompt_scenes, prompts, read_prompts, write_prompts
 from monarchrt_train.world.render import render
 from monarchrt_train.world.scene import Scene, Thing, held_out, labels, sample_scene, valid
 
@@ -17,6 +17,7 @@ __all__ = [
     "caption",
     "held_out",
     "labels",
+    "prompt_scenes",
     "prompts",
     "read_prompts",
     "render",

@@ -9,16 +9,21 @@ import json
 from pathlib import Path
 
 from monarchrt_train.world.captions import caption
-from monarchrt_train.world.scene import sample_scene
+from monarchrt_train.world.scene import Scene, sample_scene
+
+
+def prompt_scenes(
+    split: str = "held_out", n: int = 100, seed: int = 0, count: int | None = None
+) -> list[Scene]:
+    """The scenes that `prompts` tells of; more of them begin with the same ones."""
+    return [sample_scene(seed * 1_000_000 + i, split, count) for i in range(n)]
 
 
 def prompts(
     split: str = "held_out", n: int = 100, seed: int = 0, count: int | None = None
 ) -> list[tuple[str, dict]]:
     """n texts and what they ask for; `count` fixes the number of objects."""
-    captions = (
-        caption(sample_scene(seed * 1_000_000 + i, split, count), seed, full=True) for i in range(n)
-    )
+    captions = (caption(x, seed, full=True) for x in prompt_scenes(split, n, seed, count))
     return [(c.text, c.mentions) for c in captions]
 
 

@@ -1,0 +1,53 @@
+"""Clips that the engine makes, as raw RGB: exact pixels, and nothing is needed to read them."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+METHODS = ("dense", "monarch", "topk", "window", "radial")
+DENSITY = 0.053  # of the baselines: what Monarch's parameters come to at 30 x 52 tokens
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How all clips of an evaluation are made."""
+
+    binary: Path
+    model: Path
+    frames: int
+    seed: int
+    density: float = DENSITY
+
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels, as the package wants them."""
+        settings = json.loads((self.model / "model.json").read_text())["generation"]
+        return settings["height"], settings["width"]
+
+    def generate(self, method: str, prompts: Path, folder: Path) -> None:
+        """A clip for each line of `prompts`, folder/0001.rgb, ...; those that exist stay.
+
+        Clip i has the noise of seed + i - 1 with every method.
+        """
+        command = [self.binary, "generate", "--model", self.model, "--prompts", prompts]
+        command += ["--out-dir", folder, "--format", "rgb", "--frames", self.frames]
+        command += ["--attention", method, "--density", self.density, "--seed", self.seed]
+        subprocess.run([*map(str, command), "--no-cache"], check=True)
+
+
+def read(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [T, H, W, 3] of a file of raw RGB; `size` is (H, W)."""
+    pixels = np.fromfile(path, np.uint8)
+    if len(pixels) == 0 or len(pixels) % (size[0] * size[1] * 3):
+        raise ValueError(
+            f"[clips] {path} has {len(pixels)} bytes, no frames of {size[1]}x{size[0]}"
+        )
+    return pixels.reshape(-1, *size, 3)
+
+
+def made(folder: Path, clips: int) -> dict[int, Path]:
+    """The files of the first `clips` clips that are there, by index from 0."""
+    files = {i: folder / f"{i + 1:04d}.rgb" for i in range(clips)}
+    return {i: path for i, path in files.items() if path.exists()}

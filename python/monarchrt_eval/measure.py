@@ -1,0 +1,102 @@
+"""What is measured of a clip, and what many clips amount to."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from monarchrt_eval import features
+from monarchrt_eval.bootstrap import Estimate, mean, ratio
+from monarchrt_eval.checker import ATTRIBUTES, compare, observe
+from monarchrt_eval.features import FeatureNetwork
+from monarchrt_eval.temporal import Steadiness, steadiness
+from monarchrt_train.world import Scene, render
+
+# Files of this package that only say what to do with what was measured.
+REPORTING = ("__main__.py", "bootstrap.py", "drift.py", "fidelity.py", "frechet.py", "patterns.py")
+REPORTING += ("report.py", "sheet.py", "table.py", "validate.py")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one clip."""
+
+    observed: dict  # what the checker sees
+    steadiness: Steadiness
+    features: np.ndarray  # [windows, d]
+
+
+def measure(frames: np.ndarray, network: FeatureNetwork) -> Measured:
+    """Of frames uint8 [T, H, W, 3]."""
+    rows = features.embed(network, torch.from_numpy(frames))
+    return Measured(observe(frames), steadiness(frames), rows.double().numpy())
+
+
+class Measurer:
+    """Measures clips and keeps the results in a folder, by everything that they depend on.
+
+    That is the pixels, the network's weights and the code of this package.
+    """
+
+    def __init__(self, network_file: Path, folder: Path):
+        self.network = features.load(network_file)
+        self._folder = folder
+        digest = hashlib.sha256(network_file.read_bytes())
+        package = Path(__file__).parent
+        for path in sorted(package.rglob("*.py"), key=str):
+            if path.name not in REPORTING:
+                digest.update(path.read_bytes())
+        self._start = digest
+
+    def __call__(self, frames: np.ndarray) -> Measured:
+        """Of frames uint8 [T, H, W, 3]."""
+        digest = self._start.copy()
+        digest.update(repr(frames.shape).encode() + frames.tobytes())
+        path = self._folder / f"{digest.hexdigest()}.json"
+        if not path.exists():
+            made = measure(frames, self.network)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            whole = path.with_suffix(".part")
+            whole.write_text(json.dumps({**asdict(made), "features": made.features.tolist()}))
+            whole.replace(path)
+        kept = json.loads(path.read_text())
+        return Measured(
+            kept["observed"], Steadiness(**kept["steadiness"]), np.array(kept["features"])
+        )
+
+
+def real_clip(scene: Scene, size: tuple[int, int], frames: int) -> np.ndarray:
+    """uint8 [T, H, W, 3]: the scene as the world draws it."""
+    return render([scene], size, frames)[0].permute(0, 2, 3, 1).contiguous().numpy()
+
+
+Counts = dict[str, tuple[int, int]]  # (right, asked) of each attribute
+
+
+def counts(pairs: Iterable[tuple[dict, dict]]) -> Counts:
+    """Of pairs of what was asked for and what was observed, all together; with "all" of them."""
+    total = {name: [0, 0] for name in (*ATTRIBUTES, "all")}
+    for asked, observed in pairs:
+        for name, hits in compare(asked, observed).items():
+            for key in (name, "all"):
+                total[key][0] += sum(hits)
+                total[key][1] += len(hits)
+    return {name: (right, asked) for name, (right, asked) in total.items()}
+
+
+def adherence(clips: list[Counts], seed: int) -> dict[str, Estimate | None]:
+    """Of each attribute, and of all together, the share that shows; None of what nobody asked."""
+    rows = {name: np.array([c[name] for c in clips], float) for name in clips[0]}
+    return {name: ratio(row[:, 0], row[:, 1], seed) for name, row in rows.items()}
+
+
+def steady(clips: list[Steadiness], seed: int) -> dict[str, Estimate]:
+    """The mean of each number."""
+    return {
+        f.name: mean(np.array([getattr(c, f.name) for c in clips]), seed)
+        for f in fields(Steadiness)
+    }

@@ -1,0 +1,162 @@
+"""The table of docs/quality.md: prompt adherence, Fréchet distance and steadiness, row by row.
+
+Rows: real video of the prompts' scenes, the same through the model's autoencoder (both say what is
+the best one can get), the model with each method of attention, and the first method's clips
+against the prompts of other clips (what luck gives).
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from monarchrt_eval import features, frechet, report
+from monarchrt_eval.clips import Engine, made, read
+from monarchrt_eval.features import FeatureNetwork
+from monarchrt_eval.measure import Measured, Measurer, adherence, counts, real_clip, steady
+from monarchrt_eval.sheet import Strip, draw_sheet
+from monarchrt_train.package import import_package
+from monarchrt_train.world import prompt_scenes, prompts, sample_scene, write_prompts
+from monarchrt_train.world.__main__ import write_png
+
+SPLIT = "held_out"
+REFERENCE_FIRST_SEED = 700_000_000  # of the real clips of the Fréchet distance
+
+Tell = Callable[[str], None]
+Source = Callable[[], Iterator[tuple[int, np.ndarray]]]  # index and frames [T, H, W, 3] of clips
+
+
+@dataclass(frozen=True)
+class Plan:
+    engine: Engine
+    out: Path
+    network_file: Path
+    methods: tuple[str, ...]
+    clips: int
+    reference: int  # real clips of the Fréchet distance
+    generate: bool = True  # else only what is there is measured
+    autoencoder: bool = True  # a row of real video through it
+    sheet_prompts: int = 4
+
+
+def reference_features(plan: Plan, network: FeatureNetwork) -> np.ndarray:
+    """[clips, windows, d] of real clips; kept in a file, because drawing them takes minutes."""
+    size, frames = plan.engine.size(), plan.engine.frames
+    digest = hashlib.sha256(plan.network_file.read_bytes()).hexdigest()[:12]
+    name = f"reference-{digest}-{plan.reference}x{frames}-{size[1]}x{size[0]}.npy"
+    path = plan.out / name
+    if not path.exists():
+        rows = []
+        for i in range(plan.reference):
+            clip = real_clip(sample_scene(REFERENCE_FIRST_SEED + i, SPLIT), size, frames)
+            rows.append(features.embed(network, torch.from_numpy(clip)).double().numpy())
+        np.save(path, np.stack(rows))
+    return np.load(path)
+
+
+def _through_autoencoder(plan: Plan, clips: Source) -> Source:
+    def source() -> Iterator[tuple[int, np.ndarray]]:
+        autoencoder = import_package(plan.engine.model).autoencoder
+        for i, frames in clips():
+            video = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() / 255
+            with torch.no_grad():
+                again = autoencoder.decode(autoencoder.encode(video))[0].clamp(0, 1)
+            yield i, (255 * again).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+    return source
+
+
+def _sources(plan: Plan) -> dict[str, Source]:
+    """The clips of each row."""
+    size, frames = plan.engine.size(), plan.engine.frames
+
+    def real() -> Iterator[tuple[int, np.ndarray]]:
+        for i, scene in enumerate(prompt_scenes(SPLIT, plan.clips, plan.engine.seed)):
+            yield i, real_clip(scene, size, frames)
+
+    def generated(method: str) -> Source:
+        def source() -> Iterator[tuple[int, np.ndarray]]:
+            for i, path in made(plan.out / method, plan.clips).items():
+                yield i, read(path, size)
+
+        return source
+
+    rows = {"real": real}
+    if plan.autoencoder:
+        rows["real, autoencoder"] = _through_autoencoder(plan, real)
+    return rows | {method: generated(method) for method in plan.methods}
+
+
+def _row(
+    asks: list[dict], clips: dict[int, Measured], reference: np.ndarray, seed: int
+) -> dict[str, dict]:
+    """All estimates of the clips with these indices."""
+    each = [counts([(asks[i], clip.observed)]) for i, clip in clips.items()]
+    embedded = np.stack([clip.features for clip in clips.values()])
+    row = {
+        "adherence": adherence(each, seed),
+        "steadiness": steady([clip.steadiness for clip in clips.values()], seed),
+    }
+    if len(clips) > 1:
+        row["frechet"] = frechet.estimate(embedded, reference, seed)
+    return row
+
+
+def shuffled(asks: list[dict], clips: dict[int, Measured], seed: int) -> dict[str, dict]:
+    """The adherence of each clip to the prompts of all others."""
+    each = [
+        counts((other, clip.observed) for j, other in enumerate(asks) if j != i)
+        for i, clip in clips.items()
+    ]
+    return {"adherence": adherence(each, seed)}
+
+
+def make_table(plan: Plan, tell: Tell) -> str:
+    """Makes what is missing and measures. Writes table.json, sheet.png, table.md; returns that."""
+    seed = plan.engine.seed
+    plan.out.mkdir(parents=True, exist_ok=True)
+    pairs = prompts(SPLIT, plan.clips, seed)
+    write_prompts(plan.out / "prompts.jsonl", pairs)
+    if plan.generate:
+        for method in plan.methods:
+            plan.engine.generate(method, plan.out / "prompts.txt", plan.out / method)
+    asks = [asked for _, asked in pairs]
+    measure = Measurer(plan.network_file, plan.out / "measured")
+    reference = reference_features(plan, measure.network)
+    tell(f"{len(reference)} real clips to compare with")
+    rows: dict[str, dict] = {}
+    strips: dict[int, list[Strip]] = {}
+    for name, source in _sources(plan).items():
+        clips: dict[int, Measured] = {}
+        for i, frames in source():
+            clips[i] = measure(frames)
+            if i < plan.sheet_prompts:
+                strips.setdefault(i, []).append(Strip(name, frames))
+        if not clips:
+            continue
+        rows[name] = _row(asks, clips, reference, seed)
+        if name in plan.methods and "shuffled" not in rows:
+            rows["shuffled"] = shuffled(asks, clips, seed)
+        # After each row, so that a run that is stopped leaves what it has.
+        text = report.adherence(rows) + "\n" + report.steadiness(rows)
+        report.write(plan.out, "table", {"settings": _settings(plan), "rows": rows}, text)
+        sheet = draw_sheet([(pairs[i][0], strips[i]) for i in sorted(strips)])
+        write_png(plan.out / "sheet.png", sheet)
+        tell(f"{name}: {len(clips)} clips")
+    return text
+
+
+def _settings(plan: Plan) -> dict:
+    engine = plan.engine
+    keys = ("methods", "clips", "reference")
+    return {
+        "model": str(engine.model),
+        "frames": engine.frames,
+        "seed": engine.seed,
+        "density": engine.density,
+        "size": engine.size(),
+        **{key: getattr(plan, key) for key in keys},
+    }
