@@ -125,8 +125,9 @@ MRT_API Result<double> AttentionSparsity(const AttentionOptions& options,
                                          const AttentionProblem& problem);
 
 /// Monarch: (b1 + b2) / (b1 * b2) of a tile of b1 rows and b2 columns, parameters for each entry of
-/// the map. kTopK, kWindow, kRadial: pairs of a query and a key that are kept, of those that a
-/// query sees. 1 when dense. Fails as Attend does for sizes and tilings.
+/// the map; more than 1 if the tile has one row or column. kTopK, kWindow, kRadial: pairs of a
+/// query and a key that are kept, of those that a query sees. 1 when dense. Fails as Attend does
+/// for sizes and tilings.
 MRT_API Result<double> AttentionDensity(const AttentionOptions& options,
                                         const AttentionProblem& problem);
 

@@ -201,8 +201,9 @@ MRT_API mrt_status mrt_attention_settings_rule_at(const mrt_attention_settings* 
                                                   size_t index, mrt_attention_rule* rule,
                                                   mrt_attention_options* options);
 
-/* Monarch: (b1 + b2) / (b1 * b2) of a tile of b1 rows and b2 columns. TOPK, WINDOW, RADIAL: pairs
- * of a query and a key that are kept, of those that a query sees. 1 when dense. */
+/* Monarch: (b1 + b2) / (b1 * b2) of a tile of b1 rows and b2 columns; more than 1 if the tile has
+ * one row or column. TOPK, WINDOW, RADIAL: pairs of a query and a key that are kept, of those that
+ * a query sees. 1 when dense. */
 MRT_API mrt_status mrt_attention_density(const mrt_attention_options* options,
                                          const mrt_attention_problem* problem, double* density);
 

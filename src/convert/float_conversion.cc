@@ -72,11 +72,6 @@ int64_t ConvertTo(const ConstTensorView& source, int64_t begin, int64_t end, voi
 
 }  // namespace
 
-bool IsFloatingPoint(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16 ||
-         dtype == DType::kF64;
-}
-
 int64_t ConvertElements(const ConstTensorView& source, int64_t begin, int64_t end, DType to,
                         void* out) {
   switch (to) {

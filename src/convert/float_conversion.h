@@ -7,9 +7,6 @@
 
 namespace mrt {
 
-/// F32, F16, BF16 or F64.
-bool IsFloatingPoint(DType dtype);
-
 /// Writes elements [begin, end) of `source` to `out` as `to`: F32, BF16 or F16. `source` is of a
 /// floating point dtype. Rounds to nearest, ties to even, once; NaN stays NaN. Returns the index of
 /// the first finite element that became infinite, or -1.

@@ -22,11 +22,6 @@ constexpr const char* kSuffixes[] = {kIndexSuffix, ".safetensors", ".pt", ".pth"
 // A folder with more than this in it is no checkpoint tree but somebody's home.
 constexpr int kFolderEntriesMax = 100'000;
 
-bool IsFloatingPoint(mrt::DType dtype) {
-  return dtype == mrt::DType::kF32 || dtype == mrt::DType::kF16 || dtype == mrt::DType::kBF16 ||
-         dtype == mrt::DType::kF64;
-}
-
 /// Tensors that together tell a model from all others. Names may have a prefix ("model."), the same
 /// for all: that of the first of them.
 struct Signature {
@@ -70,7 +65,7 @@ void CountParameters(const mrt::Checkpoint& checkpoint, InspectModel& model) {
     const bool is_int8 = view.dtype == mrt::DType::kI8 && mrt::IsBlockMatrix(name) &&
                          !checkpoint.Find(scale_name).empty();
     if (is_int8) scales.insert(scale_name);  // which comes after it
-    if (scales.contains(name) || !(is_int8 || IsFloatingPoint(view.dtype))) continue;
+    if (scales.contains(name) || !(is_int8 || mrt::IsFloatingPoint(view.dtype))) continue;
     model.parameters += elements;
     model.int8_matrices += is_int8;
     int8_bytes += mrt::IsBlockMatrix(name) && view.shape.rank() == 2

@@ -7,6 +7,11 @@
 
 namespace mrt {
 
+bool IsFloatingPoint(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16 ||
+         dtype == DType::kF64;
+}
+
 int64_t DTypeSize(DType dtype) {
   switch (dtype) {
     case DType::kF64:

@@ -18,6 +18,8 @@ enum class DType : uint8_t { kF32, kF16, kBF16, kF64, kI8, kU8, kI16, kI32, kI64
 
 /// Bytes of one element.
 int64_t DTypeSize(DType dtype);
+/// F32, F16, BF16 or F64.
+bool IsFloatingPoint(DType dtype);
 /// "F32", "BF16" ...: the names of the safetensors format.
 const char* DTypeName(DType dtype);
 

@@ -2,11 +2,6 @@
 
 namespace mrt::verify {
 
-bool IsFloatingPoint(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16 ||
-         dtype == DType::kF64;
-}
-
 Result<Checkpoint> OpenCase(const std::string& path) {
   MRT_ASSIGN_OR_RETURN(Checkpoint file, Checkpoint::Open(path));
   for (const auto& [name, tensor] : file.tensors()) {

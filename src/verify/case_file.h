@@ -8,9 +8,6 @@
 
 namespace mrt::verify {
 
-/// F32, F16, BF16 or F64.
-bool IsFloatingPoint(DType dtype);
-
 /// The case file, all tensors of which are floating point but for token ids (ids, ids_N: I32);
 /// BadData otherwise.
 Result<Checkpoint> OpenCase(const std::string& path);

@@ -270,7 +270,7 @@ void CallAttention(Input& in) {
   MRT_CHECK(sparsity <= 1);
   double density = 0;
   Check(mrt_attention_density(options.get(), problem.get(), &density));
-  MRT_CHECK(density >= 0 && density <= 1);
+  MRT_CHECK(density >= 0 && density <= 2);  // 2: Monarch with tiles of one token
   double flop = 0;
   Check(mrt_attention_flop(options.get(), problem.get(), &flop));
   MRT_CHECK(flop >= 0);
