@@ -19,6 +19,10 @@ using OrderedJson = nlohmann::ordered_json;
 Json ParseJson(std::string_view text, const Json::parser_callback_t& callback = nullptr);
 OrderedJson ParseOrderedJson(std::string_view text);
 
+/// Whether brackets nest deeper than `levels`, those in strings not counted: what walks through the
+/// value is recursive. `text` need not be JSON.
+bool NestsDeeper(std::string_view text, int levels);
+
 /// `indent`: spaces per level; all on one line if it is negative. What is not UTF-8 becomes U+FFFD.
 std::string DumpJson(const Json& json, int indent = -1);
 std::string DumpJson(const OrderedJson& json, int indent = -1);

@@ -320,6 +320,7 @@ TEST_F(ConvertTest, MakesAPackageOfAPackage) {
            {"{}", "files is not an object"},
            {R"({"files":{"transformer":"../x"}})", "files.transformer is not the name"},
            {std::string(20, '['), "nested too deep"},
+           {R"({"note":"[[[[[[[[[[","files":{}})", "files.transformer is not the name"},
            {std::string((1 << 20) + 1, ' '), "need at most 1048576"}}) {
     folder_.Write("bad/model.json", text);
     fails({.input = bad, .output = folder_.path("c")}, StatusCode::kBadData, what);

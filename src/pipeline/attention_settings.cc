@@ -25,26 +25,6 @@ Status Wrong(const std::string& where, const std::string& what) {
   return InvalidArgument("[attention settings] " + where + ": " + what);
 }
 
-// Refuses nesting that no settings have before a document tree is built.
-bool TooDeep(const std::string& text) {
-  int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > kDepthMax) return true;
-    } else if (c == ']' || c == '}') {
-      --depth;
-    }
-  }
-  return false;
-}
-
 Status CheckNames(const Json& object, const std::set<std::string>& known,
                   const std::string& where) {
   if (!object.is_object()) return Wrong(where, "is not an object");
@@ -165,7 +145,7 @@ Result<AttentionSettings> ParseAttentionSettings(const std::string& text) {
   if (text.size() > kJsonBytesMax)
     return Wrong("the text", "got " + std::to_string(text.size()) + " bytes, need at most " +
                                  std::to_string(kJsonBytesMax));
-  if (TooDeep(text)) return Wrong("the text", "is nested too deeply");
+  if (mrt::NestsDeeper(text, kDepthMax)) return Wrong("the text", "is nested too deeply");
   const Json json = mrt::ParseJson(text);
   if (json.is_discarded()) return Wrong("the text", "is not JSON");
   MRT_RETURN_IF_ERROR(CheckNames(json, {"default", "rules"}, "the text"));
