@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -125,7 +126,10 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
-    args.run(args)
+    try:
+        args.run(args)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        parser.exit(1, f"monarchrt_eval: {error}\n")
 
 
 if __name__ == "__main__":

@@ -96,6 +96,17 @@ def test_drift_compares_the_end_with_the_beginning(model, monkeypatch):
     assert (model.parent / "out" / "drift_sheet.png").exists()
 
 
+def test_a_missing_binary_is_one_line(model, tmp_path, capsys):
+    arguments = ["table", "--model", str(model), "--binary", "/no/such", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("monarchrt_eval: ")
+    assert "/no/such" in error
+    assert error.count("\n") == 1
+
+
 def test_raw_frames_of_another_size_are_refused(tmp_path):
     (tmp_path / "0001.rgb").write_bytes(bytes(2 * 4 * 6 * 3))
     assert read(tmp_path / "0001.rgb", (4, 6)).shape == (2, 4, 6, 3)
