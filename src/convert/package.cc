@@ -22,7 +22,7 @@ using monarchrt::ConvertReport;
 
 constexpr char kDescription[] = "model.json";
 constexpr size_t kDescriptionBytesMax = 1 << 20;
-constexpr int kDepthMax = 8;  // of a description: what walks through it is recursive
+constexpr int kDescriptionDepthMax = 8;  // of a description: what walks through it is recursive
 constexpr char kTransformer[] = "transformer", kTokenizer[] = "tokenizer";
 constexpr const char* kWeights[] = {kTransformer, "text_encoder", "autoencoder"};
 constexpr char kTokenizerFile[] = "spiece.model";
@@ -33,8 +33,8 @@ Result<OrderedJson> ReadDescription(const std::string& path) {
   if (file->bytes().size() > kDescriptionBytesMax)
     return BadData(where + "got " + std::to_string(file->bytes().size()) + " bytes, need at most " +
                    std::to_string(kDescriptionBytesMax));
-  if (NestsDeeper(file->bytes(), kDepthMax))
-    return BadData(where + "is nested too deep, need " + std::to_string(kDepthMax) +
+  if (NestsDeeper(file->bytes(), kDescriptionDepthMax))
+    return BadData(where + "is nested too deep, need " + std::to_string(kDescriptionDepthMax) +
                    " levels at most");
   OrderedJson json = ParseOrderedJson(file->bytes());
   if (!json.is_object()) return BadData(where + "is not a JSON object");

@@ -83,12 +83,13 @@ class Struct {
       case 3: size = in.Byte(); break;
       default: break;
     }
-    // Who says more than a page is wrong anyway, and nothing but the size may be read.
-    const bool real = size >= sizeof(T) && size <= 4096;
-    bytes_.resize(real ? size : sizeof(size_t));
+    // Who says more than a page is wrong anyway, and nothing but the size may be read. A smaller
+    // struct may be that of an older header, whose fields are 0 here.
+    const bool bounded = size >= sizeof(size_t) && size <= 4096;
+    bytes_.resize(bounded ? size : sizeof(size_t));
     std::memcpy(bytes_.data(), &size, sizeof(size));
-    if (real && size > sizeof(T)) bytes_.back() = in.Byte() == 1 ? 1 : 0;
-    real_ = real;
+    real_ = bounded && size >= sizeof(T);
+    if (real_ && size > sizeof(T)) bytes_.back() = in.Byte() == 1 ? 1 : 0;
   }
   T* get() { return bytes_.empty() ? nullptr : reinterpret_cast<T*>(bytes_.data()); }
   /// The fields may be written.
