@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/float16.h"
+#include "kernels/storage_type.h"
 #include "testing/guarded_buffer.h"
 
 namespace mrt::testing {
@@ -45,6 +46,27 @@ inline std::vector<double> Loaded(const GuardedBuffer& buffer, int64_t count, bo
     x[i] = bf16 ? ToFloat(static_cast<const BFloat16*>(buffer.data())[i])
                 : static_cast<const float*>(buffer.data())[i];
   return x;
+}
+
+/// The tokens of a frame, moved from one layout to another.
+inline std::vector<double> Reordered(std::span<const double> frame, int64_t heads, int64_t head_dim,
+                                     const TokenStrides& from, const TokenStrides& to) {
+  std::vector<double> moved(frame.size());
+  const int64_t tokens = static_cast<int64_t>(frame.size()) / (heads * head_dim);
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t h = 0; h < heads; ++h)
+      for (int64_t d = 0; d < head_dim; ++d)
+        moved[t * to.token + h * to.head + d] = frame[t * from.token + h * from.head + d];
+  return moved;
+}
+
+/// A frame of keys or values [tokens, heads, head_dim] in the layout that a kernel's shape asks
+/// for.
+template <typename Shape>
+std::vector<double> InLayoutOf(const Shape& shape, std::span<const double> frame) {
+  return Reordered(frame, shape.heads, shape.head_dim,
+                   StridesOf(KvLayout::kTokenMajor, 0, shape.heads, shape.head_dim),
+                   shape.kv_strides());
 }
 
 /// ||got - want|| / ||want||; infinite if anything is not finite.

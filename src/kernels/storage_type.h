@@ -9,4 +9,20 @@ enum class StorageType : uint8_t { kF32, kBF16 };  // sums are always float32
 
 constexpr int64_t StorageBytes(StorageType type) { return type == StorageType::kF32 ? 4 : 2; }
 
+/// How the keys of one frame lie, and its values.
+enum class KvLayout : uint8_t {
+  kTokenMajor,  // [tokens, heads, head_dim], as queries and outputs
+  kHeadMajor,   // [heads, tokens, head_dim]: kernels work on one head, and read it in one piece
+};
+
+/// Elements from one token to the next, and from one head to the next.
+struct TokenStrides {
+  int64_t token = 0;
+  int64_t head = 0;
+};
+constexpr TokenStrides StridesOf(KvLayout layout, int64_t tokens, int64_t heads, int64_t head_dim) {
+  if (layout == KvLayout::kHeadMajor) return {.token = head_dim, .head = tokens * head_dim};
+  return {.token = heads * head_dim, .head = head_dim};
+}
+
 }  // namespace mrt

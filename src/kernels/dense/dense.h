@@ -23,13 +23,20 @@ struct DenseShape {
   int causal_block_frames = 0;
   float scale = 1;  // usually 1/sqrt(head_dim)
   StorageType storage = StorageType::kF32;
+  KvLayout kv_layout = KvLayout::kTokenMajor;
+
+  TokenStrides q_strides() const {
+    return StridesOf(KvLayout::kTokenMajor, tokens_q, heads, head_dim);
+  }
+  TokenStrides kv_strides() const {
+    return StridesOf(kv_layout, tokens_per_frame, heads, head_dim);
+  }
 };
 
 struct DenseArgs {
   DenseShape shape;
-  const void* q = nullptr;  // [tokens_q, heads, head_dim]
-  const void* const* k_frames =
-      nullptr;  // frames_kv pointers to [tokens_per_frame, heads, head_dim]
+  const void* q = nullptr;                // [tokens_q, heads, head_dim]
+  const void* const* k_frames = nullptr;  // frames_kv pointers to kv_layout
   const void* const* v_frames = nullptr;
   const float* bias = nullptr;  // [heads, tokens_q, frames_kv * tokens_per_frame], or null
   void* out = nullptr;          // [tokens_q, heads, head_dim]; must not alias the inputs

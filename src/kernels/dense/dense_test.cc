@@ -27,6 +27,7 @@ namespace {
 
 using testing::GuardedBuffer;
 using ::testing::HasSubstr;
+using testing::InLayoutOf;
 using testing::Loaded;
 using testing::RandomBf16;
 using testing::RelativeL2;
@@ -83,9 +84,9 @@ struct DenseCase {
     std::vector<GuardedBuffer> frames;
     std::vector<const void*> k_frames, v_frames;
     for (int f = 0; f < shape.frames_kv; ++f) {
-      frames.push_back(Stored({k.data() + f * frame, frame}, bf16));
+      frames.push_back(Stored(InLayoutOf(shape, {k.data() + f * frame, frame}), bf16));
       k_frames.push_back(frames.back().data());
-      frames.push_back(Stored({v.data() + f * frame, frame}, bf16));
+      frames.push_back(Stored(InLayoutOf(shape, {v.data() + f * frame, frame}), bf16));
       v_frames.push_back(frames.back().data());
     }
     const std::vector<double> bias_values(bias.begin(), bias.end());
@@ -254,6 +255,15 @@ TEST_P(DenseImplTest, GivesTheSameBitsWithAnyNumberOfThreads) {
       SetThreadCount(threads);
       EXPECT_EQ(c.Run(impl()), one) << threads << " threads, " << shape;
     }
+  }
+}
+
+TEST_P(DenseImplTest, GivesTheSameBitsForEitherLayoutOfKeysAndValues) {
+  for (const DenseShape& plain : {kOddTail, kManyBlocks, kCausal}) {
+    DenseShape shape = Suited(plain);
+    const std::vector<double> token_major = DenseCase(shape, Fill::kNormal, true).Run(impl());
+    shape.kv_layout = KvLayout::kHeadMajor;
+    EXPECT_EQ(DenseCase(shape, Fill::kNormal, true).Run(impl()), token_major) << shape;
   }
 }
 

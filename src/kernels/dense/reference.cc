@@ -41,14 +41,14 @@ std::vector<double> DenseReference(const DenseShape& shape, std::span<const doub
 void RunDenseReference(const DenseArgs& args) {
   const DenseShape& s = args.shape;
   const int64_t token_elements = int64_t{s.heads} * s.head_dim;
+  const TokenStrides strides = s.kv_strides();
   std::vector<double> q, k, v;
   for (int64_t n = 0; n < s.tokens_q * token_elements; ++n)
     q.push_back(LoadElement(args.q, s.storage, n));
-  for (int f = 0; f < s.frames_kv; ++f)
-    for (int64_t n = 0; n < s.tokens_per_frame * token_elements; ++n) {
-      k.push_back(LoadElement(args.k_frames[f], s.storage, n));
-      v.push_back(LoadElement(args.v_frames[f], s.storage, n));
-    }
+  for (int f = 0; f < s.frames_kv; ++f) {
+    AppendTokens(args.k_frames[f], s.storage, strides, s.tokens_per_frame, s.heads, s.head_dim, k);
+    AppendTokens(args.v_frames[f], s.storage, strides, s.tokens_per_frame, s.heads, s.head_dim, v);
+  }
   std::span<const float> bias;
   if (args.bias != nullptr)
     bias = {args.bias,

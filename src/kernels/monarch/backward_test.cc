@@ -18,6 +18,7 @@ namespace mrt {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::InLayoutOf;
 using testing::Loaded;
 using testing::RandomBf16;
 using testing::RelativeL2;
@@ -71,8 +72,8 @@ struct BackwardCase {
     };
     float* const d_q = gradient(q.size());
     for (int f = 0; f < shape.frames_kv; ++f) {
-      k_frames.push_back(input({k.data() + f * frame, frame}));
-      v_frames.push_back(input({v.data() + f * frame, frame}));
+      k_frames.push_back(input(InLayoutOf(shape, {k.data() + f * frame, frame})));
+      v_frames.push_back(input(InLayoutOf(shape, {v.data() + f * frame, frame})));
       d_k_frames.push_back(gradient(frame));
       d_v_frames.push_back(gradient(frame));
     }
@@ -87,9 +88,16 @@ struct BackwardCase {
               .d_v_frames = d_v_frames.data(),
               .scratch = scratch.data()});
     MonarchGradients d = {.q = {d_q, d_q + q.size()}, .k = {}, .v = {}};
+    const TokenStrides plain = shape.q_strides();
+    const auto append = [&](const float* from, std::vector<double>& to) {
+      const std::vector<double> laid(from, from + frame);
+      const auto tokens =
+          testing::Reordered(laid, shape.heads, shape.head_dim, shape.kv_strides(), plain);
+      to.insert(to.end(), tokens.begin(), tokens.end());
+    };
     for (int f = 0; f < shape.frames_kv; ++f) {
-      d.k.insert(d.k.end(), d_k_frames[f], d_k_frames[f] + frame);
-      d.v.insert(d.v.end(), d_v_frames[f], d_v_frames[f] + frame);
+      append(d_k_frames[f], d.k);
+      append(d_v_frames[f], d.v);
     }
     return d;
   }
@@ -243,6 +251,17 @@ TEST_P(MonarchBackwardTest, GivesTheSameBitsWithAnyNumberOfThreads) {
       EXPECT_EQ(other.k, one.k) << threads;
       EXPECT_EQ(other.v, one.v) << threads;
     }
+  }
+}
+
+TEST_P(MonarchBackwardTest, GivesTheSameBitsForEitherLayoutOfKeysAndValues) {
+  for (MonarchShape shape : {kOddTail, kCausal}) {
+    const MonarchGradients token_major = BackwardCase(shape).Run(impl());
+    shape.kv_layout = KvLayout::kHeadMajor;
+    const MonarchGradients head_major = BackwardCase(shape).Run(impl());
+    EXPECT_EQ(head_major.q, token_major.q);
+    EXPECT_EQ(head_major.k, token_major.k);
+    EXPECT_EQ(head_major.v, token_major.v);
   }
 }
 

@@ -46,16 +46,23 @@ struct MonarchShape {
   // divides n.
   int causal_block_frames = 0;
   StorageType storage = StorageType::kF32;
+  KvLayout kv_layout = KvLayout::kTokenMajor;
 
   int b1() const { return f_tied * (rows / h_reduce); }
   int b2() const { return cols / w_reduce; }
+  TokenStrides q_strides() const {
+    return StridesOf(KvLayout::kTokenMajor, int64_t{rows} * cols, heads, head_dim);
+  }
+  TokenStrides kv_strides() const {
+    return StridesOf(kv_layout, int64_t{rows} * cols, heads, head_dim);
+  }
 };
 
 struct MonarchArgs {
   MonarchShape shape;
-  const void* q = nullptr;  // [frames_q, rows, cols, heads, head_dim]
-  const void* const* k_frames =
-      nullptr;  // frames_kv pointers to [rows, cols, heads, head_dim], in order
+  const void* q = nullptr;                // [frames_q, rows, cols, heads, head_dim]
+  const void* const* k_frames = nullptr;  // frames_kv pointers, in order, to kv_layout, where
+                                          // tokens are [rows, cols]
   const void* const* v_frames = nullptr;  // the same for the values
   void* out = nullptr;      // [frames_q, rows, cols, heads, head_dim]; must not alias q, k, v
   void* scratch = nullptr;  // scratch_bytes of the shape and ThreadCount(), 64-byte aligned
@@ -97,14 +104,13 @@ Result<const MonarchImpl*> PickMonarch(const MonarchShape& shape, const char* fo
 /// two tensors may overlap but k and v.
 struct MonarchBackwardArgs {
   MonarchShape shape;
-  const void* q = nullptr;  // [frames_q, rows, cols, heads, head_dim]
-  const void* const* k_frames =
-      nullptr;  // frames_kv pointers to [rows, cols, heads, head_dim], in order
-  const void* const* v_frames = nullptr;  // the same for the values
-  const void* d_out = nullptr;            // as q
-  float* d_q = nullptr;                   // [frames_q, rows, cols, heads, head_dim]
-  float* const* d_k_frames = nullptr;     // frames_kv pointers to [rows, cols, heads, head_dim]
-  float* const* d_v_frames = nullptr;     // the same for the values
+  const void* q = nullptr;                // [frames_q, rows, cols, heads, head_dim]
+  const void* const* k_frames = nullptr;  // as in MonarchArgs
+  const void* const* v_frames = nullptr;
+  const void* d_out = nullptr;         // as q
+  float* d_q = nullptr;                // as q
+  float* const* d_k_frames = nullptr;  // as k_frames, kv_layout too
+  float* const* d_v_frames = nullptr;
   void* scratch = nullptr;  // scratch_bytes of the shape and ThreadCount(), 64-byte aligned
 };
 

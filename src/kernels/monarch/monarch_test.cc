@@ -30,6 +30,7 @@ std::ostream& operator<<(std::ostream& out, const MonarchShape& s) {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::InLayoutOf;
 using testing::Loaded;
 using testing::RandomBf16;
 using testing::RelativeL2;
@@ -97,9 +98,9 @@ struct MonarchCase {
     std::vector<testing::GuardedBuffer> frames;
     std::vector<const void*> k_frames, v_frames;
     for (int f : order) {
-      frames.push_back(Stored({k.data() + f * frame, frame}, bf16));
+      frames.push_back(Stored(InLayoutOf(shape, {k.data() + f * frame, frame}), bf16));
       k_frames.push_back(frames.back().data());
-      frames.push_back(Stored({v.data() + f * frame, frame}, bf16));
+      frames.push_back(Stored(InLayoutOf(shape, {v.data() + f * frame, frame}), bf16));
       v_frames.push_back(frames.back().data());
     }
     const testing::GuardedBuffer query = Stored(q, bf16);
@@ -301,6 +302,15 @@ TEST_P(MonarchImplTest, DoesNotDependOnTheOrderOfKeyTiles) {
                               .iterations = 2};
   const MonarchCase c(Suited(shape));
   EXPECT_LE(RelativeL2(c.Run(impl(), {3, 0, 4, 2, 1}), c.Run(impl())), Allowed(c, 1e-5));
+}
+
+TEST_P(MonarchImplTest, GivesTheSameBitsForEitherLayoutOfKeysAndValues) {
+  for (const MonarchShape& plain : {kOddTail, kManyCuts, kCausal, kTwoSteps}) {
+    MonarchShape shape = Suited(plain);
+    const std::vector<double> token_major = MonarchCase(shape).Run(impl());
+    shape.kv_layout = KvLayout::kHeadMajor;
+    EXPECT_EQ(MonarchCase(shape).Run(impl()), token_major) << shape;
+  }
 }
 
 // The running sums pass through as many blocks as there are key frames: no error may grow with

@@ -174,23 +174,26 @@ MonarchGradients MonarchReferenceBackward(const MonarchShape& shape, std::span<c
 
 void RunMonarchReferenceBackward(const MonarchBackwardArgs& args) {
   const MonarchShape& s = args.shape;
-  const int64_t frame_elements = int64_t{s.rows} * s.cols * s.heads * s.head_dim;
+  const int64_t tokens = int64_t{s.rows} * s.cols, width = int64_t{s.heads} * s.head_dim;
+  const TokenStrides strides = s.kv_strides();
   std::vector<double> q, k, v, d_out;
-  for (int64_t n = 0; n < s.frames_q * frame_elements; ++n) {
+  for (int64_t n = 0; n < s.frames_q * tokens * width; ++n) {
     q.push_back(LoadElement(args.q, s.storage, n));
     d_out.push_back(LoadElement(args.d_out, s.storage, n));
   }
-  for (int f = 0; f < s.frames_kv; ++f)
-    for (int64_t n = 0; n < frame_elements; ++n) {
-      k.push_back(LoadElement(args.k_frames[f], s.storage, n));
-      v.push_back(LoadElement(args.v_frames[f], s.storage, n));
-    }
+  for (int f = 0; f < s.frames_kv; ++f) {
+    AppendTokens(args.k_frames[f], s.storage, strides, tokens, s.heads, s.head_dim, k);
+    AppendTokens(args.v_frames[f], s.storage, strides, tokens, s.heads, s.head_dim, v);
+  }
   const MonarchGradients d = MonarchReferenceBackward(s, q, k, v, d_out);
   for (size_t n = 0; n < d.q.size(); ++n) args.d_q[n] = static_cast<float>(d.q[n]);
-  for (int f = 0; f < s.frames_kv; ++f)
-    for (int64_t n = 0; n < frame_elements; ++n) {
-      args.d_k_frames[f][n] = static_cast<float>(d.k[static_cast<size_t>(f * frame_elements + n)]);
-      args.d_v_frames[f][n] = static_cast<float>(d.v[static_cast<size_t>(f * frame_elements + n)]);
+  for (int64_t t = 0; t < s.frames_kv * tokens; ++t)
+    for (int64_t c = 0; c < width; ++c) {
+      const int64_t frame = t / tokens, head = c / s.head_dim;
+      const int64_t to = t % tokens * strides.token + head * strides.head + c % s.head_dim;
+      const auto from = static_cast<size_t>(t * width + c);
+      args.d_k_frames[frame][to] = static_cast<float>(d.k[from]);
+      args.d_v_frames[frame][to] = static_cast<float>(d.v[from]);
     }
 }
 

@@ -70,15 +70,15 @@ std::vector<double> SparseReference(const SparseShape& shape, std::span<const do
 
 void RunSparseReference(const SparseArgs& args) {
   const SparseShape& s = args.shape;
-  const int64_t frame_elements = s.tokens() * s.heads * s.head_dim;
+  const int64_t tokens = s.tokens(), width = int64_t{s.heads} * s.head_dim;
+  const TokenStrides strides = s.kv_strides();
   std::vector<double> q, k, v;
-  for (int64_t n = 0; n < s.frames_q * frame_elements; ++n)
+  for (int64_t n = 0; n < s.frames_q * tokens * width; ++n)
     q.push_back(LoadElement(args.q, s.storage, n));
-  for (int f = 0; f < s.frames_kv; ++f)
-    for (int64_t n = 0; n < frame_elements; ++n) {
-      k.push_back(LoadElement(args.k_frames[f], s.storage, n));
-      v.push_back(LoadElement(args.v_frames[f], s.storage, n));
-    }
+  for (int f = 0; f < s.frames_kv; ++f) {
+    AppendTokens(args.k_frames[f], s.storage, strides, tokens, s.heads, s.head_dim, k);
+    AppendTokens(args.v_frames[f], s.storage, strides, tokens, s.heads, s.head_dim, v);
+  }
   const std::vector<double> out = SparseReference(s, q, k, v);
   for (size_t n = 0; n < out.size(); ++n)
     StoreElement(out[n], args.out, s.storage, static_cast<int64_t>(n));

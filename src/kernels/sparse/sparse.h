@@ -45,15 +45,17 @@ struct SparseShape {
   int head_dim = 128;
   int causal_block_frames = 0;  // as in MonarchShape
   StorageType storage = StorageType::kF32;
+  KvLayout kv_layout = KvLayout::kTokenMajor;
 
   int64_t tokens() const { return int64_t{rows} * cols; }  // of one frame
+  TokenStrides kv_strides() const { return StridesOf(kv_layout, tokens(), heads, head_dim); }
 };
 
 struct SparseArgs {
   SparseShape shape;
-  const void* q = nullptr;  // [frames_q, rows, cols, heads, head_dim]
-  const void* const* k_frames =
-      nullptr;  // frames_kv pointers to [rows, cols, heads, head_dim], in order
+  const void* q = nullptr;                // [frames_q, rows, cols, heads, head_dim]
+  const void* const* k_frames = nullptr;  // frames_kv pointers, in order, to kv_layout, where
+                                          // tokens are [rows, cols]
   const void* const* v_frames = nullptr;  // the same for the values
   void* out = nullptr;      // [frames_q, rows, cols, heads, head_dim]; must not alias q, k, v
   void* scratch = nullptr;  // scratch_bytes of the shape and ThreadCount(), 64-byte aligned

@@ -29,6 +29,7 @@ namespace {
 
 using testing::GuardedBuffer;
 using ::testing::HasSubstr;
+using testing::InLayoutOf;
 using testing::Loaded;
 using testing::RandomBf16;
 using testing::RelativeL2;
@@ -207,9 +208,9 @@ std::vector<double> Attended(const SparseImpl& impl, const SparseShape& s, const
   std::vector<GuardedBuffer> frames;
   std::vector<const void*> k_frames, v_frames;
   for (int f = 0; f < s.frames_kv; ++f) {
-    frames.push_back(Stored({in.k.data() + f * frame, frame}, bf16));
+    frames.push_back(Stored(InLayoutOf(s, {in.k.data() + f * frame, frame}), bf16));
     k_frames.push_back(frames.back().data());
-    frames.push_back(Stored({in.v.data() + f * frame, frame}, bf16));
+    frames.push_back(Stored(InLayoutOf(s, {in.v.data() + f * frame, frame}), bf16));
     v_frames.push_back(frames.back().data());
   }
   const GuardedBuffer query = Stored(in.q, bf16);
@@ -287,6 +288,17 @@ TEST_P(SparseImplTest, GivesTheSameBitsWithAnyNumberOfThreads) {
         SetThreadCount(threads);
         EXPECT_EQ(Attended(impl(), shape, in), one) << threads << " threads, " << shape;
       }
+    }
+}
+
+TEST_P(SparseImplTest, GivesTheSameBitsForEitherLayoutOfKeysAndValues) {
+  for (const SparseShape& plain : {kOddTail, kManyBlocks, kCausal})
+    for (const SparsePattern pattern : kPatterns) {
+      SparseShape shape = With(plain, pattern, 0.2);
+      const Inputs in = Normal(shape);
+      const std::vector<double> token_major = Attended(impl(), shape, in);
+      shape.kv_layout = KvLayout::kHeadMajor;
+      EXPECT_EQ(Attended(impl(), shape, in), token_major) << shape;
     }
 }
 

@@ -11,6 +11,8 @@
 
 #include <cstdint>
 
+#include "kernels/storage_type.h"
+
 namespace mrt {
 namespace {
 
@@ -30,6 +32,12 @@ constexpr float kNoMaximum = -3.40282347e38f;
 constexpr float kMaximumSlack = 8;
 
 inline int64_t CeilDiv(int64_t x, int64_t y) { return (x + y - 1) / y; }
+
+/// Of bf16 tokens.
+inline TokenStrides InBytes(const TokenStrides& strides) {
+  constexpr int64_t kBytes = StorageBytes(StorageType::kBF16);
+  return {.token = kBytes * strides.token, .head = kBytes * strides.head};
+}
 
 /// Before the first tile instruction of a task. _tile_release() after the last one: a thread that
 /// leaves tiles in use makes every context switch save 8 KB.

@@ -11,10 +11,10 @@ namespace {
 
 struct Sizes {
   int64_t d;
-  int64_t chunks;        // of 32 channels
-  int64_t row_bytes;     // of one token of one head
-  int64_t token_stride;  // bytes between tokens
-  float scale;           // softmaxes use 2^x
+  int64_t chunks;      // of 32 channels
+  int64_t row_bytes;   // of one token of one head
+  TokenStrides q, kv;  // in bytes
+  float scale;         // softmaxes use 2^x
 };
 
 Sizes SizesOf(const DenseShape& s) {
@@ -22,7 +22,8 @@ Sizes SizesOf(const DenseShape& s) {
   return {.d = d,
           .chunks = d / kTileDepth,
           .row_bytes = d * 2,
-          .token_stride = s.heads * d * 2,
+          .q = InBytes(s.q_strides()),
+          .kv = InBytes(s.kv_strides()),
           .scale = s.scale * kLog2e};
 }
 
@@ -33,8 +34,8 @@ void PackQueries(const DenseArgs& args, const Sizes& z, const DenseAmxWork& w) {
   for (int64_t tile = 0; tile < w.query_tiles; ++tile) {
     const int64_t left = w.queries - tile * 16, count = left < 16 ? left : 16;
     for (int64_t t = 0; t < count; ++t)
-      rows[t] = static_cast<const char*>(args.q) +
-                (w.first_query + tile * 16 + t) * z.token_stride + w.head * z.row_bytes;
+      rows[t] = static_cast<const char*>(args.q) + (w.first_query + tile * 16 + t) * z.q.token +
+                w.head * z.q.head;
     char* to = w.q + tile * 16 * z.row_bytes;
     for (int64_t chunk = 0; chunk < z.chunks; ++chunk) {
       LoadTransposed(rows, count, x);
@@ -54,13 +55,13 @@ struct TokenCursor {
 inline const char* NextToken(const DenseShape& s, const Sizes& z, const void* const* frames,
                              int64_t head, TokenCursor& at) {
   const char* token =
-      static_cast<const char*>(frames[at.frame]) + at.token * z.token_stride + head * z.row_bytes;
+      static_cast<const char*>(frames[at.frame]) + at.token * z.kv.token + head * z.kv.head;
   if (++at.token == s.tokens_per_frame) ++at.frame, at.token = 0;
   return token;
 }
 
-// Tokens lie heads * head_dim apart, too far for the hardware to foresee: the next block is asked
-// for while this one is at work, some tokens at a time.
+// The next block is asked for while this one is at work, some tokens at a time: the hardware does
+// not foresee tokens that lie heads * head_dim apart.
 void PrefetchTokens(const DenseArgs& args, const Sizes& z, const DenseAmxWork& w, int64_t first,
                     int64_t count) {
   const DenseShape& s = args.shape;
@@ -225,8 +226,7 @@ void StoreOutput(const DenseArgs& args, const Sizes& z, const DenseAmxWork& w) {
   for (int64_t i = 0; i < w.queries; ++i) {
     const __m512 inverse = _mm512_set1_ps(1 / w.sum[i]);
     const float* x = w.out + i * z.d;
-    char* to =
-        static_cast<char*>(args.out) + (w.first_query + i) * z.token_stride + w.head * z.row_bytes;
+    char* to = static_cast<char*>(args.out) + (w.first_query + i) * z.q.token + w.head * z.q.head;
     for (int64_t chunk = 0; chunk < z.chunks; ++chunk, x += 32)
       _mm512_storeu_si512(to + chunk * kTileRowBytes,
                           FromPairOrder(ToBf16(_mm512_mul_ps(_mm512_loadu_ps(x), inverse),

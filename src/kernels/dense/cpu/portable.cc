@@ -21,9 +21,10 @@ void PackQueries(const DenseArgs& args, const DenseWork& w) {
 // Key tokens [first, first + count) -> [count, d_pad]; what lies past head_dim is zero already.
 void LoadTokens(const DenseShape& s, const void* const* frames, const DenseWork& w, int64_t first,
                 int64_t count, float* to) {
+  const TokenStrides strides = s.kv_strides();
   int64_t frame = first / s.tokens_per_frame, token = first % s.tokens_per_frame;
   for (int64_t l = 0; l < count; ++l) {
-    LoadFloats(frames[frame], s.storage, (token * s.heads + w.head) * s.head_dim, s.head_dim,
+    LoadFloats(frames[frame], s.storage, token * strides.token + w.head * strides.head, s.head_dim,
                to + l * w.d_pad);
     if (++token == s.tokens_per_frame) ++frame, token = 0;
   }

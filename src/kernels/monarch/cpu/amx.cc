@@ -19,10 +19,10 @@ namespace {
 // What is asked for often and follows from the shape.
 struct Sizes {
   int64_t b1, b2, d;
-  int64_t chunks;        // of 32 channels
-  int64_t row_bytes;     // of one token of one head
-  int64_t token_stride;  // bytes between tokens
-  float scale;           // s * log2(e): softmaxes use 2^x
+  int64_t chunks;      // of 32 channels
+  int64_t row_bytes;   // of one token of one head
+  TokenStrides q, kv;  // in bytes
+  float scale;         // s * log2(e): softmaxes use 2^x
 };
 
 Sizes SizesOf(const MonarchShape& s) {
@@ -32,13 +32,14 @@ Sizes SizesOf(const MonarchShape& s) {
           .d = d,
           .chunks = d / kTileDepth,
           .row_bytes = d * 2,
-          .token_stride = s.heads * d * 2,
+          .q = InBytes(s.q_strides()),
+          .kv = InBytes(s.kv_strides()),
           .scale = kLog2e / __builtin_sqrtf(static_cast<float>(d))};
 }
 
-// The first token of row `row` of tile `tile`, in one frame.
-int64_t RowBytes(const Sizes& z, const TileRow& row, int64_t head) {
-  return row.token * z.token_stride + head * z.row_bytes;
+// The first token of a row of a tile, in its frame.
+int64_t RowBytes(const TokenStrides& strides, const TileRow& row, int64_t head) {
+  return row.token * strides.token + head * strides.head;
 }
 
 // Column `column` of the task, row `row`: a token of q or out, which are laid out alike.
@@ -46,8 +47,8 @@ int64_t QueryBytes(const MonarchShape& s, const Sizes& z, const MonarchAmxWork& 
                    int64_t row) {
   const int64_t at = w.first_column + column;
   const TileRow place = FindTileRow(s, w.first_query_tile + at / z.b2, row);
-  return place.frame * s.rows * s.cols * z.token_stride + RowBytes(z, place, w.head) +
-         at % z.b2 * z.token_stride;
+  return place.frame * s.rows * s.cols * z.q.token + RowBytes(z.q, place, w.head) +
+         at % z.b2 * z.q.token;
 }
 
 // One row of up to 16 columns -> pairs [d/2, 16 columns]: B of the scores along rows.
@@ -116,14 +117,14 @@ struct KeyRow {
 KeyRow FindKeyRow(const MonarchArgs& args, const Sizes& z, const MonarchAmxWork& w, int64_t row) {
   if (row >= w.key_tiles * z.b1) return {};
   const TileRow place = FindTileRow(args.shape, row / z.b1, row % z.b1);
-  const int64_t at = RowBytes(z, place, w.head);
+  const int64_t at = RowBytes(z.kv, place, w.head);
   return {static_cast<const char*>(args.k_frames[place.frame]) + at,
           static_cast<const char*>(args.v_frames[place.frame]) + at};
 }
 
-// Fetches the next two rows into L2 while others are at work: tokens lie heads * head_dim apart,
-// too far for the hardware to foresee. One line of keys and of values at a time, because a core
-// has no more than 16 misses of L1 in flight.
+// Fetches the next two rows into L2 while others are at work: the hardware does not foresee tokens
+// that lie heads * head_dim apart, nor where a row begins. One line of keys and of values at a
+// time, because a core has no more than 16 misses of L1 in flight.
 struct Prefetch {
   KeyRow row;
   KeyRow row_after;
@@ -138,19 +139,18 @@ inline void FetchLine(const Sizes& z, Prefetch& p) {
   p.at += kTileRowBytes;
   if (p.at < z.row_bytes) return;
   p.at = 0;
-  p.row.keys += z.token_stride;
-  p.row.values += z.token_stride;
+  p.row.keys += z.kv.token;
+  p.row.values += z.kv.token;
   if (--p.tokens == 0) p = {.row = p.row_after, .row_after = {}, .tokens = z.b2};
 }
 
 // b2 tokens -> pairs and, if wanted, `plain` [l, d].
 void PackTokens(const Sizes& z, const char* from, char* pairs, char* plain) {
-  for (int64_t l = 0; l < z.b2; l += 2, from += 2 * z.token_stride, pairs += 2 * z.row_bytes) {
+  for (int64_t l = 0; l < z.b2; l += 2, from += 2 * z.kv.token, pairs += 2 * z.row_bytes) {
     const bool two = l + 1 < z.b2;
     for (int64_t at = 0; at < z.row_bytes; at += kTileRowBytes) {
       const __m512i even = _mm512_loadu_si512(from + at);
-      const __m512i odd =
-          two ? _mm512_loadu_si512(from + z.token_stride + at) : _mm512_setzero_si512();
+      const __m512i odd = two ? _mm512_loadu_si512(from + z.kv.token + at) : _mm512_setzero_si512();
       StorePairs(even, odd, pairs + 2 * at);
       if (plain == nullptr) continue;
       _mm512_storeu_si512(plain + l * z.row_bytes + at, even);

@@ -28,8 +28,8 @@ void LoadQueryTile(const MonarchShape& s, const MonarchBackwardWork& w, const vo
       int64_t{s.rows} * s.cols * s.heads * s.head_dim * StorageBytes(s.storage);
   for (int64_t i = 0; i < s.b1(); ++i) {
     const TileRow row = FindTileRow(s, a, i);
-    LoadRow(s, static_cast<const char*>(x) + row.frame * frame_bytes, row, w.head, w.d_pad,
-            to + i * w.row_floats);
+    LoadRow(s, s.q_strides(), static_cast<const char*>(x) + row.frame * frame_bytes, row, w.head,
+            w.d_pad, to + i * w.row_floats);
   }
 }
 
@@ -84,6 +84,7 @@ void SoftmaxKeepingLogs(int64_t rows, int64_t cols, float* z, int64_t z_stride, 
 void AverageKeyTile(const MonarchBackwardArgs& args, const MonarchBackwardWork& w, int64_t f,
                     bool keep) {
   const MonarchShape& s = args.shape;
+  const TokenStrides strides = s.kv_strides();
   const int64_t rows = s.b1(), cols = s.b2();
   for (int64_t k = 0; k < rows; ++k) {
     const TileRow row = FindTileRow(s, f, k);
@@ -91,8 +92,8 @@ void AverageKeyTile(const MonarchBackwardArgs& args, const MonarchBackwardWork& 
     const int64_t kept_row = keep ? k : 0;
     float* const keys = w.keys + kept_row * cols * w.d_pad;
     float* const values = w.values + kept_row * cols * w.d_pad;
-    LoadRow(s, args.k_frames[row.frame], row, w.head, w.d_pad, keys);
-    LoadRow(s, args.v_frames[row.frame], row, w.head, w.d_pad, values);
+    LoadRow(s, strides, args.k_frames[row.frame], row, w.head, w.d_pad, keys);
+    LoadRow(s, strides, args.v_frames[row.frame], row, w.head, w.d_pad, values);
     PrefetchRow(s, args.k_frames[next.frame], s.storage, next, w.head);
     for (int64_t j = 0; j < cols; j += kBlockQueries) {
       const int64_t pad = Least(kBlockQueries, w.j_pad - j);
@@ -298,11 +299,11 @@ void BackToLogits(const MonarchShape& s, const MonarchBackwardWork& w, int64_t k
 // d_row [l, d_pad] is added to a row of a tile of a gradient, or begins it.
 void AddRow(const MonarchShape& s, const MonarchBackwardWork& w, const TileRow& row, bool first,
             float* frame) {
-  const int64_t d = s.head_dim;
-  float* to = frame + RowOffset(s, row, w.head);
-  for (int64_t l = 0; l < s.b2(); ++l, to += s.heads * d) {
+  const TokenStrides strides = s.kv_strides();
+  float* to = frame + RowOffset(strides, row, w.head);
+  for (int64_t l = 0; l < s.b2(); ++l, to += strides.token) {
     const float* x = w.d_row + l * w.d_pad;
-    for (int64_t e = 0; e < d; ++e) to[e] = first ? x[e] : to[e] + x[e];
+    for (int64_t e = 0; e < s.head_dim; ++e) to[e] = first ? x[e] : to[e] + x[e];
   }
 }
 
@@ -357,14 +358,15 @@ void BackAlongRows(const MonarchBackwardArgs& args, const MonarchBackwardWork& w
 
 void StoreQueryGradients(const MonarchBackwardArgs& args, const MonarchBackwardWork& w, int64_t a) {
   const MonarchShape& s = args.shape;
-  const int64_t token_stride = int64_t{s.heads} * s.head_dim;
+  const TokenStrides strides = s.q_strides();
   const float scale = 1 / __builtin_sqrtf(static_cast<float>(s.head_dim));
   for (int64_t i = 0; i < s.b1(); ++i) {
     const TileRow row = FindTileRow(s, a, i);
-    const int64_t first = row.frame * s.rows * s.cols * token_stride + RowOffset(s, row, w.head);
+    const int64_t first =
+        row.frame * s.rows * s.cols * strides.token + RowOffset(strides, row, w.head);
     for (int64_t j = 0; j < s.b2(); ++j)
       StoreFloats(w.d_q + i * w.row_floats + j * w.d_pad, scale, s.head_dim, args.d_q,
-                  StorageType::kF32, first + j * token_stride);
+                  StorageType::kF32, first + j * strides.token);
   }
 }
 

@@ -16,17 +16,18 @@ namespace {
 void PackQueries(const MonarchArgs& args, const MonarchWork& w) {
   const MonarchShape& s = args.shape;
   const int64_t rows = s.b1(), cols = s.b2(), d = s.head_dim;
-  const int64_t token_stride = int64_t{s.heads} * d;
+  const TokenStrides strides = s.q_strides();
   const float scale = kLog2e / __builtin_sqrtf(static_cast<float>(d));
   Fill(w.q_rows, rows * d * w.j_pad, 0);
   Fill(w.q_columns, cols * d * w.i_pad, 0);
   if (w.q_plain != nullptr) Fill(w.q_plain, cols * rows * w.d_pad, 0);
   for (int64_t i = 0; i < rows; ++i) {
     const TileRow row = FindTileRow(s, w.a, i);
-    const int64_t frame = row.frame * s.rows * s.cols * token_stride;
+    const int64_t first =
+        row.frame * s.rows * s.cols * strides.token + RowOffset(strides, row, w.head);
     for (int64_t j = 0; j < cols; ++j) {
       float* token = w.key_row;  // not yet in use
-      LoadFloats(args.q, s.storage, frame + RowOffset(s, row, w.head) + j * token_stride, d, token);
+      LoadFloats(args.q, s.storage, first + j * strides.token, d, token);
       for (int64_t e = 0; e < d; ++e) {
         const float x = scale * token[e];
         w.q_rows[(i * d + e) * w.j_pad + j] = x;
@@ -65,12 +66,14 @@ void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, co
                     bool with_values) {
   const MonarchShape& s = args.shape;
   const int64_t rows = s.b1(), cols = s.b2(), d = s.head_dim;
+  const TokenStrides strides = s.kv_strides();
   for (int64_t k = 0; k < rows; ++k) {
     const TileRow row = FindTileRow(s, f, k);
     // What is loaded next; after the last row that row again, which costs nothing.
     const TileRow next = FindTileRow(s, f, Least(k + 1, rows - 1));
-    LoadRow(s, args.k_frames[row.frame], row, w.head, w.d_pad, w.key_row);
-    if (with_values) LoadRow(s, args.v_frames[row.frame], row, w.head, w.d_pad, w.value_row);
+    LoadRow(s, strides, args.k_frames[row.frame], row, w.head, w.d_pad, w.key_row);
+    if (with_values)
+      LoadRow(s, strides, args.v_frames[row.frame], row, w.head, w.d_pad, w.value_row);
     PrefetchRow(s, args.k_frames[next.frame], s.storage, next, w.head);
     for (int64_t j = 0; j < cols; j += kBlockQueries) {
       const int64_t pad = Least(kBlockQueries, w.j_pad - j);
@@ -208,13 +211,14 @@ void KeepLogSum(const MonarchShape& s, const MonarchWork& w, int64_t step) {
 void StoreOutput(const MonarchArgs& args, const MonarchWork& w) {
   const MonarchShape& s = args.shape;
   const int64_t rows = s.b1(), cols = s.b2(), d = s.head_dim;
-  const int64_t token_stride = int64_t{s.heads} * d;
+  const TokenStrides strides = s.q_strides();
   for (int64_t i = 0; i < rows; ++i) {
     const TileRow row = FindTileRow(s, w.a, i);
-    const int64_t first = row.frame * s.rows * s.cols * token_stride + RowOffset(s, row, w.head);
+    const int64_t first =
+        row.frame * s.rows * s.cols * strides.token + RowOffset(strides, row, w.head);
     for (int64_t j = 0; j < cols; ++j)
       StoreFloats(w.out + (j * rows + i) * w.d_pad, 1 / w.sum[j * w.i_pad + i], d, args.out,
-                  s.storage, first + j * token_stride);
+                  s.storage, first + j * strides.token);
   }
 }
 

@@ -27,14 +27,15 @@ void PackQueries(const SparseArgs& args, const SparseWork& w) {
 // The scores of all queries with all keys of the spans; returns how many keys.
 int64_t ScoreKeys(const SparseArgs& args, const SparseWork& w) {
   const SparseShape& s = args.shape;
+  const TokenStrides strides = s.kv_strides();
   int64_t slot = 0;
   for (int64_t f = 0; f < w.frames; ++f)
     for (int64_t l = 0; l < w.spans[f].count; l += kSparseKeys) {
       const int64_t keys = Least(kSparseKeys, w.spans[f].count - l);
       for (int64_t n = 0; n < keys; ++n) {
         const int64_t token = w.spans[f].first + l + n;
-        LoadFloats(args.k_frames[f], s.storage, (token * s.heads + w.head) * s.head_dim, s.head_dim,
-                   w.keys + n * w.d_pad);
+        LoadFloats(args.k_frames[f], s.storage, token * strides.token + w.head * strides.head,
+                   s.head_dim, w.keys + n * w.d_pad);
       }
       Multiply({.rows = keys,
                 .cols = kSparseQueries,
@@ -85,13 +86,14 @@ float Weigh(const SparseShape& s, const SparseWork& w, int64_t i, int64_t count)
 // out = the sum of the kept keys' values times weights.
 void AddValues(const SparseArgs& args, const SparseWork& w, int64_t count) {
   const SparseShape& s = args.shape;
+  const TokenStrides strides = s.kv_strides();
   Fill(w.out, w.d_pad, 0);
   int64_t f = 0, frame_slot = 0;  // the first key of frame f
   for (int64_t n = 0; n < count; ++n) {
     while (w.kept[n] >= frame_slot + w.spans[f].count) frame_slot += w.spans[f++].count;
     const int64_t token = w.spans[f].first + w.kept[n] - frame_slot;
-    LoadFloats(args.v_frames[f], s.storage, (token * s.heads + w.head) * s.head_dim, s.head_dim,
-               w.value);
+    LoadFloats(args.v_frames[f], s.storage, token * strides.token + w.head * strides.head,
+               s.head_dim, w.value);
     for (int64_t e = 0; e < w.d_pad; e += kLanes)
       Store(Load(w.out + e) + w.weights[n] * Load(w.value + e), w.out + e);
   }
