@@ -26,7 +26,8 @@ MonarchShape ShapeOfMonarch(const AttentionConfig& config, const AttentionGrid& 
           .h_reduce = config.h_reduce,
           .w_reduce = config.w_reduce,
           .iterations = config.iterations,
-          .storage = storage};
+          .storage = storage,
+          .kv_layout = kKvLayout};
 }
 
 DenseShape ShapeOfDense(const AttentionGrid& grid, int frames_q, int frames_kv,
@@ -38,7 +39,8 @@ DenseShape ShapeOfDense(const AttentionGrid& grid, int frames_q, int frames_kv,
           .frames_kv = frames_kv,
           .head_dim = grid.head_dim,
           .scale = 1.0f / std::sqrt(static_cast<float>(grid.head_dim)),
-          .storage = storage};
+          .storage = storage,
+          .kv_layout = kKvLayout};
 }
 
 SparseShape ShapeOfSparse(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
@@ -53,7 +55,8 @@ SparseShape ShapeOfSparse(const AttentionConfig& config, const AttentionGrid& gr
           .rows = grid.rows,
           .cols = grid.cols,
           .head_dim = grid.head_dim,
-          .storage = storage};
+          .storage = storage,
+          .kv_layout = kKvLayout};
 }
 
 /// Ok if `part` divides `whole`; otherwise names the nearest values that do.

@@ -46,9 +46,9 @@ double AttentionDensity(const AttentionConfig& config, const AttentionGrid& grid
 int64_t AttentionScratchBytes(const AttentionConfig& config, const AttentionGrid& grid,
                               int frames_q, int frames_kv, Precision precision);
 
-/// q, out: act [frames_q, rows, cols, heads, head_dim]; k_frames[f], v_frames[f]: act
-/// [rows, cols, heads, head_dim] of key frame f (frames need not be contiguous: the KV cache is a
-/// ring). The caller has validated the shapes.
+/// q, out: act [frames_q, rows, cols, heads, head_dim]; k_frames[f], v_frames[f]: what StoreKeys
+/// and StoreValues (rowwise.h) wrote for key frame f (frames need not be contiguous: the KV cache
+/// is a ring). The caller has validated the shapes.
 void SelfAttention(Context& context, const AttentionConfig& config, const AttentionGrid& grid,
                    const ConstTensorView& q, std::span<const void* const> k_frames,
                    std::span<const void* const> v_frames, const TensorView& out);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ops/for_test.h"
+#include "ops/rowwise.h"
 
 namespace mrt::ops {
 namespace {
@@ -64,9 +65,10 @@ class AttentionTest : public ::testing::TestWithParam<Precision> {
   Frames Reversed(const Tensor& x) {
     Frames frames{Tensor(x.dtype(), x.shape()), {}};
     for (int64_t f = 0; f < kFramesKv; ++f) {
-      const TensorView to = frames.tensor.view().Slice(kFramesKv - 1 - f, kFramesKv - f);
-      std::memcpy(to.data, x.view().Slice(f, f + 1).data, to.bytes());
-      frames.pointers.push_back(to.data);
+      void* const to = frames.tensor.view().Slice(kFramesKv - 1 - f, kFramesKv - f).data;
+      const Shape shape = {kTokens, kHeads, kHeadDim};
+      StoreValues(context_, x.view().Slice(f, f + 1).Reshape(shape), {&to, 1});
+      frames.pointers.push_back(to);
     }
     return frames;
   }
@@ -84,6 +86,26 @@ TEST_P(AttentionTest, DenseSelfAttentionOverARing) {
   const Frames k = Reversed(k_), v = Reversed(v_);
   SelfAttention(context_, config, kGrid, q_, k.pointers, v.pointers, out_);
   Expect(out_, Dense(q_, k_, v_, 1 / std::sqrt(1.0 * kHeadDim), {}));
+}
+
+TEST_P(AttentionTest, StoresKeysAsTheValuesThatRmsNormRopeMakes) {
+  const Shape all = {kFramesKv * kTokens, kHeads, kHeadDim};
+  const Shape angles = {all[0], kHeadDim / 2};
+  const Tensor weight = RandomTensor(DType::kF32, {kHeads * kHeadDim}, 4);
+  const Tensor cos = RandomTensor(DType::kF32, angles, 5);
+  const Tensor sin = RandomTensor(DType::kF32, angles, 6);
+  const RotaryNorm norm = {.weight = weight, .cos = cos, .sin = sin, .eps = 1e-6f};
+  const Tensor keys(k_.dtype(), k_.shape()), want(k_.dtype(), k_.shape());
+  std::vector<void*> key_frames, want_frames;
+  for (int64_t f = kFramesKv - 1; f >= 0; --f) {  // not in the order of memory
+    key_frames.push_back(keys.view().Slice(f, f + 1).data);
+    want_frames.push_back(want.view().Slice(f, f + 1).data);
+  }
+  StoreKeys(context_, k_.view().Reshape(all), norm, key_frames);
+  RmsNormRope(context_, k_.view().Reshape(all), norm);
+  StoreValues(context_, k_.view().Reshape(all), want_frames);
+  for (int64_t i = 0; i < keys.shape().elements(); ++i)
+    ASSERT_EQ(ElementAsFloat(keys, i), ElementAsFloat(want, i)) << i;
 }
 
 TEST_P(AttentionTest, MonarchWithOneRowPerTileIsDense) {

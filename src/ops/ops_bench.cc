@@ -136,16 +136,17 @@ void BM_AddGated(benchmark::State& state) {
 }
 BENCHMARK(BM_AddGated)->UseRealTime()->Unit(benchmark::kMicrosecond);
 
-void BM_Rope(benchmark::State& state) {
+void BM_RmsNormRope(benchmark::State& state) {
   constexpr int64_t kHeads = 12, kHeadDim = 128;
   Context context(Precision::kBF16);
   const Tensor x = Ones(DType::kBF16, {kTokens, kHeads, kHeadDim});
+  const Tensor weight = Ones(DType::kF32, {kWidth});
   const Tensor cos = Ones(DType::kF32, {kTokens, kHeadDim / 2});
   const Tensor sin(DType::kF32, {kTokens, kHeadDim / 2});
-  for (auto _ : state) Rope(context, x, cos, sin);
+  for (auto _ : state) RmsNormRope(context, x, {weight, cos, sin, 1e-6f});
   Count(state, "B/s", 4.0 * kTokens * kWidth);
 }
-BENCHMARK(BM_Rope)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(BM_RmsNormRope)->UseRealTime()->Unit(benchmark::kMicrosecond);
 
 /// The norm before a VAE convolution at full size. Argument: with SiLU or not.
 void BM_ChannelNorm(benchmark::State& state) {

@@ -38,6 +38,52 @@ Span RowwiseSpan(const Context& context, const char* name, const ConstTensorView
   return Span(context.span_log(), name, SpanKind::kOther, {.bytes = BytesOf(in) + BytesOf(out)});
 }
 
+/// Writes to y, of the dtype of x.
+RmsNormRopeArgs NormRopeArgs(const ConstTensorView& x, const RotaryNorm& norm, void* y,
+                             const TokenStrides& y_strides) {
+  MRT_CHECK(x.shape.rank() == 3);
+  const int64_t tokens = x.shape[0], heads = x.shape[1], head_dim = x.shape[2];
+  MRT_CHECK(head_dim % 2 == 0 && norm.weight.shape.elements() == heads * head_dim &&
+            norm.cos.shape.elements() == tokens * (head_dim / 2) &&
+            norm.sin.shape.elements() == norm.cos.shape.elements());
+  return {.x = In(x),
+          .y = {y, Storage(x.dtype)},
+          .y_strides = y_strides,
+          .weight = norm.weight.as<float>(),
+          .cos = norm.cos.as<float>(),
+          .sin = norm.sin.as<float>(),
+          .heads = heads,
+          .head_dim = head_dim,
+          .eps = norm.eps};
+}
+
+/// One frame of x [all tokens, heads, head_dim], and where it goes.
+struct FrameOfTokens {
+  ConstTensorView x;
+  int64_t first, tokens, width;
+  void* to;
+  TokenStrides strides;
+};
+
+template <typename Store>
+void StoreFrames(Context& context, const ConstTensorView& x, std::span<void* const> frames,
+                 Store store) {
+  MRT_CHECK(x.shape.rank() == 3 && x.dtype == context.activation() && !frames.empty());
+  const int64_t count = static_cast<int64_t>(frames.size()), tokens = x.shape[0] / count;
+  MRT_CHECK(x.shape[0] == count * tokens);
+  const int64_t heads = x.shape[1], head_dim = x.shape[2];
+  for (int64_t f = 0; f < count; ++f) {
+    const TensorView to{frames[static_cast<size_t>(f)], x.dtype, {tokens, heads, head_dim}};
+    store(FrameOfTokens{.x = x.Slice(f * tokens, (f + 1) * tokens),
+                        .first = f * tokens,
+                        .tokens = tokens,
+                        .width = heads * head_dim,
+                        .to = to.data,
+                        .strides = StridesOf(kKvLayout, tokens, heads, head_dim)});
+    context.RoundActivation(to);
+  }
+}
+
 void RoundIfActivation(const Context& context, const TensorView& y, Output output) {
   if (output == Output::kActivation) context.RoundActivation(y);
 }
@@ -141,16 +187,34 @@ void Multiply(Context& context, const TensorView& x, const ConstTensorView& y) {
   context.RoundActivation(x);
 }
 
-void Rope(Context& context, const TensorView& x, const ConstTensorView& cos,
-          const ConstTensorView& sin) {
-  const Span span = RowwiseSpan(context, "rotary embedding", x, x);
-  MRT_CHECK(x.shape.rank() == 3);
-  const int64_t tokens = x.shape[0], heads = x.shape[1], head_dim = x.shape[2];
-  MRT_CHECK(head_dim % 2 == 0 && cos.shape.elements() == tokens * (head_dim / 2) &&
-            sin.shape.elements() == cos.shape.elements());
-  const RopeArgs args{Out(x), cos.as<float>(), sin.as<float>(), heads, head_dim};
-  Spread(Rowwise().rope, args, tokens, heads * head_dim);
+void RmsNormRope(Context& context, const TensorView& x, const RotaryNorm& norm) {
+  const Span span = RowwiseSpan(context, "rms norm and rotary embedding", x, x);
+  const TokenStrides strides = StridesOf(KvLayout::kTokenMajor, x.shape[0], x.shape[1], x.shape[2]);
+  Spread(Rowwise().rms_norm_rope, NormRopeArgs(x, norm, x.data, strides), x.shape[0],
+         x.shape[1] * x.shape[2]);
   context.RoundActivation(x);
+}
+
+void StoreKeys(Context& context, const ConstTensorView& x, const RotaryNorm& norm,
+               std::span<void* const> frames) {
+  const Span span = RowwiseSpan(context, "rms norm and rotary embedding", x, x);
+  StoreFrames(context, x, frames, [&](const FrameOfTokens& frame) {
+    const RotaryNorm of_frame = {.weight = norm.weight,
+                                 .cos = norm.cos.Slice(frame.first, frame.first + frame.tokens),
+                                 .sin = norm.sin.Slice(frame.first, frame.first + frame.tokens),
+                                 .eps = norm.eps};
+    Spread(Rowwise().rms_norm_rope, NormRopeArgs(frame.x, of_frame, frame.to, frame.strides),
+           frame.tokens, frame.width);
+  });
+}
+
+void StoreValues(Context& context, const ConstTensorView& x, std::span<void* const> frames) {
+  const Span span = RowwiseSpan(context, "store values", x, x);
+  StoreFrames(context, x, frames, [&](const FrameOfTokens& frame) {
+    const MoveTokensArgs args{
+        In(frame.x), {frame.to, Storage(x.dtype)}, frame.strides, x.shape[1], x.shape[2]};
+    Spread(Rowwise().move_tokens, args, frame.tokens, frame.width);
+  });
 }
 
 void Cast(Context& context, const ConstTensorView& x, const TensorView& y) {

@@ -3,6 +3,8 @@
 // over rows.
 #pragma once
 
+#include <span>
+
 #include "ops/context.h"
 
 namespace mrt::ops {
@@ -38,10 +40,23 @@ void Add(Context& context, const TensorView& x, const ConstTensorView& y, bool r
 /// x *= y: both act. (gated FFN)
 void Multiply(Context& context, const TensorView& x, const ConstTensorView& y);
 
-/// Rotates interleaved pairs in place: x act [tokens, heads, head_dim]; cos, sin F32 [tokens,
-/// head_dim / 2]: (x0, x1) -> (x0 cos - x1 sin, x0 sin + x1 cos).
-void Rope(Context& context, const TensorView& x, const ConstTensorView& cos,
-          const ConstTensorView& sin);
+/// What queries and keys go through: RmsNorm over all heads, then in each head the rotation of
+/// interleaved pairs (x0, x1) -> (x0 cos - x1 sin, x0 sin + x1 cos).
+struct RotaryNorm {
+  ConstTensorView weight;    // F32 [heads * head_dim]
+  ConstTensorView cos, sin;  // F32 [tokens, head_dim / 2]
+  float eps = 0;
+};
+
+/// x act [tokens, heads, head_dim], in place.
+void RmsNormRope(Context& context, const TensorView& x, const RotaryNorm& norm);
+
+/// Writes keys (RmsNormRope of x) or values (x) as SelfAttention reads them: x act [tokens of all
+/// frames, heads, head_dim] to one pointer per frame, each to as much memory as a frame of x takes.
+/// Nobody else knows how they lie there. norm.cos, norm.sin: of all tokens of x.
+void StoreKeys(Context& context, const ConstTensorView& x, const RotaryNorm& norm,
+               std::span<void* const> frames);
+void StoreValues(Context& context, const ConstTensorView& x, std::span<void* const> frames);
 
 /// y = x, converting between F32 and the activation dtype (rounded in kBF16Emulated when y is an
 /// activation).

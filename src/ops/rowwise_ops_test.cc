@@ -135,17 +135,25 @@ TEST_P(RowwiseOpsTest, AddAndMultiply) {
       << "multiply";
 }
 
-TEST_P(RowwiseOpsTest, Rope) {
+TEST_P(RowwiseOpsTest, RmsNormRope) {
   constexpr int64_t kHeads = 3, kHeadDim = 22;
   const Tensor x = RandomActivation(context_, {kRows, kHeads, kHeadDim}, 1), before = Copy(x);
   const Tensor cos = Floats({kRows, kHeadDim / 2}, 2), sin = Floats({kRows, kHeadDim / 2}, 3);
-  Rope(context_, x, cos, sin);
+  const Tensor weight = Floats({kHeads * kHeadDim}, 4);
+  RmsNormRope(context_, x, {.weight = weight, .cos = cos, .sin = sin, .eps = 1e-6f});
+  const auto normal = [&](int64_t i) {
+    constexpr int64_t kAll = kHeads * kHeadDim;
+    double square = 0;
+    for (int64_t c = 0; c < kAll; ++c)
+      square += std::pow(At(before, i / kAll * kAll + c), 2) / kAll;
+    return At(before, i) / std::sqrt(square + 1e-6) * At(weight, i % kAll);
+  };
   const auto want = [&](int64_t i) {
     const int64_t angle = i / (kHeads * kHeadDim) * (kHeadDim / 2) + i % kHeadDim / 2;
-    return i % 2 == 0 ? At(before, i) * At(cos, angle) - At(before, i + 1) * At(sin, angle)
-                      : At(before, i - 1) * At(sin, angle) + At(before, i) * At(cos, angle);
+    return i % 2 == 0 ? normal(i) * At(cos, angle) - normal(i + 1) * At(sin, angle)
+                      : normal(i - 1) * At(sin, angle) + normal(i) * At(cos, angle);
   };
-  ASSERT_EQ(Mismatch(context_, x, Output::kActivation, want, 5), "");
+  ASSERT_EQ(Mismatch(context_, x, Output::kActivation, want, 10), "");
 }
 
 TEST_P(RowwiseOpsTest, CastRoundsOnlyWhereBf16Would) {

@@ -11,6 +11,9 @@ inline StorageType Storage(DType dtype) {
   return dtype == DType::kF32 ? StorageType::kF32 : StorageType::kBF16;
 }
 
+/// How keys and values of self-attention lie: what StoreKeys writes, and SelfAttention reads.
+inline constexpr KvLayout kKvLayout = KvLayout::kHeadMajor;
+
 /// For the spans of a trace.
 inline double BytesOf(const ConstTensorView& x) { return static_cast<double>(x.bytes()); }
 

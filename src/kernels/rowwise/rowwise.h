@@ -80,14 +80,28 @@ struct ScaleBiasArgs {
   int64_t width = 0;
 };
 
-/// A row is a token: each of its heads is rotated by the token's angles, on interleaved pairs:
-/// (x0, x1) -> (x0 cos - x1 sin, x0 sin + x1 cos).
-struct RopeArgs {
-  RowsOut x;                   // any [tokens, heads, head_dim], rotated in place
-  const float* cos = nullptr;  // [tokens, head_dim / 2]
-  const float* sin = nullptr;  // [tokens, head_dim / 2]
+/// A row is a token. y = x / sqrt(mean(x^2) + eps) * weight, the mean over all heads; then each
+/// head is rotated by the token's angles, on interleaved pairs: (x0, x1) -> (x0 cos - x1 sin, x0
+/// sin + x1 cos).
+struct RmsNormRopeArgs {
+  RowsIn x;   // any [tokens, heads, head_dim]
+  RowsOut y;  // any, laid out as y_strides say; may be x if that is as x
+  TokenStrides y_strides;
+  const float* weight = nullptr;  // [heads, head_dim]
+  const float* cos = nullptr;     // [tokens, head_dim / 2]
+  const float* sin = nullptr;     // [tokens, head_dim / 2]
   int64_t heads = 0;
   int64_t head_dim = 0;  // even
+  float eps = 0;
+};
+
+/// y = x, laid out in another way.
+struct MoveTokensArgs {
+  RowsIn x;   // any [tokens, heads, head_dim]
+  RowsOut y;  // any, laid out as y_strides say; never x
+  TokenStrides y_strides;
+  int64_t heads = 0;
+  int64_t head_dim = 0;
 };
 
 /// x = softmax over a row of (x * scale). A row needs one finite element at least.
@@ -152,7 +166,8 @@ struct RowwiseKernels {
   void (*add_relu)(const BinaryArgs& args, int64_t begin, int64_t end);
   void (*multiply)(const BinaryArgs& args, int64_t begin, int64_t end);
   void (*scale_bias)(const ScaleBiasArgs& args, int64_t begin, int64_t end);
-  void (*rope)(const RopeArgs& args, int64_t begin, int64_t end);
+  void (*rms_norm_rope)(const RmsNormRopeArgs& args, int64_t begin, int64_t end);
+  void (*move_tokens)(const MoveTokensArgs& args, int64_t begin, int64_t end);
   void (*softmax)(const SoftmaxArgs& args, int64_t begin, int64_t end);
   void (*cast)(const CastArgs& args, int64_t begin, int64_t end);
   void (*round)(const RoundArgs& args, int64_t begin, int64_t end);

@@ -197,21 +197,72 @@ TEST_P(RowwiseTest, ScaleBias) {
   });
 }
 
-TEST_P(RowwiseTest, Rope) {
+constexpr int64_t kHeads = 3;
+
+/// Where element i of [tokens, heads, head_dim] lies.
+int64_t Place(int64_t i, int64_t head_dim, const TokenStrides& strides) {
+  return i / (kHeads * head_dim) * strides.token + i / head_dim % kHeads * strides.head +
+         i % head_dim;
+}
+
+TEST_P(RowwiseTest, RmsNormRope) {
   for (StorageType storage : kStorages)
-    for (int64_t head_dim : {2, 6, 16, 64, 66, 128, 130}) {
-      constexpr int64_t kHeads = 3;
-      Matrix x = Random(storage, kRows * kHeads * head_dim), before = x;
-      Matrix cos = Random(StorageType::kF32, kRows * head_dim / 2);
-      Matrix sin = Random(StorageType::kF32, kRows * head_dim / 2);
-      kernels().rope({x.out(), cos.floats(), sin.floats(), kHeads, head_dim}, 0, kRows);
-      const auto want = [&](int64_t i) {
-        const int64_t angle = i / (kHeads * head_dim) * (head_dim / 2) + i % head_dim / 2;
-        return i % 2 == 0 ? before[i] * cos[angle] - before[i + 1] * sin[angle]
-                          : before[i - 1] * sin[angle] + before[i] * cos[angle];
-      };
-      ExpectNear(x, want, 5, "head_dim " + std::to_string(head_dim));
-    }
+    for (StorageType y_storage : kStorages)
+      for (KvLayout layout : {KvLayout::kTokenMajor, KvLayout::kHeadMajor})
+        for (int64_t head_dim : {2, 6, 16, 64, 66, 128, 130}) {
+          const int64_t width = kHeads * head_dim;
+          const Matrix x = Random(storage, kRows * width);
+          Matrix y(y_storage, x.size()), weight = Random(StorageType::kF32, width, 1, 0.2);
+          Matrix cos = Random(StorageType::kF32, kRows * head_dim / 2);
+          Matrix sin = Random(StorageType::kF32, kRows * head_dim / 2);
+          const TokenStrides strides = StridesOf(layout, kRows, kHeads, head_dim);
+          RmsNormRopeArgs args = {.x = x.in(),
+                                  .y = y.out(),
+                                  .y_strides = strides,
+                                  .weight = weight.floats(),
+                                  .cos = cos.floats(),
+                                  .sin = sin.floats(),
+                                  .heads = kHeads,
+                                  .head_dim = head_dim,
+                                  .eps = 1e-5f};
+          kernels().rms_norm_rope(args, 0, 1);
+          kernels().rms_norm_rope(args, 1, kRows);
+          const auto sums = RowSums(x, width, [](int64_t, double value) { return value * value; });
+          const auto normal = [&](int64_t i) {
+            const double mean = sums[static_cast<size_t>(i / width)] / static_cast<double>(width);
+            return x[i] / std::sqrt(mean + 1e-5) * weight[i % width];
+          };
+          std::vector<double> want(static_cast<size_t>(x.size()));
+          for (int64_t i = 0; i < x.size(); i += 2) {
+            const int64_t angle = i / width * (head_dim / 2) + i % head_dim / 2;
+            const auto to = static_cast<size_t>(Place(i, head_dim, strides));
+            want[to] = normal(i) * cos[angle] - normal(i + 1) * sin[angle];
+            want[to + 1] = normal(i) * sin[angle] + normal(i + 1) * cos[angle];
+          }
+          const auto at = [&](int64_t i) { return want[static_cast<size_t>(i)]; };
+          ExpectNear(y, at, 10, "head_dim " + std::to_string(head_dim));
+          if (storage != y_storage || layout != KvLayout::kTokenMajor) continue;
+          Matrix in_place = x;
+          args.x = in_place.in();
+          args.y = in_place.out();
+          kernels().rms_norm_rope(args, 0, kRows);
+          for (int64_t i = 0; i < y.size(); ++i) ASSERT_EQ(in_place[i], y[i]) << head_dim;
+        }
+}
+
+TEST_P(RowwiseTest, MoveTokens) {
+  for (StorageType storage : kStorages)
+    for (KvLayout layout : {KvLayout::kTokenMajor, KvLayout::kHeadMajor})
+      for (int64_t head_dim : {1, 6, 16, 67}) {
+        const Matrix x = Random(storage, kRows * kHeads * head_dim);
+        Matrix y(storage, x.size());
+        const TokenStrides strides = StridesOf(layout, kRows, kHeads, head_dim);
+        const MoveTokensArgs args = {x.in(), y.out(), strides, kHeads, head_dim};
+        kernels().move_tokens(args, 0, 2);
+        kernels().move_tokens(args, 2, kRows);
+        for (int64_t i = 0; i < x.size(); ++i)
+          ASSERT_EQ(y[Place(i, head_dim, strides)], x[i]) << head_dim;
+      }
 }
 
 TEST_P(RowwiseTest, Softmax) {

@@ -54,24 +54,23 @@ ops::AttentionGrid GridOf(const BlockInputs& in) {
           .head_dim = static_cast<int>(in.config.head_dim())};
 }
 
-/// Writes the keys and values of y act [tokens, dim] to the last frames of the window, frame by
-/// frame because their slots need not be neighbours.
+/// Queries and keys: the norm is over the whole width, before the heads.
+ops::RotaryNorm RotaryNormOf(const BlockInputs& in, const Tensor& weight) {
+  return {.weight = weight, .cos = in.rope.cos, .sin = in.rope.sin, .eps = in.config.eps};
+}
+
+/// Writes the keys and values of y act [tokens, dim] to the last frames of the window.
 void WriteKeysAndValues(ops::Context& context, const AttentionWeights& w, const BlockInputs& in,
                         const TensorView& y, const KvCache::Window& window) {
+  const ArenaScope scope(context.arena());
   const WanConfig& c = in.config;
-  const int64_t frame = in.rows * in.cols;  // tokens of a frame
-  const size_t past = window.keys.size() - static_cast<size_t>(in.frames);
-  for (int64_t f = 0; f < in.frames; ++f) {
-    const size_t slot = past + static_cast<size_t>(f);
-    const int64_t begin = f * frame, end = begin + frame;
-    const TensorView k{window.keys[slot], context.activation(), {frame, c.dim}};
-    const TensorView v{window.values[slot], context.activation(), {frame, c.dim}};
-    w.k.Run(context, y.Slice(begin, end), k);
-    ops::RmsNorm(context, k, w.norm_k, c.eps, k);
-    ops::Rope(context, k.Reshape({frame, c.num_heads, c.head_dim()}), in.rope.cos.Slice(begin, end),
-              in.rope.sin.Slice(begin, end));
-    w.v.Run(context, y.Slice(begin, end), v);
-  }
+  const auto frames = static_cast<size_t>(in.frames);
+  const TensorView x = context.Activation({in.tokens(), c.dim});
+  const TensorView heads = x.Reshape({in.tokens(), c.num_heads, c.head_dim()});
+  w.k.Run(context, y, x);
+  ops::StoreKeys(context, heads, RotaryNormOf(in, w.norm_k), window.keys.last(frames));
+  w.v.Run(context, y, x);
+  ops::StoreValues(context, heads, window.values.last(frames));
 }
 
 /// x += gate1 * self_attn(LN(x) * (1 + scale1) + shift1)
@@ -89,8 +88,8 @@ void AddSelfAttention(ops::Context& context, const Block& block, const BlockInpu
 
   const TensorView q = context.Activation({in.tokens(), c.dim});
   w.q.Run(context, y, q);
-  ops::RmsNorm(context, q, w.norm_q, c.eps, q);  // over the whole width, before the heads
-  ops::Rope(context, q.Reshape({in.tokens(), c.num_heads, c.head_dim()}), in.rope.cos, in.rope.sin);
+  ops::RmsNormRope(context, q.Reshape({in.tokens(), c.num_heads, c.head_dim()}),
+                   RotaryNormOf(in, w.norm_q));
 
   const TensorView attended = context.Activation({in.tokens(), c.dim});
   ops::SelfAttention(context, attention, GridOf(in), q.Reshape(grid), window.keys, window.values,

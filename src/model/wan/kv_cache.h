@@ -18,8 +18,8 @@ namespace mrt {
 /// (sink, then the window's past frames, oldest first, then the current chunk).
 class KvCache {
  public:
-  /// One layer's visible frames in logical order, the current chunk's last. Each pointer is to
-  /// `dtype` [rows, cols, heads, head_dim].
+  /// One layer's visible frames in logical order, the current chunk's last. Each pointer is to what
+  /// ops::StoreKeys and ops::StoreValues write: `dtype`, rows * cols * dim elements.
   struct Window {
     std::span<void*const> keys, values;
   };

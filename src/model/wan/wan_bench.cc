@@ -142,12 +142,14 @@ void Rowwise(benchmark::State& state) {
   const ConstTensorView weight = vector.view().Reshape({c.dim});
   const Tensor angles = Random(DType::kF32, {kTokens, c.head_dim() / 2});
   const TensorView heads = y.view().Reshape({kTokens, c.num_heads, c.head_dim()});
+  const Tensor stored = RandomActivation({kTokens, c.dim});
+  void* const keys = stored.view().data;
   for (auto _ : state) {
     ops::LayerNormModulate(context, x, vector, vector, c.eps, y);
-    for (int i = 0; i < 2; ++i) {  // queries and keys
-      ops::RmsNorm(context, y, weight, c.eps, y);
-      ops::Rope(context, heads, angles, angles);
-    }
+    const ops::RotaryNorm norm = {.weight = weight, .cos = angles, .sin = angles, .eps = c.eps};
+    ops::RmsNormRope(context, heads, norm);
+    ops::StoreKeys(context, heads, norm, {&keys, 1});
+    ops::StoreValues(context, heads, {&keys, 1});
     ops::AddGated(context, x, vector, y);
     ops::LayerNorm(context, x, weight, weight, c.eps, y);
     ops::RmsNorm(context, y, weight, c.eps, y);

@@ -22,6 +22,10 @@ constexpr int kLanes = kVectorBytes / 4;
 // 1.5 * 2^23: adding it leaves no fraction bits, and the integer in the low bits.
 constexpr float kRoundToInteger = 12582912.0f;
 
+// Channels that rotary embedding treats at once.
+constexpr int64_t kRopeChunk = 64;
+static_assert(kRopeChunk % kLanes == 0);
+
 using Vec = float __attribute__((vector_size(kVectorBytes)));
 using IntVec = int32_t __attribute__((vector_size(kVectorBytes)));
 using UintVec = uint32_t __attribute__((vector_size(kVectorBytes)));
@@ -210,17 +214,23 @@ void LayerNormRows(const LayerNormArgs& args, int64_t begin, int64_t end) {
   }
 }
 
+/// 1 / sqrt(mean(x^2) + eps)
+template <class X>
+float InverseRms(const typename X::Element* x, int64_t width, float eps) {
+  const float sum_sq = SumColumns(width, [&](int64_t c, auto n) {
+    const Vec v = Load<X>(x + c, n);
+    return v * v;
+  });
+  return 1.0f / __builtin_sqrtf(sum_sq / static_cast<float>(width) + eps);
+}
+
 template <class X, class Y>
 void RmsNormRows(const RmsNormArgs& args, int64_t begin, int64_t end) {
   const int64_t width = args.width;
   for (int64_t row = begin; row < end; ++row) {
     const auto* x = Row<X>(args.x, row, width);
     auto* y = Row<Y>(args.y, row, width);
-    const float sum_sq = SumColumns(width, [&](int64_t c, auto n) {
-      const Vec v = Load<X>(x + c, n);
-      return v * v;
-    });
-    const float inverse = 1.0f / __builtin_sqrtf(sum_sq / static_cast<float>(width) + args.eps);
+    const float inverse = InverseRms<X>(x, width, args.eps);
     ForColumns(width, [&](int64_t c, auto n) {
       Store<Y>(y + c, Load<X>(x + c, n) * inverse * Load<F32>(args.weight + c, n), n);
     });
@@ -325,11 +335,10 @@ void ScaleBias(const ScaleBiasArgs& args, int64_t begin, int64_t end) {
 }
 
 /// One token, channels [d, d + count) of every head. The angles are spread over the pairs once.
-template <class X>
-void RopeChannels(const RopeArgs& args, int64_t token, int64_t d, int64_t count) {
-  constexpr int kChunk = 64;
-  static_assert(kChunk % kLanes == 0);
-  float cos_both[kChunk], sin_signed[kChunk];  // (cos, cos), (-sin, sin) for each pair
+template <class X, class Y>
+void NormRopeChannels(const RmsNormRopeArgs& args, float inverse, int64_t token, int64_t d,
+                      int64_t count) {
+  float cos_both[kRopeChunk], sin_signed[kRopeChunk];  // (cos, cos), (-sin, sin) for each pair
   const float* cos = args.cos + token * (args.head_dim / 2) + d / 2;
   const float* sin = args.sin + token * (args.head_dim / 2) + d / 2;
   for (int64_t i = 0; i < count / 2; ++i) {
@@ -337,24 +346,47 @@ void RopeChannels(const RopeArgs& args, int64_t token, int64_t d, int64_t count)
     sin_signed[2 * i] = -sin[i];
     sin_signed[2 * i + 1] = sin[i];
   }
-  auto* x = Row<X>(args.x, token * args.heads, args.head_dim) + d;
-  for (int64_t head = 0; head < args.heads; ++head, x += args.head_dim) {
+  const auto* x = Row<X>(args.x, token * args.heads, args.head_dim) + d;
+  auto* y = Row<Y>(args.y, token, args.y_strides.token) + d;
+  const float* weight = args.weight + d;
+  for (int64_t head = 0; head < args.heads; ++head) {
     ForColumns(count, [&](int64_t c, auto n) {
-      const Vec v = Load<X>(x + c, n);
+      const Vec v = Load<X>(x + c, n) * inverse * Load<F32>(weight + c, n);
       const LongVec pairs = (LongVec)v;
-      const Vec swapped = (Vec)((pairs << 32) | (pairs >> 32));  // (x1, x0)
-      Store<X>(x + c, v * Load<F32>(cos_both + c, n) + swapped * Load<F32>(sin_signed + c, n), n);
+      const Vec swapped = (Vec)((pairs << 32) | (pairs >> 32));  // (v1, v0)
+      Store<Y>(y + c, v * Load<F32>(cos_both + c, n) + swapped * Load<F32>(sin_signed + c, n), n);
     });
+    x += args.head_dim;
+    y += args.y_strides.head;
+    weight += args.head_dim;
   }
 }
 
-void Rope(const RopeArgs& args, int64_t begin, int64_t end) {
-  constexpr int64_t kChunk = 64;  // of RopeChannels
-  WithStorage(args.x.storage, [&](auto storage) {
-    for (int64_t token = begin; token < end; ++token)
-      for (int64_t d = 0; d < args.head_dim; d += kChunk) {
+void RmsNormRope(const RmsNormRopeArgs& args, int64_t begin, int64_t end) {
+  const int64_t width = args.heads * args.head_dim;
+  WithStorage(args.x.storage, args.y.storage, [&](auto x_storage, auto y_storage) {
+    using X = decltype(x_storage);
+    for (int64_t token = begin; token < end; ++token) {
+      const float inverse = InverseRms<X>(Row<X>(args.x, token, width), width, args.eps);
+      for (int64_t d = 0; d < args.head_dim; d += kRopeChunk) {
         const int64_t left = args.head_dim - d;
-        RopeChannels<decltype(storage)>(args, token, d, left < kChunk ? left : kChunk);
+        NormRopeChannels<X, decltype(y_storage)>(args, inverse, token, d,
+                                                 left < kRopeChunk ? left : kRopeChunk);
+      }
+    }
+  });
+}
+
+void MoveTokens(const MoveTokensArgs& args, int64_t begin, int64_t end) {
+  WithStorage(args.x.storage, args.y.storage, [&](auto x_storage, auto y_storage) {
+    using X = decltype(x_storage);
+    using Y = decltype(y_storage);
+    for (int64_t token = begin; token < end; ++token)
+      for (int64_t head = 0; head < args.heads; ++head) {
+        const auto* x = Row<X>(args.x, token * args.heads + head, args.head_dim);
+        auto* y = Row<Y>(args.y, token, args.y_strides.token) + head * args.y_strides.head;
+        ForColumns(args.head_dim,
+                   [&](int64_t c, auto n) { Store<Y>(y + c, Load<X>(x + c, n), n); });
       }
   });
 }
@@ -544,7 +576,8 @@ const RowwiseKernels kRowwiseKernels = {
     .add_relu = AddRelu,
     .multiply = Multiply,
     .scale_bias = ScaleBias,
-    .rope = Rope,
+    .rms_norm_rope = RmsNormRope,
+    .move_tokens = MoveTokens,
     .softmax = Softmax,
     .cast = Cast,
     .round = Round,
