@@ -56,8 +56,22 @@ std::vector<float> RandomValues(int64_t count, uint32_t seed) {
 }
 
 struct Inputs {
-  std::vector<float> q, k, v;
+  std::vector<float> q, k, v;  // token-major
 };
+
+/// Keys or values as the engine's KV cache holds them.
+std::vector<float> HeadMajor(const std::vector<float>& x, const AttentionProblem& p) {
+  const int64_t tokens = int64_t{p.rows} * p.cols, frame = tokens * p.heads * p.head_dim;
+  std::vector<float> moved;
+  moved.reserve(x.size());
+  for (int64_t f = 0; f < p.frames_kv; ++f)
+    for (int64_t head = 0; head < p.heads; ++head)
+      for (int64_t t = 0; t < tokens; ++t) {
+        const auto token = x.begin() + f * frame + (t * p.heads + head) * p.head_dim;
+        moved.insert(moved.end(), token, token + p.head_dim);
+      }
+  return moved;
+}
 
 struct Sample {
   int64_t first = 0;  // of the query tokens
@@ -126,10 +140,10 @@ double RelativeL2(const Elements& out, const AttentionProblem& p, const Sample& 
 
 /// The inputs in one element type, and where results go.
 struct Tensors {
-  Tensors(ElementType type, const Inputs& inputs)
+  Tensors(ElementType type, const Inputs& inputs, const AttentionProblem& problem)
       : q(type, inputs.q),
-        k(type, inputs.k),
-        v(type, inputs.v),
+        k(type, HeadMajor(inputs.k, problem)),
+        v(type, HeadMajor(inputs.v, problem)),
         out(type, std::vector<float>(inputs.q.size())) {}
   Elements q, k, v, out;
 };
@@ -140,6 +154,7 @@ monarchrt::Status RunOnce(const AttentionShape& shape, const AttentionRow& row, 
   options.implementation = row.impl;
   AttentionProblem problem = shape.problem;
   problem.element = row.element;
+  problem.kv_layout = monarchrt::AttentionKvLayout::kHeadMajor;
   return monarchrt::Attend(
       options, problem, {tensors.q.data(), tensors.k.data(), tensors.v.data(), tensors.out.data()},
       row.threads);
@@ -160,7 +175,7 @@ monarchrt::Status MeasureElementType(ElementType element, const AttentionShape& 
   for (AttentionRow& row : rows)
     if (row.element == element) pending.push_back(&row);
   if (pending.empty()) return {};
-  Tensors tensors(element, inputs);
+  Tensors tensors(element, inputs, shape.problem);
   for (AttentionRow* row : pending) {
     MRT_RETURN_IF_ERROR(RunOnce(shape, *row, tensors));
     row->relative_l2 = RelativeL2(tensors.out, shape.problem, samples.at(row->mode));

@@ -45,7 +45,7 @@ class AttentionProblem(c.Structure):
     _fields_ = [("struct_size", c.c_size_t), ("batch", c.c_int64), ("frames_q", c.c_int32),
                 ("frames_kv", c.c_int32), ("rows", c.c_int32), ("cols", c.c_int32),
                 ("heads", c.c_int32), ("head_dim", c.c_int32), ("causal_block_frames", c.c_int32),
-                ("element", c.c_int32)]
+                ("element", c.c_int32), ("kv_layout", c.c_int32), ("reserved", c.c_int32)]
 
 
 PHASE = c.CFUNCTYPE(None, c.c_char_p, c.c_void_p)

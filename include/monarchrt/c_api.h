@@ -92,6 +92,12 @@ enum {
 };
 enum { MRT_ELEMENT_F32 = 0, MRT_ELEMENT_BF16 = 1 };
 
+/* How keys, values and their gradients lie (attention.h). */
+enum {
+  MRT_KV_TOKEN_MAJOR = 0, /* [batch, frames_kv, rows, cols, heads, head_dim] */
+  MRT_KV_HEAD_MAJOR = 1   /* [batch, frames_kv, heads, rows, cols, head_dim] */
+};
+
 /* Arrays in structs that you get. */
 #define MRT_NAME_BYTES 64
 #define MRT_TEXT_BYTES 256
@@ -123,7 +129,9 @@ typedef struct mrt_attention_problem {
   /* 0: every query sees every key. n > 0: a query sees the key frames of its own block of n frames
    * and before; then frames_q == frames_kv, and n divides it. */
   int32_t causal_block_frames;
-  int32_t element; /* MRT_ELEMENT_F32 */
+  int32_t element;   /* MRT_ELEMENT_F32 */
+  int32_t kv_layout; /* MRT_KV_TOKEN_MAJOR */
+  int32_t reserved;
 } mrt_attention_problem;
 
 MRT_API mrt_status mrt_attention_problem_init(mrt_attention_problem* problem, size_t struct_size);

@@ -68,6 +68,8 @@ Result<Extents> Check(const AttentionOptions& options, const AttentionProblem& p
       return Bad(std::string(size.name) + " " + std::to_string(size.value) + ", need at least 1");
   if (p.element != ElementType::kF32 && p.element != ElementType::kBF16)
     return Bad("an unknown element type, need kF32 or kBF16");
+  if (p.kv_layout != AttentionKvLayout::kTokenMajor && p.kv_layout != AttentionKvLayout::kHeadMajor)
+    return Bad("an unknown kv_layout, need kTokenMajor or kHeadMajor");
   const int64_t bytes = p.element == ElementType::kF32 ? 4 : 2;
   for (const int64_t frames : {p.frames_q, p.frames_kv}) {
     const int64_t factors[] = {p.batch, frames, p.rows, p.cols, p.heads, p.head_dim, bytes};
@@ -84,6 +86,11 @@ StorageType StorageOf(const AttentionProblem& p) {
   return p.element == ElementType::kF32 ? StorageType::kF32 : StorageType::kBF16;
 }
 
+KvLayout LayoutOf(const AttentionProblem& p) {
+  return p.kv_layout == AttentionKvLayout::kHeadMajor ? KvLayout::kHeadMajor
+                                                      : KvLayout::kTokenMajor;
+}
+
 MonarchShape ShapeOfMonarch(const AttentionOptions& options, const AttentionProblem& p) {
   return {.heads = p.heads,
           .frames_q = p.frames_q,
@@ -96,7 +103,8 @@ MonarchShape ShapeOfMonarch(const AttentionOptions& options, const AttentionProb
           .w_reduce = options.w_reduce,
           .iterations = options.iterations,
           .causal_block_frames = p.causal_block_frames,
-          .storage = StorageOf(p)};
+          .storage = StorageOf(p),
+          .kv_layout = LayoutOf(p)};
 }
 
 DenseShape ShapeOfDense(const AttentionProblem& p, const Extents& extents) {
@@ -107,7 +115,8 @@ DenseShape ShapeOfDense(const AttentionProblem& p, const Extents& extents) {
           .head_dim = p.head_dim,
           .causal_block_frames = p.causal_block_frames,
           .scale = 1.0f / std::sqrt(static_cast<float>(p.head_dim)),
-          .storage = StorageOf(p)};
+          .storage = StorageOf(p),
+          .kv_layout = LayoutOf(p)};
 }
 
 SparseShape ShapeOfSparse(const AttentionOptions& options, const AttentionProblem& p) {
@@ -122,7 +131,8 @@ SparseShape ShapeOfSparse(const AttentionOptions& options, const AttentionProble
           .cols = p.cols,
           .head_dim = p.head_dim,
           .causal_block_frames = p.causal_block_frames,
-          .storage = StorageOf(p)};
+          .storage = StorageOf(p),
+          .kv_layout = LayoutOf(p)};
 }
 
 bool Overlap(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes) {
@@ -172,7 +182,7 @@ Status CheckScratch(int64_t bytes) {
                      "tiles need less");
 }
 
-/// One pointer per frame of x [frames, rows, cols, heads, head_dim].
+/// One pointer per frame of x [frames, ...].
 template <typename T>
 std::vector<T*> FramePointers(T* x, int frames, int64_t frame_bytes) {
   using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;

@@ -203,6 +203,28 @@ TEST(Attention, ComputesEachElementOfABatch) {
   }
 }
 
+TEST(Attention, TakesHeadMajorKeysAndValues) {
+  AttentionProblem problem = {
+      .batch = 2, .frames_q = 2, .frames_kv = 3, .rows = 4, .cols = 5, .heads = 3, .head_dim = 17};
+  const Inputs in = RandomInputs(problem);
+  Inputs head_major = in;
+  for (std::vector<double>* x : {&head_major.k, &head_major.v}) {
+    const std::vector<double> token_major = *x;
+    size_t to = 0;
+    for (int64_t frame = 0; frame < 2 * 3; ++frame)
+      for (int64_t head = 0; head < 3; ++head)
+        for (int64_t token = 0; token < 20; ++token)
+          for (int64_t d = 0; d < 17; ++d)
+            (*x)[to++] = token_major[((frame * 20 + token) * 3 + head) * 17 + d];
+  }
+  for (const AttentionMode mode : ListAttentionModes()) {
+    problem.kv_layout = AttentionKvLayout::kTokenMajor;
+    const std::vector<double> want = Attended({.mode = mode}, problem, in);
+    problem.kv_layout = AttentionKvLayout::kHeadMajor;
+    EXPECT_EQ(Attended({.mode = mode}, problem, head_major), want) << AttentionModeName(mode);
+  }
+}
+
 TEST(Attention, LeavesTheCallersThreadCountAlone) {
   mrt::SetThreadCount(5);
   const AttentionProblem problem = {.rows = 4, .cols = 4, .head_dim = 8};
@@ -253,6 +275,7 @@ TEST(Attention, RefusesSizesThatCannotBe) {
        {.mode = AttentionMode::kDense},
        "2^47 bytes"},
       {{.element = static_cast<ElementType>(9)}, {}, "unknown element type"},
+      {{.kv_layout = static_cast<AttentionKvLayout>(2)}, {}, "unknown kv_layout"},
       {{}, {.mode = static_cast<AttentionMode>(9)}, "unknown mode"},
       {{}, {.mode = AttentionMode::kTopK, .density = 0}, "got density 0"},
       {{}, {.mode = AttentionMode::kWindow, .density = 1.5}, "more than 0 and at most 1"},

@@ -7,12 +7,15 @@
 namespace mrt::c_api {
 namespace {
 
+using monarchrt::AttentionKvLayout;
 using monarchrt::AttentionProblem;
 using monarchrt::AttentionRule;
 using monarchrt::ElementType;
 
 static_assert(MRT_ELEMENT_F32 == static_cast<int>(ElementType::kF32));
 static_assert(MRT_ELEMENT_BF16 == static_cast<int>(ElementType::kBF16));
+static_assert(MRT_KV_TOKEN_MAJOR == static_cast<int>(AttentionKvLayout::kTokenMajor));
+static_assert(MRT_KV_HEAD_MAJOR == static_cast<int>(AttentionKvLayout::kHeadMajor));
 static_assert(MRT_CLEAN_PASS == AttentionRule::kCleanPass);
 
 constexpr size_t kRulesMax = 4096;    // more than any model has layers and any schedule steps
@@ -29,13 +32,17 @@ mrt_attention_problem ProblemDefaults() {
           .heads = defaults.heads,
           .head_dim = defaults.head_dim,
           .causal_block_frames = defaults.causal_block_frames,
-          .element = static_cast<int32_t>(defaults.element)};
+          .element = static_cast<int32_t>(defaults.element),
+          .kv_layout = static_cast<int32_t>(defaults.kv_layout),
+          .reserved = 0};
 }
 
 Result<AttentionProblem> ToProblem(const mrt_attention_problem* given) {
   mrt_attention_problem known = ProblemDefaults();
   MRT_RETURN_IF_ERROR(ReadStruct(given, "attention problem", &known));
   MRT_RETURN_IF_ERROR(CheckEnum(known.element, 2, "attention problem", "element"));
+  MRT_RETURN_IF_ERROR(CheckEnum(known.kv_layout, 2, "attention problem", "kv_layout"));
+  MRT_RETURN_IF_ERROR(CheckReserved(known.reserved, "attention problem"));
   return AttentionProblem{.batch = known.batch,
                           .frames_q = known.frames_q,
                           .frames_kv = known.frames_kv,
@@ -44,7 +51,8 @@ Result<AttentionProblem> ToProblem(const mrt_attention_problem* given) {
                           .heads = known.heads,
                           .head_dim = known.head_dim,
                           .causal_block_frames = known.causal_block_frames,
-                          .element = static_cast<ElementType>(known.element)};
+                          .element = static_cast<ElementType>(known.element),
+                          .kv_layout = static_cast<AttentionKvLayout>(known.kv_layout)};
 }
 
 Status CopyNumbers(const int32_t* numbers, size_t count, const char* name, std::vector<int>* out) {

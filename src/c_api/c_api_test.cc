@@ -51,7 +51,9 @@ TEST(CApiAbi, KeepsItsLayout) {
   EXPECT_EQ(sizeof(mrt_attention_options), 48u);
   EXPECT_EQ(offsetof(mrt_attention_options, reserved), 36u);
   EXPECT_EQ(offsetof(mrt_attention_options, density), 40u);
-  EXPECT_EQ(sizeof(mrt_attention_problem), 48u);
+  EXPECT_EQ(sizeof(mrt_attention_problem), 56u);
+  EXPECT_EQ(offsetof(mrt_attention_problem, element), 44u);
+  EXPECT_EQ(offsetof(mrt_attention_problem, kv_layout), 48u);
   EXPECT_EQ(sizeof(mrt_attention_implementation), 336u);
   EXPECT_EQ(sizeof(mrt_attention_rule), 40u);
   EXPECT_EQ(sizeof(mrt_memory_estimate), 48u);
@@ -334,13 +336,34 @@ TEST(CApiAttention, IsThatOfTheCppApi) {
     EXPECT_EQ(got, want);
     EXPECT_NE(got, std::vector<float>(q.size()));
   }
+  problem.kv_layout = MRT_KV_HEAD_MAJOR;
+  std::vector<float> got(q.size()), want(q.size());
+  ASSERT_EQ(mrt_attend(nullptr, &problem, q.data(), k.data(), v.data(), got.data(), 1), MRT_OK);
+  ASSERT_TRUE(monarchrt::Attend({},
+                                {.frames_kv = 2,
+                                 .rows = 3,
+                                 .cols = 4,
+                                 .heads = 2,
+                                 .head_dim = 16,
+                                 .kv_layout = monarchrt::AttentionKvLayout::kHeadMajor},
+                                {q.data(), k.data(), v.data(), want.data()}, 1)
+                  .ok());
+  EXPECT_EQ(got, want);
   mrt_attention_options nobody = AttentionOptions();
   nobody.implementation = "abacus";
   std::vector<float> out(q.size());
   ExpectInvalid(mrt_attend(&nobody, &problem, q.data(), k.data(), v.data(), out.data(), 1),
                 "abacus");
-  problem.rows = 0;
-  ExpectInvalid(mrt_attend(nullptr, &problem, q.data(), k.data(), v.data(), out.data(), 1), "rows");
+  const auto refused = [&](const char* message) {
+    ExpectInvalid(mrt_attend(nullptr, &problem, q.data(), k.data(), v.data(), out.data(), 1),
+                  message);
+  };
+  problem.kv_layout = 2;
+  refused("got kv_layout 2, need 0..1");
+  problem.kv_layout = 0, problem.reserved = 1;
+  refused("reserved");
+  problem.reserved = 0, problem.rows = 0;
+  refused("rows");
 }
 
 TEST(CApiAttention, HasTheGradientsOfTheCppApi) {
@@ -389,6 +412,18 @@ TEST(CApiAttention, TakesTheOptionsOfTheFirstVersion) {
   EXPECT_EQ(sparsity, 1 - density);
   options.struct_size = sizeof(options);
   ExpectInvalid(mrt_attention_density(&options, &problem, &density), "got density 7");
+}
+
+// A program that was compiled before the layout was there.
+TEST(CApiAttention, TakesTheProblemOfTheFirstVersion) {
+  constexpr size_t kFirstVersionBytes = 48;
+  mrt_attention_problem problem = Problem();
+  ASSERT_EQ(mrt_attention_problem_init(&problem, kFirstVersionBytes), MRT_OK);
+  problem.kv_layout = 7;  // not theirs: never read
+  double flop = 0;
+  ASSERT_EQ(mrt_attention_flop(nullptr, &problem, &flop), MRT_OK) << mrt_last_error();
+  problem.struct_size = sizeof(problem);
+  ExpectInvalid(mrt_attention_flop(nullptr, &problem, &flop), "got kv_layout 7");
 }
 
 TEST(CApiAttention, ListsTheImplementations) {

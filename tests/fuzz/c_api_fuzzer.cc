@@ -165,6 +165,8 @@ void Fill(Input& in, Struct<mrt_attention_problem>& problem) {
   problem->head_dim = static_cast<int32_t>(in.Size());
   problem->causal_block_frames = static_cast<int32_t>(in.Size());
   problem->element = static_cast<int32_t>(in.Size());
+  problem->kv_layout = static_cast<int32_t>(in.Byte() % 4);
+  problem->reserved = in.Byte() == 1 ? 1 : 0;
 }
 
 // Never a model that is there: that would be loaded.
