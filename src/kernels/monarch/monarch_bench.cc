@@ -110,6 +110,7 @@ void Run(benchmark::State& state, const MonarchBackwardImpl& impl, const Monarch
 
 template <typename Impl>
 void Register(const std::string& name, const Impl& impl, MonarchShape shape) {
+  shape.kv_layout = KvLayout::kHeadMajor;  // as in the engine's KV cache
   for (const StorageType storage : {StorageType::kF32, StorageType::kBF16}) {
     shape.storage = storage;
     const std::string full =
