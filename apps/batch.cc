@@ -44,6 +44,7 @@ Json Settings(const GenerationRun& run) {
           {"attention", attention(s.attention)},
           {"rules", rules},
           {"window", {s.window_frames, s.sink_frames}},
+          {"kv_cache", static_cast<int>(s.kv_cache)},
           {"independent_first_frame", s.independent_first_frame},
           {"codec", run.video.codec + " " + run.video.quality},
           {"version", monarchrt::Version()}};

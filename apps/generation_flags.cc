@@ -117,6 +117,13 @@ void AddVideoFlags(CLI::App& command, GenerationFlags& flags) {
       ->transform(Number<int>())
       ->type_name("N");
   command
+      .add_option(
+          "--kv-cache", flags.kv_cache,
+          "keys and values of the window: auto (as activations are), or bf16, which takes half "
+          "the memory of f32")
+      ->check(CLI::IsMember({"auto", "bf16"}))
+      ->capture_default_str();
+  command
       .add_option("--sink", stream.sink_frames,
                   "of the window, the first latent frames of the video that always stay")
       ->transform(Number<int>())
@@ -241,6 +248,7 @@ monarchrt::Status ResolveGenerationFlags(GenerationFlags& flags) {
     flags.engine.cache_dir = DefaultCacheDir();
   flags.engine.precision = ToPrecision(flags.dtype);
   flags.engine.vae = flags.vae == "taehv" ? monarchrt::VaeKind::kTaehv : monarchrt::VaeKind::kWan;
+  if (flags.kv_cache == "bf16") flags.stream.kv_cache = monarchrt::KvCacheType::kBF16;
   if (flags.overlap != "auto")
     flags.stream.decode_overlap =
         flags.overlap == "on" ? monarchrt::DecodeOverlap::kOn : monarchrt::DecodeOverlap::kOff;

@@ -25,6 +25,7 @@ struct GenerationFlags {
   std::vector<int> tiles = {1, 1, 1};
   std::string attention_config;  // a JSON file instead of the flags of one attention
   std::string overlap = "auto";
+  std::string kv_cache = "auto";
   std::string vae = "wan";
   std::string dtype = "auto";
   std::string trace;  // a file; empty: none

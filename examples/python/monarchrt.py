@@ -24,7 +24,7 @@ class StreamOptions(c.Structure):
                 ("initial_rgb_bytes", c.c_size_t), ("initial_frames", c.c_int64),
                 ("window_frames", c.c_int32), ("sink_frames", c.c_int32),
                 ("independent_first_frame", c.c_int32), ("show_initial", c.c_int32),
-                ("decode_overlap", c.c_int32), ("reserved", c.c_int32)]
+                ("decode_overlap", c.c_int32), ("kv_cache", c.c_int32)]
 
 
 class Chunk(c.Structure):

@@ -277,6 +277,9 @@ typedef struct mrt_engine_options {
 MRT_API mrt_status mrt_engine_options_init(mrt_engine_options* options, size_t struct_size);
 
 /* What each field means: StreamOptions in engine.h. */
+/* How the keys and values of the window are stored (KvCacheType in engine.h). */
+enum { MRT_KV_CACHE_AUTO = 0, MRT_KV_CACHE_BF16 = 1 };
+
 typedef struct mrt_stream_options {
   size_t struct_size;
   const char* prompt;
@@ -298,7 +301,7 @@ typedef struct mrt_stream_options {
   int32_t independent_first_frame; /* 0; 1: the first chunk is a single latent frame */
   int32_t show_initial;            /* 0; 1: the used initial frames come out first */
   int32_t decode_overlap;          /* MRT_OVERLAP_AUTO */
-  int32_t reserved;
+  int32_t kv_cache;                /* MRT_KV_CACHE_AUTO */
 } mrt_stream_options;
 
 MRT_API mrt_status mrt_stream_options_init(mrt_stream_options* options, size_t struct_size);

@@ -96,6 +96,12 @@ struct EngineOptions {
   std::string cache_dir;
 };
 
+/// How the keys and values of the window are stored.
+enum class KvCacheType {
+  kAuto,  // as activations are
+  kBF16,  // bfloat16: half the memory where activations are float32, for an error of 2^-9
+};
+
 struct StreamOptions {
   std::string prompt;  // UTF-8
   uint64_t seed = 0;
@@ -108,6 +114,7 @@ struct StreamOptions {
   std::vector<AttentionRule> attention_rules;  // over `attention`; the last one that fits counts
   int window_frames = 21;  // latent frames a query sees, the current chunk included; -1: all
   int sink_frames = 0;     // of these, the first frames of the video that always stay
+  KvCacheType kv_cache = KvCacheType::kAuto;
   /// The video's first chunk is a single latent frame, that is one video frame: for models that
   /// were trained so. True as well if config.json says "independent_first_frame": true.
   bool independent_first_frame = false;

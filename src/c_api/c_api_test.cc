@@ -48,6 +48,7 @@ TEST(CApiAbi, KeepsItsLayout) {
   EXPECT_EQ(offsetof(mrt_stream_options, attention), 64u);
   EXPECT_EQ(offsetof(mrt_stream_options, initial_frames), 96u);
   EXPECT_EQ(offsetof(mrt_stream_options, decode_overlap), 120u);
+  EXPECT_EQ(offsetof(mrt_stream_options, kv_cache), 124u);
   EXPECT_EQ(sizeof(mrt_attention_options), 48u);
   EXPECT_EQ(offsetof(mrt_attention_options, reserved), 36u);
   EXPECT_EQ(offsetof(mrt_attention_options, density), 40u);
@@ -281,7 +282,7 @@ TEST(CApiErrors, NumbersThatAreNoneAreRefused) {
   mrt_attention_settings* settings = nullptr;
   ASSERT_EQ(mrt_attention_settings_create(nullptr, &settings), MRT_OK);
   ExpectInvalid(stream([](auto& o) { o.decode_overlap = 3; }), "decode_overlap");
-  ExpectInvalid(stream([](auto& o) { o.reserved = -1; }), "reserved");
+  ExpectInvalid(stream([](auto& o) { o.kv_cache = -1; }), "got kv_cache -1, need 0..1");
   ExpectInvalid(stream([&](auto& o) { o.attention = &attention; }), "got mode 5");
   ExpectInvalid(stream([](auto& o) { o.step_count = 4; }), "4 steps at NULL");
   ExpectInvalid(stream([&](auto& o) { o.steps = &step; }), "got 0 steps");

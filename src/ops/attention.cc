@@ -145,44 +145,49 @@ int64_t AttentionScratchBytes(const AttentionConfig& config, const AttentionGrid
 }
 
 void SelfAttention(Context& context, const AttentionConfig& config, const AttentionGrid& grid,
-                   const ConstTensorView& q, std::span<const void* const> k_frames,
-                   std::span<const void* const> v_frames, const TensorView& out) {
-  MRT_CHECK(k_frames.size() == v_frames.size() && q.dtype == out.dtype);
+                   const ConstTensorView& q, const KvFrames& kv, const TensorView& out) {
+  MRT_CHECK(kv.keys.size() == kv.values.size() && q.dtype == out.dtype);
+  MRT_CHECK(kv.dtype == q.dtype || kv.dtype == DType::kBF16);
   MRT_CHECK(q.dtype == context.activation() && q.shape.elements() == out.shape.elements());
   const int frames_q = static_cast<int>(q.shape[0]);
-  const int frames_kv = static_cast<int>(k_frames.size());
+  const int frames_kv = static_cast<int>(kv.size());
   const StorageType storage = Storage(q.dtype);
   // q and out, keys and values.
-  const double bytes = 2 * BytesOf(q) * (1 + static_cast<double>(frames_kv) / frames_q);
+  const bool kv_bf16 = kv.dtype == DType::kBF16;
+  const double kv_bytes = static_cast<double>(q.shape.elements() / frames_q * DTypeSize(kv.dtype));
+  const double bytes = 2 * (BytesOf(q) + kv_bytes * frames_kv);
   if (config.mode == AttentionMode::kDense) {
-    const DenseShape shape = ShapeOfDense(grid, frames_q, frames_kv, storage);
+    DenseShape shape = ShapeOfDense(grid, frames_q, frames_kv, storage);
+    shape.kv_bf16 = kv_bf16;
     const Span span(context.span_log(), "dense attention", SpanKind::kMatrix,
                     {.flop = DenseFlop(shape), .bytes = bytes});
     RunInArena(context, Picked(PickDense(shape, config.implementation.c_str())),
                DenseArgs{.shape = shape,
                          .q = q.data,
-                         .k_frames = k_frames.data(),
-                         .v_frames = v_frames.data(),
+                         .k_frames = kv.keys.data(),
+                         .v_frames = kv.values.data(),
                          .out = out.data});
   } else if (config.mode == AttentionMode::kMonarch) {
-    const MonarchShape shape = ShapeOfMonarch(config, grid, frames_q, frames_kv, storage);
+    MonarchShape shape = ShapeOfMonarch(config, grid, frames_q, frames_kv, storage);
+    shape.kv_bf16 = kv_bf16;
     const Span span(context.span_log(), "monarch attention", SpanKind::kMatrix,
                     {.flop = MonarchFlop(shape), .bytes = bytes});
     RunInArena(context, Picked(PickMonarch(shape, config.implementation.c_str())),
                MonarchArgs{.shape = shape,
                            .q = q.data,
-                           .k_frames = k_frames.data(),
-                           .v_frames = v_frames.data(),
+                           .k_frames = kv.keys.data(),
+                           .v_frames = kv.values.data(),
                            .out = out.data});
   } else {
-    const SparseShape shape = ShapeOfSparse(config, grid, frames_q, frames_kv, storage);
+    SparseShape shape = ShapeOfSparse(config, grid, frames_q, frames_kv, storage);
+    shape.kv_bf16 = kv_bf16;
     const Span span(context.span_log(), "sparse attention", SpanKind::kMatrix,
                     {.flop = SparseFlop(shape), .bytes = bytes});
     RunInArena(context, Picked(PickSparse(shape, config.implementation.c_str())),
                SparseArgs{.shape = shape,
                           .q = q.data,
-                          .k_frames = k_frames.data(),
-                          .v_frames = v_frames.data(),
+                          .k_frames = kv.keys.data(),
+                          .v_frames = kv.values.data(),
                           .out = out.data});
   }
   context.RoundActivation(out);

@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "ops/context.h"
+#include "ops/kv_frames.h"
 
 namespace mrt::ops {
 
@@ -46,12 +47,10 @@ double AttentionDensity(const AttentionConfig& config, const AttentionGrid& grid
 int64_t AttentionScratchBytes(const AttentionConfig& config, const AttentionGrid& grid,
                               int frames_q, int frames_kv, Precision precision);
 
-/// q, out: act [frames_q, rows, cols, heads, head_dim]; k_frames[f], v_frames[f]: what StoreKeys
-/// and StoreValues (rowwise.h) wrote for key frame f (frames need not be contiguous: the KV cache
-/// is a ring). The caller has validated the shapes.
+/// q, out: act [frames_q, rows, cols, heads, head_dim]. kv: what StoreKeys and StoreValues
+/// (rowwise.h) wrote. The caller has validated the shapes.
 void SelfAttention(Context& context, const AttentionConfig& config, const AttentionGrid& grid,
-                   const ConstTensorView& q, std::span<const void* const> k_frames,
-                   std::span<const void* const> v_frames, const TensorView& out);
+                   const ConstTensorView& q, const KvFrames& kv, const TensorView& out);
 
 /// Plain attention of q act [tokens_q, heads, head_dim] over k, v act [tokens_kv, heads, head_dim]
 /// -> out act. `scale` multiplies the scores; `bias` is F32 [heads, tokens_q, tokens_kv], added to

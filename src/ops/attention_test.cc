@@ -60,18 +60,21 @@ class AttentionTest : public ::testing::TestWithParam<Precision> {
   /// The frames of a ring cache: here in reverse order in memory.
   struct Frames {
     Tensor tensor;
-    std::vector<const void*> pointers;
+    std::vector<void*> pointers;
   };
-  Frames Reversed(const Tensor& x) {
-    Frames frames{Tensor(x.dtype(), x.shape()), {}};
+  Frames Reversed(const Tensor& x, DType dtype) {
+    Frames frames{Tensor(dtype, x.shape()), {}};
     for (int64_t f = 0; f < kFramesKv; ++f) {
       void* const to = frames.tensor.view().Slice(kFramesKv - 1 - f, kFramesKv - f).data;
       const Shape shape = {kTokens, kHeads, kHeadDim};
-      StoreValues(context_, x.view().Slice(f, f + 1).Reshape(shape), {&to, 1});
+      StoreValues(context_, x.view().Slice(f, f + 1).Reshape(shape),
+                  {{&to, 1}, {&to, 1}, frames.tensor.dtype()});
       frames.pointers.push_back(to);
     }
     return frames;
   }
+
+  DType act() const { return context_.activation(); }
 
   Context context_{GetParam()};
   Tensor q_ = RandomActivation(context_, {kFramesQ, kTokens, kHeads, kHeadDim}, 1);
@@ -83,8 +86,8 @@ class AttentionTest : public ::testing::TestWithParam<Precision> {
 TEST_P(AttentionTest, DenseSelfAttentionOverARing) {
   const AttentionConfig config{.mode = AttentionMode::kDense};
   ASSERT_TRUE(ValidateAttention(config, kGrid, kFramesQ, kFramesKv, GetParam()).ok());
-  const Frames k = Reversed(k_), v = Reversed(v_);
-  SelfAttention(context_, config, kGrid, q_, k.pointers, v.pointers, out_);
+  const Frames k = Reversed(k_, act()), v = Reversed(v_, act());
+  SelfAttention(context_, config, kGrid, q_, {k.pointers, v.pointers, k.tensor.dtype()}, out_);
   Expect(out_, Dense(q_, k_, v_, 1 / std::sqrt(1.0 * kHeadDim), {}));
 }
 
@@ -101,9 +104,9 @@ TEST_P(AttentionTest, StoresKeysAsTheValuesThatRmsNormRopeMakes) {
     key_frames.push_back(keys.view().Slice(f, f + 1).data);
     want_frames.push_back(want.view().Slice(f, f + 1).data);
   }
-  StoreKeys(context_, k_.view().Reshape(all), norm, key_frames);
+  StoreKeys(context_, k_.view().Reshape(all), norm, {key_frames, key_frames, act()});
   RmsNormRope(context_, k_.view().Reshape(all), norm);
-  StoreValues(context_, k_.view().Reshape(all), want_frames);
+  StoreValues(context_, k_.view().Reshape(all), {want_frames, want_frames, act()});
   for (int64_t i = 0; i < keys.shape().elements(); ++i)
     ASSERT_EQ(ElementAsFloat(keys, i), ElementAsFloat(want, i)) << i;
 }
@@ -111,13 +114,13 @@ TEST_P(AttentionTest, StoresKeysAsTheValuesThatRmsNormRopeMakes) {
 TEST_P(AttentionTest, MonarchWithOneRowPerTileIsDense) {
   const AttentionConfig config{.mode = AttentionMode::kMonarch, .h_reduce = kGrid.rows};
   ASSERT_TRUE(ValidateAttention(config, kGrid, kFramesQ, kFramesKv, GetParam()).ok());
-  const Frames k = Reversed(k_), v = Reversed(v_);
-  SelfAttention(context_, config, kGrid, q_, k.pointers, v.pointers, out_);
+  const Frames k = Reversed(k_, act()), v = Reversed(v_, act());
+  SelfAttention(context_, config, kGrid, q_, {k.pointers, v.pointers, k.tensor.dtype()}, out_);
   Expect(out_, Dense(q_, k_, v_, 1 / std::sqrt(1.0 * kHeadDim), {}));
 }
 
 TEST_P(AttentionTest, MonarchTakesItsTilingFromTheConfig) {
-  const Frames k = Reversed(k_), v = Reversed(v_);
+  const Frames k = Reversed(k_, act()), v = Reversed(v_, act());
   const std::vector<double> dense = Dense(q_, k_, v_, 1 / std::sqrt(1.0 * kHeadDim), {});
   std::vector<float> outputs;
   for (int f_tied : {1, 2})
@@ -125,7 +128,8 @@ TEST_P(AttentionTest, MonarchTakesItsTilingFromTheConfig) {
       for (int iterations : {1, 2}) {
         const AttentionConfig config{
             .f_tied = f_tied, .w_reduce = w_reduce, .iterations = iterations};
-        SelfAttention(context_, config, kGrid, q_, k.pointers, v.pointers, out_);
+        SelfAttention(context_, config, kGrid, q_, {k.pointers, v.pointers, k.tensor.dtype()},
+                      out_);
         outputs.push_back(ElementAsFloat(out_, 7));
       }
   // One column per tile is exact in one step, so only f_tied = 1 and 2 there may agree.
@@ -135,16 +139,30 @@ TEST_P(AttentionTest, MonarchTakesItsTilingFromTheConfig) {
   EXPECT_NEAR(outputs[2], dense[7], GetParam() == Precision::kF32 ? 1e-5 : 0.02);
 }
 
+TEST_P(AttentionTest, ReadsKeysAndValuesThatWereStoredAsBf16) {
+  const Tensor rounded_k = ToFloat32(k_), rounded_v = ToFloat32(v_);
+  for (const Tensor* x : {&rounded_k, &rounded_v})
+    for (int64_t i = 0; i < x->shape().elements(); ++i)
+      x->as<float>()[i] = RoundToBFloat16(x->as<float>()[i]);
+  const Frames k = Reversed(k_, DType::kBF16), v = Reversed(v_, DType::kBF16);
+  for (AttentionMode mode :
+       {AttentionMode::kDense, AttentionMode::kMonarch, AttentionMode::kTopK}) {
+    const AttentionConfig exact{.mode = mode, .h_reduce = kGrid.rows, .density = 1};
+    SelfAttention(context_, exact, kGrid, q_, {k.pointers, v.pointers, DType::kBF16}, out_);
+    Expect(out_, Dense(q_, rounded_k, rounded_v, 1 / std::sqrt(1.0 * kHeadDim), {}));
+  }
+}
+
 TEST_P(AttentionTest, BaselinesTakeTheirDensityFromTheConfig) {
-  const Frames k = Reversed(k_), v = Reversed(v_);
+  const Frames k = Reversed(k_, act()), v = Reversed(v_, act());
   const std::vector<double> dense = Dense(q_, k_, v_, 1 / std::sqrt(1.0 * kHeadDim), {});
   for (AttentionMode mode :
        {AttentionMode::kTopK, AttentionMode::kWindow, AttentionMode::kRadial}) {
     const AttentionConfig all{.mode = mode, .density = 1}, some{.mode = mode, .density = 0.1};
     ASSERT_TRUE(ValidateAttention(all, kGrid, kFramesQ, kFramesKv, GetParam()).ok());
-    SelfAttention(context_, all, kGrid, q_, k.pointers, v.pointers, out_);
+    SelfAttention(context_, all, kGrid, q_, {k.pointers, v.pointers, k.tensor.dtype()}, out_);
     Expect(out_, dense);
-    SelfAttention(context_, some, kGrid, q_, k.pointers, v.pointers, out_);
+    SelfAttention(context_, some, kGrid, q_, {k.pointers, v.pointers, k.tensor.dtype()}, out_);
     EXPECT_GT(std::abs(ElementAsFloat(out_, 7) - dense[7]), 0.02);
     EXPECT_EQ(AttentionDensity(all, kGrid, kFramesQ, kFramesKv), 1);
     EXPECT_LT(AttentionDensity(some, kGrid, kFramesQ, kFramesKv), 0.15);

@@ -38,8 +38,7 @@ Span RowwiseSpan(const Context& context, const char* name, const ConstTensorView
   return Span(context.span_log(), name, SpanKind::kOther, {.bytes = BytesOf(in) + BytesOf(out)});
 }
 
-/// Writes to y, of the dtype of x.
-RmsNormRopeArgs NormRopeArgs(const ConstTensorView& x, const RotaryNorm& norm, void* y,
+RmsNormRopeArgs NormRopeArgs(const ConstTensorView& x, const RotaryNorm& norm, const RowsOut& y,
                              const TokenStrides& y_strides) {
   MRT_CHECK(x.shape.rank() == 3);
   const int64_t tokens = x.shape[0], heads = x.shape[1], head_dim = x.shape[2];
@@ -47,7 +46,7 @@ RmsNormRopeArgs NormRopeArgs(const ConstTensorView& x, const RotaryNorm& norm, v
             norm.cos.shape.elements() == tokens * (head_dim / 2) &&
             norm.sin.shape.elements() == norm.cos.shape.elements());
   return {.x = In(x),
-          .y = {y, Storage(x.dtype)},
+          .y = y,
           .y_strides = y_strides,
           .weight = norm.weight.as<float>(),
           .cos = norm.cos.as<float>(),
@@ -61,24 +60,24 @@ RmsNormRopeArgs NormRopeArgs(const ConstTensorView& x, const RotaryNorm& norm, v
 struct FrameOfTokens {
   ConstTensorView x;
   int64_t first, tokens, width;
-  void* to;
+  RowsOut to;
   TokenStrides strides;
 };
 
 template <typename Store>
 void StoreFrames(Context& context, const ConstTensorView& x, std::span<void* const> frames,
-                 Store store) {
+                 DType dtype, Store store) {
   MRT_CHECK(x.shape.rank() == 3 && x.dtype == context.activation() && !frames.empty());
   const int64_t count = static_cast<int64_t>(frames.size()), tokens = x.shape[0] / count;
   MRT_CHECK(x.shape[0] == count * tokens);
   const int64_t heads = x.shape[1], head_dim = x.shape[2];
   for (int64_t f = 0; f < count; ++f) {
-    const TensorView to{frames[static_cast<size_t>(f)], x.dtype, {tokens, heads, head_dim}};
+    const TensorView to{frames[static_cast<size_t>(f)], dtype, {tokens, heads, head_dim}};
     store(FrameOfTokens{.x = x.Slice(f * tokens, (f + 1) * tokens),
                         .first = f * tokens,
                         .tokens = tokens,
                         .width = heads * head_dim,
-                        .to = to.data,
+                        .to = Out(to),
                         .strides = StridesOf(kKvLayout, tokens, heads, head_dim)});
     context.RoundActivation(to);
   }
@@ -190,15 +189,15 @@ void Multiply(Context& context, const TensorView& x, const ConstTensorView& y) {
 void RmsNormRope(Context& context, const TensorView& x, const RotaryNorm& norm) {
   const Span span = RowwiseSpan(context, "rms norm and rotary embedding", x, x);
   const TokenStrides strides = StridesOf(KvLayout::kTokenMajor, x.shape[0], x.shape[1], x.shape[2]);
-  Spread(Rowwise().rms_norm_rope, NormRopeArgs(x, norm, x.data, strides), x.shape[0],
+  Spread(Rowwise().rms_norm_rope, NormRopeArgs(x, norm, Out(x), strides), x.shape[0],
          x.shape[1] * x.shape[2]);
   context.RoundActivation(x);
 }
 
 void StoreKeys(Context& context, const ConstTensorView& x, const RotaryNorm& norm,
-               std::span<void* const> frames) {
+               const KvFrames& kv) {
   const Span span = RowwiseSpan(context, "rms norm and rotary embedding", x, x);
-  StoreFrames(context, x, frames, [&](const FrameOfTokens& frame) {
+  StoreFrames(context, x, kv.keys, kv.dtype, [&](const FrameOfTokens& frame) {
     const RotaryNorm of_frame = {.weight = norm.weight,
                                  .cos = norm.cos.Slice(frame.first, frame.first + frame.tokens),
                                  .sin = norm.sin.Slice(frame.first, frame.first + frame.tokens),
@@ -208,11 +207,10 @@ void StoreKeys(Context& context, const ConstTensorView& x, const RotaryNorm& nor
   });
 }
 
-void StoreValues(Context& context, const ConstTensorView& x, std::span<void* const> frames) {
+void StoreValues(Context& context, const ConstTensorView& x, const KvFrames& kv) {
   const Span span = RowwiseSpan(context, "store values", x, x);
-  StoreFrames(context, x, frames, [&](const FrameOfTokens& frame) {
-    const MoveTokensArgs args{
-        In(frame.x), {frame.to, Storage(x.dtype)}, frame.strides, x.shape[1], x.shape[2]};
+  StoreFrames(context, x, kv.values, kv.dtype, [&](const FrameOfTokens& frame) {
+    const MoveTokensArgs args{In(frame.x), frame.to, frame.strides, x.shape[1], x.shape[2]};
     Spread(Rowwise().move_tokens, args, frame.tokens, frame.width);
   });
 }

@@ -3,9 +3,8 @@
 // over rows.
 #pragma once
 
-#include <span>
-
 #include "ops/context.h"
+#include "ops/kv_frames.h"
 
 namespace mrt::ops {
 
@@ -51,12 +50,11 @@ struct RotaryNorm {
 /// x act [tokens, heads, head_dim], in place.
 void RmsNormRope(Context& context, const TensorView& x, const RotaryNorm& norm);
 
-/// Writes keys (RmsNormRope of x) or values (x) as SelfAttention reads them: x act [tokens of all
-/// frames, heads, head_dim] to one pointer per frame, each to as much memory as a frame of x takes.
-/// Nobody else knows how they lie there. norm.cos, norm.sin: of all tokens of x.
+/// Writes the keys of all frames, RmsNormRope of x act [tokens of all frames, heads, head_dim], or
+/// the values, x. norm.cos, norm.sin: of all tokens of x.
 void StoreKeys(Context& context, const ConstTensorView& x, const RotaryNorm& norm,
-               std::span<void* const> frames);
-void StoreValues(Context& context, const ConstTensorView& x, std::span<void* const> frames);
+               const KvFrames& kv);
+void StoreValues(Context& context, const ConstTensorView& x, const KvFrames& kv);
 
 /// y = x, converting between F32 and the activation dtype (rounded in kBF16Emulated when y is an
 /// activation).

@@ -17,12 +17,12 @@ LatentMaker::LatentMaker(ops::Context& context, const WanTransformer& transforme
       seed_(seed),
       initial_(std::move(initial)),
       text_(std::move(text)),
-      rollout_(context, transformer,
-               {.attention = plan.attention,
-                .window_frames = plan.window_frames,
-                .sink_frames = plan.sink_frames,
-                .latent_rows = plan.latent_rows,
-                .latent_cols = plan.latent_cols}) {}
+      rollout_(transformer, {.attention = plan.attention,
+                             .window_frames = plan.window_frames,
+                             .kv_dtype = plan.kv_dtype,
+                             .sink_frames = plan.sink_frames,
+                             .latent_rows = plan.latent_rows,
+                             .latent_cols = plan.latent_cols}) {}
 
 LatentChunk LatentMaker::NewChunk() const {
   LatentChunk chunk;

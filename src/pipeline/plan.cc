@@ -133,6 +133,7 @@ int64_t AddressSpaceLeft() {
 Result<VideoPlan> PlanVideo(const WanConfig& config, const StreamOptions& options,
                             ops::Precision precision) {
   VideoPlan plan;
+  plan.kv_dtype = ResolveKvCache(options.kv_cache, precision);
   MRT_ASSIGN_OR_RETURN(
       plan.attention,
       AttentionTable::Make(options.attention, options.attention_rules, config.num_layers,
@@ -198,7 +199,7 @@ MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDe
         initial_encoder->WorkingBytes(plan.latent_rows, plan.latent_cols, precision);
   memory.generating_bytes =
       kTextsMax * 2 * config.num_layers * config.text_len * config.dim * DTypeSize(dtype) +
-      KvCache::Bytes(config, plan.grid.rows, plan.grid.cols, plan.window_frames, dtype) +
+      KvCache::Bytes(config, plan.grid.rows, plan.grid.cols, plan.window_frames, plan.kv_dtype) +
       latent_frame * (plan.window_frames + plan.initial_latents + 4 * chunk) +
       WanTransformer::ScratchBytes(config, chunk, plan.grid.rows, plan.grid.cols, precision,
                                    weights) +
@@ -213,7 +214,8 @@ Status CheckMemory(int64_t needed_bytes) {
   const int64_t available = ObtainableMemoryBytes();
   if (needed_bytes <= available) return {};
   return OutOfMemory("[memory] needs " + Gigabytes(needed_bytes) + ", " + Gigabytes(available) +
-                     " are available; a smaller size, a smaller window or --vae taehv needs less");
+                     " are available; a smaller size, a smaller window, --kv-cache bf16 or --vae "
+                     "taehv needs less");
 }
 
 Result<ops::Precision> ResolvePrecision(monarchrt::Precision precision) {
@@ -242,6 +244,11 @@ Result<ops::WeightType> ResolveWeights(monarchrt::Precision precision,
                            " columns, need at most " + std::to_string(kInt8ColumnsMax) +
                            " for int8");
   return ops::WeightType::kInt8;
+}
+
+DType ResolveKvCache(monarchrt::KvCacheType type, ops::Precision precision) {
+  const bool bf16 = type == monarchrt::KvCacheType::kBF16 || precision == ops::Precision::kBF16;
+  return bf16 ? DType::kBF16 : DType::kF32;
 }
 
 const char* DtypeName(ops::Precision precision, ops::WeightType weights) {

@@ -20,11 +20,12 @@ struct VideoPlan {
   int64_t latent_rows = 0, latent_cols = 0;  // height / 8, width / 8
   ops::AttentionGrid grid;                   // in tokens
   bool single_first = false;                 // the first chunk is one latent frame
-  int64_t latents = 0;          // latent frames in all, the initial ones included: whole chunks
-  int64_t initial_latents = 0;  // of these, the first ones, which are given
-  int64_t hidden_frames = 0;    // video frames at the start that do not come out
-  int64_t window_frames = 0;    // latent frames of the KV cache, at most `latents`
-  int64_t sink_frames = 0;      // 0 if nothing is ever evicted
+  int64_t latents = 0;           // latent frames in all, the initial ones included: whole chunks
+  int64_t initial_latents = 0;   // of these, the first ones, which are given
+  int64_t hidden_frames = 0;     // video frames at the start that do not come out
+  int64_t window_frames = 0;     // latent frames of the KV cache, at most `latents`
+  int64_t sink_frames = 0;       // 0 if nothing is ever evicted
+  DType kv_dtype = DType::kF32;  // of the KV cache
   AttentionTable attention;
 
   /// Latent frames of the largest chunk.
@@ -71,6 +72,9 @@ Result<ops::Precision> ResolvePrecision(monarchrt::Precision precision);
 /// InvalidArgument if it does and f32 or bf16 is asked for, or if int8 cannot hold its sizes.
 Result<ops::WeightType> ResolveWeights(monarchrt::Precision precision,
                                        const Checkpoint& transformer, const WanConfig& config);
+
+/// How the KV cache is stored.
+DType ResolveKvCache(monarchrt::KvCacheType type, ops::Precision precision);
 
 /// "f32", "bf16" or "int8": the engine's dtype in reports.
 const char* DtypeName(ops::Precision precision, ops::WeightType weights);

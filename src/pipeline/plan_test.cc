@@ -96,6 +96,16 @@ TEST(Plan, RefusesMoreMemoryThanThereIs) {
   EXPECT_THAT(status.message(), HasSubstr("available"));
 }
 
+TEST(Plan, StoresTheKvCacheAsActivationsOrAsBf16) {
+  using monarchrt::KvCacheType;
+  const auto dtype = [](KvCacheType type, ops::Precision precision) {
+    return PlanVideo(SmallConfig(), {.kv_cache = type}, precision).value().kv_dtype;
+  };
+  EXPECT_EQ(dtype(KvCacheType::kAuto, ops::Precision::kF32), DType::kF32);
+  EXPECT_EQ(dtype(KvCacheType::kBF16, ops::Precision::kF32), DType::kBF16);
+  EXPECT_EQ(ResolveKvCache(KvCacheType::kAuto, ops::Precision::kBF16), DType::kBF16);
+}
+
 TEST(ResolveWeights, TakesInt8WhereItIsStoredOrAskedFor) {
   using monarchrt::Precision;
   Checkpoint floating, stored;

@@ -8,11 +8,10 @@ namespace mrt {
 namespace {
 
 // The cache holds tokens: a latent frame divided into patches.
-KvCache MakeCache(const ops::Context& context, const WanConfig& config,
-                  const RolloutOptions& options) {
+KvCache MakeCache(const WanConfig& config, const RolloutOptions& options) {
   return KvCache(config, options.latent_rows / config.patch_size[1],
                  options.latent_cols / config.patch_size[2], options.window_frames,
-                 options.sink_frames, context.activation());
+                 options.sink_frames, options.kv_dtype);
 }
 
 // A chunk of the cache that is forgotten unless Keep() is reached: on errors, exceptions,
@@ -35,11 +34,10 @@ Status CheckStopped(const ops::Context& context) {
 
 }  // namespace
 
-Rollout::Rollout(const ops::Context& context, const WanTransformer& transformer,
-                 const RolloutOptions& options)
+Rollout::Rollout(const WanTransformer& transformer, const RolloutOptions& options)
     : transformer_(transformer),
       options_(options),
-      cache_(MakeCache(context, transformer.config(), options)),
+      cache_(MakeCache(transformer.config(), options)),
       clean_(DType::kF32, {options.window_frames, transformer.config().out_dim, options.latent_rows,
                            options.latent_cols}) {}
 

@@ -24,8 +24,9 @@ struct RolloutOptions {
   AttentionTable attention;
   int64_t window_frames =
       21;  // latent frames the keys and values of which are kept, current chunk included
-  int64_t sink_frames = 0;  // of these, the first ones that always stay
-  int64_t latent_rows = 0;  // of a latent frame; patch_size times the token grid
+  DType kv_dtype = DType::kF32;  // of these keys and values
+  int64_t sink_frames = 0;       // of these, the first ones that always stay
+  int64_t latent_rows = 0;       // of a latent frame; patch_size times the token grid
   int64_t latent_cols = 0;
 };
 
@@ -34,8 +35,7 @@ struct RolloutOptions {
 class Rollout {
  public:
   /// The transformer must outlive the rollout. Allocates the cache.
-  Rollout(const ops::Context& context, const WanTransformer& transformer,
-          const RolloutOptions& options);
+  Rollout(const WanTransformer& transformer, const RolloutOptions& options);
 
   /// Puts given clean latents, F32 [frames, channels, rows, cols], into the cache as one chunk: the
   /// start of a continuation or of image to video.

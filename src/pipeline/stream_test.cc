@@ -293,6 +293,18 @@ TEST(AttentionRules, AreValidated) {
   EXPECT_THAT(refusal({.attention = {.f_tied = 2}}), HasSubstr("f_tied"));
 }
 
+TEST(KvCacheType, Bf16ChangesLittle) {
+  StreamOptions options = SmallClip(21);
+  const std::vector<uint8_t> exact = Video(Generate(options));
+  options.kv_cache = KvCacheType::kBF16;
+  const std::vector<uint8_t> rounded = Video(Generate(options));
+  ASSERT_EQ(rounded.size(), exact.size());
+  EXPECT_NE(rounded, exact);
+  double difference = 0;
+  for (size_t i = 0; i < exact.size(); ++i) difference += std::abs(rounded[i] - exact[i]);
+  EXPECT_LT(difference / static_cast<double>(exact.size()), 2);  // of 255 levels
+}
+
 TEST(DecodeOverlap, GivesTheSameVideo) {
   StreamOptions options = SmallClip(40);
   options.decode_overlap = DecodeOverlap::kOff;

@@ -133,7 +133,9 @@ Result<RolloutResult> RunRolloutCase(ops::Context& context, const WanTransformer
   const CrossKv text_kv = transformer.EncodeText(context, text);
   const bool switches = !text_1.empty() && c.text_1_from_chunk >= 0;
   const CrossKv text_1_kv = transformer.EncodeText(context, switches ? text_1 : text);
-  Rollout rollout(context, transformer, c.options);
+  RolloutOptions options = c.options;
+  options.kv_dtype = context.activation();
+  Rollout rollout(transformer, options);
   const Shape& noise_shape = c.noise.shape();
   const int64_t initial = c.initial_latents.empty() ? 0 : c.initial_latents.shape()[0];
   RolloutResult result;

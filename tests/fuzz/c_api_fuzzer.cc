@@ -208,6 +208,7 @@ void Fill(Input& in, bool planned, Struct<mrt_attention_options>& attention,
   options->independent_first_frame = in.Byte();
   options->show_initial = in.Byte();
   options->decode_overlap = static_cast<int32_t>(in.Size());
+  options->kv_cache = static_cast<int32_t>(in.Byte() % 4);
   if (planned) options->timestep_shift = -1;
 }
 

@@ -24,10 +24,12 @@ struct DenseShape {
   float scale = 1;  // usually 1/sqrt(head_dim)
   StorageType storage = StorageType::kF32;
   KvLayout kv_layout = KvLayout::kTokenMajor;
+  bool kv_bf16 = false;  // keys and values are bfloat16, whatever `storage` is
 
   TokenStrides q_strides() const {
     return StridesOf(KvLayout::kTokenMajor, tokens_q, heads, head_dim);
   }
+  StorageType kv_storage() const { return kv_bf16 ? StorageType::kBF16 : storage; }
   TokenStrides kv_strides() const {
     return StridesOf(kv_layout, tokens_per_frame, heads, head_dim);
   }

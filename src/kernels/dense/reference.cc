@@ -46,8 +46,10 @@ void RunDenseReference(const DenseArgs& args) {
   for (int64_t n = 0; n < s.tokens_q * token_elements; ++n)
     q.push_back(LoadElement(args.q, s.storage, n));
   for (int f = 0; f < s.frames_kv; ++f) {
-    AppendTokens(args.k_frames[f], s.storage, strides, s.tokens_per_frame, s.heads, s.head_dim, k);
-    AppendTokens(args.v_frames[f], s.storage, strides, s.tokens_per_frame, s.heads, s.head_dim, v);
+    AppendTokens(args.k_frames[f], s.kv_storage(), strides, s.tokens_per_frame, s.heads, s.head_dim,
+                 k);
+    AppendTokens(args.v_frames[f], s.kv_storage(), strides, s.tokens_per_frame, s.heads, s.head_dim,
+                 v);
   }
   std::span<const float> bias;
   if (args.bias != nullptr)

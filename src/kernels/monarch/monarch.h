@@ -47,12 +47,14 @@ struct MonarchShape {
   int causal_block_frames = 0;
   StorageType storage = StorageType::kF32;
   KvLayout kv_layout = KvLayout::kTokenMajor;
+  bool kv_bf16 = false;  // keys and values are bfloat16, whatever `storage` is
 
   int b1() const { return f_tied * (rows / h_reduce); }
   int b2() const { return cols / w_reduce; }
   TokenStrides q_strides() const {
     return StridesOf(KvLayout::kTokenMajor, int64_t{rows} * cols, heads, head_dim);
   }
+  StorageType kv_storage() const { return kv_bf16 ? StorageType::kBF16 : storage; }
   TokenStrides kv_strides() const {
     return StridesOf(kv_layout, int64_t{rows} * cols, heads, head_dim);
   }

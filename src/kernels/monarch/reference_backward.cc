@@ -182,8 +182,8 @@ void RunMonarchReferenceBackward(const MonarchBackwardArgs& args) {
     d_out.push_back(LoadElement(args.d_out, s.storage, n));
   }
   for (int f = 0; f < s.frames_kv; ++f) {
-    AppendTokens(args.k_frames[f], s.storage, strides, tokens, s.heads, s.head_dim, k);
-    AppendTokens(args.v_frames[f], s.storage, strides, tokens, s.heads, s.head_dim, v);
+    AppendTokens(args.k_frames[f], s.kv_storage(), strides, tokens, s.heads, s.head_dim, k);
+    AppendTokens(args.v_frames[f], s.kv_storage(), strides, tokens, s.heads, s.head_dim, v);
   }
   const MonarchGradients d = MonarchReferenceBackward(s, q, k, v, d_out);
   for (size_t n = 0; n < d.q.size(); ++n) args.d_q[n] = static_cast<float>(d.q[n]);

@@ -76,8 +76,8 @@ void RunSparseReference(const SparseArgs& args) {
   for (int64_t n = 0; n < s.frames_q * tokens * width; ++n)
     q.push_back(LoadElement(args.q, s.storage, n));
   for (int f = 0; f < s.frames_kv; ++f) {
-    AppendTokens(args.k_frames[f], s.storage, strides, tokens, s.heads, s.head_dim, k);
-    AppendTokens(args.v_frames[f], s.storage, strides, tokens, s.heads, s.head_dim, v);
+    AppendTokens(args.k_frames[f], s.kv_storage(), strides, tokens, s.heads, s.head_dim, k);
+    AppendTokens(args.v_frames[f], s.kv_storage(), strides, tokens, s.heads, s.head_dim, v);
   }
   const std::vector<double> out = SparseReference(s, q, k, v);
   for (size_t n = 0; n < out.size(); ++n)

@@ -46,8 +46,10 @@ struct SparseShape {
   int causal_block_frames = 0;  // as in MonarchShape
   StorageType storage = StorageType::kF32;
   KvLayout kv_layout = KvLayout::kTokenMajor;
+  bool kv_bf16 = false;  // keys and values are bfloat16, whatever `storage` is
 
   int64_t tokens() const { return int64_t{rows} * cols; }  // of one frame
+  StorageType kv_storage() const { return kv_bf16 ? StorageType::kBF16 : storage; }
   TokenStrides kv_strides() const { return StridesOf(kv_layout, tokens(), heads, head_dim); }
 };
 

@@ -61,22 +61,22 @@ ops::RotaryNorm RotaryNormOf(const BlockInputs& in, const Tensor& weight) {
 
 /// Writes the keys and values of y act [tokens, dim] to the last frames of the window.
 void WriteKeysAndValues(ops::Context& context, const AttentionWeights& w, const BlockInputs& in,
-                        const TensorView& y, const KvCache::Window& window) {
+                        const TensorView& y, const ops::KvFrames& window) {
   const ArenaScope scope(context.arena());
   const WanConfig& c = in.config;
-  const auto frames = static_cast<size_t>(in.frames);
+  const ops::KvFrames chunk = window.Last(static_cast<size_t>(in.frames));
   const TensorView x = context.Activation({in.tokens(), c.dim});
   const TensorView heads = x.Reshape({in.tokens(), c.num_heads, c.head_dim()});
   w.k.Run(context, y, x);
-  ops::StoreKeys(context, heads, RotaryNormOf(in, w.norm_k), window.keys.last(frames));
+  ops::StoreKeys(context, heads, RotaryNormOf(in, w.norm_k), chunk);
   w.v.Run(context, y, x);
-  ops::StoreValues(context, heads, window.values.last(frames));
+  ops::StoreValues(context, heads, chunk);
 }
 
 /// x += gate1 * self_attn(LN(x) * (1 + scale1) + shift1)
 void AddSelfAttention(ops::Context& context, const Block& block, const BlockInputs& in,
                       const ops::AttentionConfig& attention, const Modulation& m,
-                      const KvCache::Window& window, const TensorView& x) {
+                      const ops::KvFrames& window, const TensorView& x) {
   const ArenaScope scope(context.arena());
   const WanConfig& c = in.config;
   const AttentionWeights& w = block.self_attn;
@@ -92,7 +92,7 @@ void AddSelfAttention(ops::Context& context, const Block& block, const BlockInpu
                    RotaryNormOf(in, w.norm_q));
 
   const TensorView attended = context.Activation({in.tokens(), c.dim});
-  ops::SelfAttention(context, attention, GridOf(in), q.Reshape(grid), window.keys, window.values,
+  ops::SelfAttention(context, attention, GridOf(in), q.Reshape(grid), window,
                      attended.Reshape(grid));
   w.o.Run(context, attended, y);
   ops::AddGated(context, x, m.gate1, y);
@@ -158,7 +158,7 @@ Block::Block(ops::Context& context, const Checkpoint& checkpoint, const std::str
       ffn2(LoadLinear(context, checkpoint, name + ".ffn.2", weights)) {}
 
 void Block::Run(ops::Context& context, const BlockInputs& inputs,
-                const ops::AttentionConfig& attention, const KvCache::Window& window,
+                const ops::AttentionConfig& attention, const ops::KvFrames& window,
                 const TextWindow& text, const TensorView& x) const {
   const ArenaScope scope(context.arena());
   const Modulation m = Modulate(context, modulation, inputs.time);

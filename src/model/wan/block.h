@@ -50,7 +50,7 @@ struct Block {
   /// x F32 [tokens, dim] becomes the block's output. The keys and values of the tokens are written
   /// to the last `frames` frames of `window`; attention sees all of it.
   void Run(ops::Context& context, const BlockInputs& inputs, const ops::AttentionConfig& attention,
-           const KvCache::Window& window, const TextWindow& text, const TensorView& x) const;
+           const ops::KvFrames& window, const TextWindow& text, const TensorView& x) const;
 
   int64_t bytes() const;
 };

@@ -73,11 +73,11 @@ std::span<const int64_t> KvCache::slots() const {
 
 void KvCache::Clear() { past_frames_ = chunk_frames_ = frames_seen_ = 0; }
 
-KvCache::Window KvCache::Layer(int64_t layer) const {
+ops::KvFrames KvCache::Layer(int64_t layer) const {
   MRT_CHECK(0 <= layer && layer < num_layers_);
   const auto first = static_cast<size_t>(layer * capacity_frames_);
   const auto count = static_cast<size_t>(frames_visible());
-  return {{keys_.data() + first, count}, {values_.data() + first, count}};
+  return {{keys_.data() + first, count}, {values_.data() + first, count}, dtype()};
 }
 
 void KvCache::FillPointers() {

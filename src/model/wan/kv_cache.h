@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "model/wan/config.h"
+#include "ops/kv_frames.h"
 #include "tensor/tensor.h"
 
 namespace mrt {
@@ -18,12 +19,6 @@ namespace mrt {
 /// (sink, then the window's past frames, oldest first, then the current chunk).
 class KvCache {
  public:
-  /// One layer's visible frames in logical order, the current chunk's last. Each pointer is to what
-  /// ops::StoreKeys and ops::StoreValues write: `dtype`, rows * cols * dim elements.
-  struct Window {
-    std::span<void*const> keys, values;
-  };
-
   /// Allocates everything: Bytes(). rows, cols: tokens of one latent frame. Throws std::bad_alloc.
   KvCache(const WanConfig& config, int64_t rows, int64_t cols, int64_t capacity_frames,
           int64_t sink_frames, DType dtype);
@@ -63,8 +58,9 @@ class KvCache {
   int64_t chunk_frames() const { return chunk_frames_; }
   /// Past frames in the window + the current chunk.
   int64_t frames_visible() const { return past_frames_ + chunk_frames_; }
-  /// Valid until the next BeginChunk or Clear.
-  Window Layer(int64_t layer) const;
+  /// One layer's visible frames in logical order, the current chunk's last. Valid until the next
+  /// BeginChunk or Clear.
+  ops::KvFrames Layer(int64_t layer) const;
 
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }

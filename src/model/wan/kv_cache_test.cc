@@ -52,7 +52,7 @@ void WriteAndCheck(KvCache& cache, const Model& model, int64_t frames) {
   ASSERT_EQ(cache.chunk_frames(), frames);
   ASSERT_EQ(cache.frames_visible(), static_cast<int64_t>(model.visible.size()));
   for (int64_t layer = 0; layer < cache.num_layers(); ++layer) {
-    const KvCache::Window window = cache.Layer(layer);
+    const ops::KvFrames window = cache.Layer(layer);
     const size_t past = window.keys.size() - static_cast<size_t>(frames);
     for (size_t f = past; f < window.keys.size(); ++f) {
       FillFrame(window.keys[f], Mark(model.visible[f], layer, 0));
@@ -60,7 +60,7 @@ void WriteAndCheck(KvCache& cache, const Model& model, int64_t frames) {
     }
   }
   for (int64_t layer = 0; layer < cache.num_layers(); ++layer) {
-    const KvCache::Window window = cache.Layer(layer);
+    const ops::KvFrames window = cache.Layer(layer);
     for (size_t f = 0; f < window.keys.size(); ++f) {
       ASSERT_TRUE(FrameIs(window.keys[f], Mark(model.visible[f], layer, 0))) << f;
       ASSERT_TRUE(FrameIs(window.values[f], Mark(model.visible[f], layer, 1))) << f;
@@ -119,7 +119,7 @@ TEST(KvCache, FramesNeverMoveAndNeverShareASlot) {
     EXPECT_EQ(cache.Layer(1).values[0], sink);
     std::set<const void*> distinct;
     for (int64_t layer = 0; layer < 2; ++layer) {
-      const KvCache::Window w = cache.Layer(layer);
+      const ops::KvFrames w = cache.Layer(layer);
       distinct.insert(w.keys.begin(), w.keys.end());
       distinct.insert(w.values.begin(), w.values.end());
     }

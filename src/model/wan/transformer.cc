@@ -122,8 +122,7 @@ void WanTransformer::Forward(ops::Context& context, const ConstTensorView& laten
                              LayerAttention attention, const TensorView& flow) const {
   const TokenGrid grid = GridOf(config_, latents.shape);
   MRT_CHECK(grid.frames == cache.chunk_frames() && grid.rows == cache.rows() &&
-            grid.cols == cache.cols() && cache.num_layers() == config_.num_layers &&
-            cache.dtype() == context.activation());
+            grid.cols == cache.cols() && cache.num_layers() == config_.num_layers);
   MRT_CHECK(static_cast<int64_t>(timesteps.size()) == grid.frames);
   // Frames of one chunk usually share their timestep: then one group of modulation vectors does.
   if (std::ranges::all_of(timesteps, [&](float t) { return t == timesteps.front(); }))
@@ -148,7 +147,7 @@ void WanTransformer::ForwardBidirectional(ops::Context& context, const ConstTens
     k_frames[f] = k.Slice(f, f + 1).data;
     v_frames[f] = v.Slice(f, f + 1).data;
   }
-  const KvCache::Window window{{k_frames, frames}, {v_frames, frames}};
+  const ops::KvFrames window{{k_frames, frames}, {v_frames, frames}, context.activation()};
   Run(
       context, latents, {&timestep, 1}, /*first_frame=*/0, text, [&](int64_t) { return window; },
       attention, flow);

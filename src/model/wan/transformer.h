@@ -99,7 +99,7 @@ class WanTransformer {
                               ops::Precision precision, ops::WeightType weights);
 
  private:
-  using WindowOfLayer = FunctionRef<KvCache::Window(int64_t layer)>;
+  using WindowOfLayer = FunctionRef<ops::KvFrames(int64_t layer)>;
 
   WanTransformer(ops::Context& context, const Checkpoint& checkpoint, const WanConfig& config,
                  ops::WeightType weights);

@@ -106,12 +106,13 @@ void SelfAttention(benchmark::State& state) {
   const int64_t frames_kv = state.range(0);
   const Tensor q = RandomActivation(grid), out = RandomActivation(grid);
   const Tensor kv = RandomActivation({frames_kv, kRows, kCols, c.num_heads, c.head_dim()});
-  std::vector<const void*> frames;
+  std::vector<void*> frames;
   for (int64_t f = 0; f < frames_kv; ++f) frames.push_back(kv.view().Slice(f, f + 1).data);
   const ops::AttentionConfig config{.mode = state.range(1) ? ops::AttentionMode::kDense
                                                            : ops::AttentionMode::kMonarch};
   for (auto _ : state)
-    ops::SelfAttention(context, config, {kRows, kCols, 12, 128}, q, frames, frames, out);
+    ops::SelfAttention(context, config, {kRows, kCols, 12, 128}, q, {frames, frames, kv.dtype()},
+                       out);
 }
 BENCHMARK(SelfAttention)
     ->ArgNames({"kv", "dense"})
@@ -143,13 +144,14 @@ void Rowwise(benchmark::State& state) {
   const Tensor angles = Random(DType::kF32, {kTokens, c.head_dim() / 2});
   const TensorView heads = y.view().Reshape({kTokens, c.num_heads, c.head_dim()});
   const Tensor stored = RandomActivation({kTokens, c.dim});
-  void* const keys = stored.view().data;
+  void* const frame = stored.view().data;
+  const ops::KvFrames kv = {{&frame, 1}, {&frame, 1}, stored.dtype()};
   for (auto _ : state) {
     ops::LayerNormModulate(context, x, vector, vector, c.eps, y);
     const ops::RotaryNorm norm = {.weight = weight, .cos = angles, .sin = angles, .eps = c.eps};
     ops::RmsNormRope(context, heads, norm);
-    ops::StoreKeys(context, heads, norm, {&keys, 1});
-    ops::StoreValues(context, heads, {&keys, 1});
+    ops::StoreKeys(context, heads, norm, kv);
+    ops::StoreValues(context, heads, kv);
     ops::AddGated(context, x, vector, y);
     ops::LayerNorm(context, x, weight, weight, c.eps, y);
     ops::RmsNorm(context, y, weight, c.eps, y);

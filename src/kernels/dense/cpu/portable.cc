@@ -24,8 +24,8 @@ void LoadTokens(const DenseShape& s, const void* const* frames, const DenseWork&
   const TokenStrides strides = s.kv_strides();
   int64_t frame = first / s.tokens_per_frame, token = first % s.tokens_per_frame;
   for (int64_t l = 0; l < count; ++l) {
-    LoadFloats(frames[frame], s.storage, token * strides.token + w.head * strides.head, s.head_dim,
-               to + l * w.d_pad);
+    LoadFloats(frames[frame], s.kv_storage(), token * strides.token + w.head * strides.head,
+               s.head_dim, to + l * w.d_pad);
     if (++token == s.tokens_per_frame) ++frame, token = 0;
   }
 }

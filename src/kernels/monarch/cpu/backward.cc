@@ -28,8 +28,8 @@ void LoadQueryTile(const MonarchShape& s, const MonarchBackwardWork& w, const vo
       int64_t{s.rows} * s.cols * s.heads * s.head_dim * StorageBytes(s.storage);
   for (int64_t i = 0; i < s.b1(); ++i) {
     const TileRow row = FindTileRow(s, a, i);
-    LoadRow(s, s.q_strides(), static_cast<const char*>(x) + row.frame * frame_bytes, row, w.head,
-            w.d_pad, to + i * w.row_floats);
+    LoadRow(s, s.storage, s.q_strides(), static_cast<const char*>(x) + row.frame * frame_bytes, row,
+            w.head, w.d_pad, to + i * w.row_floats);
   }
 }
 
@@ -92,9 +92,9 @@ void AverageKeyTile(const MonarchBackwardArgs& args, const MonarchBackwardWork& 
     const int64_t kept_row = keep ? k : 0;
     float* const keys = w.keys + kept_row * cols * w.d_pad;
     float* const values = w.values + kept_row * cols * w.d_pad;
-    LoadRow(s, strides, args.k_frames[row.frame], row, w.head, w.d_pad, keys);
-    LoadRow(s, strides, args.v_frames[row.frame], row, w.head, w.d_pad, values);
-    PrefetchRow(s, args.k_frames[next.frame], s.storage, next, w.head);
+    LoadRow(s, s.kv_storage(), strides, args.k_frames[row.frame], row, w.head, w.d_pad, keys);
+    LoadRow(s, s.kv_storage(), strides, args.v_frames[row.frame], row, w.head, w.d_pad, values);
+    PrefetchRow(s, args.k_frames[next.frame], s.kv_storage(), next, w.head);
     for (int64_t j = 0; j < cols; j += kBlockQueries) {
       const int64_t pad = Least(kBlockQueries, w.j_pad - j);
       float* log_r = w.log_r + kept_row * cols * w.j_pad + j;
@@ -107,7 +107,7 @@ void AverageKeyTile(const MonarchBackwardArgs& args, const MonarchBackwardWork& 
                 .b_stride = w.j_pad,
                 .c = log_r,
                 .c_stride = w.j_pad});
-      if (j == 0) PrefetchRow(s, args.v_frames[next.frame], s.storage, next, w.head);
+      if (j == 0) PrefetchRow(s, args.v_frames[next.frame], s.kv_storage(), next, w.head);
       SoftmaxKeepingLogs(cols, pad, log_r, w.j_pad, w.scores, w.c + k * w.j_pad + j);
       Product mean = {.rows = Least(kBlockQueries, cols - j),
                       .cols = w.d_pad,

@@ -71,10 +71,11 @@ void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, co
     const TileRow row = FindTileRow(s, f, k);
     // What is loaded next; after the last row that row again, which costs nothing.
     const TileRow next = FindTileRow(s, f, Least(k + 1, rows - 1));
-    LoadRow(s, strides, args.k_frames[row.frame], row, w.head, w.d_pad, w.key_row);
+    LoadRow(s, s.kv_storage(), strides, args.k_frames[row.frame], row, w.head, w.d_pad, w.key_row);
     if (with_values)
-      LoadRow(s, strides, args.v_frames[row.frame], row, w.head, w.d_pad, w.value_row);
-    PrefetchRow(s, args.k_frames[next.frame], s.storage, next, w.head);
+      LoadRow(s, s.kv_storage(), strides, args.v_frames[row.frame], row, w.head, w.d_pad,
+              w.value_row);
+    PrefetchRow(s, args.k_frames[next.frame], s.kv_storage(), next, w.head);
     for (int64_t j = 0; j < cols; j += kBlockQueries) {
       const int64_t pad = Least(kBlockQueries, w.j_pad - j);
       const int64_t count = Least(kBlockQueries, cols - j);
@@ -87,7 +88,8 @@ void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, co
                 .b_stride = w.j_pad,
                 .c = w.scores,
                 .c_stride = kBlockQueries});
-      if (j == 0 && with_values) PrefetchRow(s, args.v_frames[next.frame], s.storage, next, w.head);
+      if (j == 0 && with_values)
+        PrefetchRow(s, args.v_frames[next.frame], s.kv_storage(), next, w.head);
       SoftmaxWithEntropy(cols, pad, count, w.scores, w.c + j * rows + k, rows);
       Product mean = {.rows = count,
                       .cols = w.d_pad,

@@ -15,11 +15,11 @@ inline int64_t RowOffset(const TokenStrides& strides, const TileRow& row, int64_
 }
 
 // The tokens of one row of a tile -> [column, d_pad]; what lies past head_dim is left as it is.
-inline void LoadRow(const MonarchShape& s, const TokenStrides& strides, const void* frame,
-                    const TileRow& row, int64_t head, int64_t d_pad, float* to) {
+inline void LoadRow(const MonarchShape& s, StorageType storage, const TokenStrides& strides,
+                    const void* frame, const TileRow& row, int64_t head, int64_t d_pad, float* to) {
   const int64_t first = RowOffset(strides, row, head);
   for (int64_t j = 0; j < s.b2(); ++j)
-    LoadFloats(frame, s.storage, first + j * strides.token, s.head_dim, to + j * d_pad);
+    LoadFloats(frame, storage, first + j * strides.token, s.head_dim, to + j * d_pad);
 }
 
 // A row of keys or values will be read soon. The hardware does not foresee tokens that lie heads *

@@ -98,6 +98,8 @@ void ChooseOrder(MonarchCudaPlan& plan) {
 
 const char* MonarchCudaRefuses(const MonarchShape& s, const GpuLimits& gpu) {
   if (s.storage != StorageType::kBF16) return "the CUDA kernel stores bf16 only";
+  if (s.kv_layout != KvLayout::kTokenMajor)
+    return "the CUDA kernel takes token-major keys and values only";
   if (s.iterations != 1) return "the CUDA kernel does one refinement step only";
   if (s.head_dim != 64 && s.head_dim != 128) return "the CUDA kernel needs head_dim 64 or 128";
   if (s.b2() > 128) return "the CUDA kernel takes tiles of at most 128 columns";

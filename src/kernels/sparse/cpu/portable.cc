@@ -34,7 +34,7 @@ int64_t ScoreKeys(const SparseArgs& args, const SparseWork& w) {
       const int64_t keys = Least(kSparseKeys, w.spans[f].count - l);
       for (int64_t n = 0; n < keys; ++n) {
         const int64_t token = w.spans[f].first + l + n;
-        LoadFloats(args.k_frames[f], s.storage, token * strides.token + w.head * strides.head,
+        LoadFloats(args.k_frames[f], s.kv_storage(), token * strides.token + w.head * strides.head,
                    s.head_dim, w.keys + n * w.d_pad);
       }
       Multiply({.rows = keys,
@@ -92,7 +92,7 @@ void AddValues(const SparseArgs& args, const SparseWork& w, int64_t count) {
   for (int64_t n = 0; n < count; ++n) {
     while (w.kept[n] >= frame_slot + w.spans[f].count) frame_slot += w.spans[f++].count;
     const int64_t token = w.spans[f].first + w.kept[n] - frame_slot;
-    LoadFloats(args.v_frames[f], s.storage, token * strides.token + w.head * strides.head,
+    LoadFloats(args.v_frames[f], s.kv_storage(), token * strides.token + w.head * strides.head,
                s.head_dim, w.value);
     for (int64_t e = 0; e < w.d_pad; e += kLanes)
       Store(Load(w.out + e) + w.weights[n] * Load(w.value + e), w.out + e);
