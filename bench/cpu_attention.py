@@ -25,15 +25,26 @@ GRIDS = ((15, 26), (20, 34), (30, 52), (45, 80))  # at 6 key frames
 
 
 def bench(binary, shape, seconds, *more):
-    command = [binary, "bench", "attention", "--json", "--shape", shape, "--op", "dense,monarch",
-               "--seconds", str(seconds), *more]
+    command = [
+        binary,
+        "bench",
+        "attention",
+        "--json",
+        "--shape",
+        shape,
+        "--op",
+        "dense,monarch",
+        "--seconds",
+        str(seconds),
+        *more,
+    ]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def torch_rows(threads, seconds):
     try:
-        import torch
-        from torch.nn.functional import scaled_dot_product_attention
+        import torch  # noqa: PLC0415 - may be absent
+        from torch.nn.functional import scaled_dot_product_attention  # noqa: PLC0415
     except ImportError:
         print("# no PyTorch: its rows are left out", file=sys.stderr)
         return
@@ -54,9 +65,15 @@ def torch_rows(threads, seconds):
             scaled_dot_product_attention(q, k, v)
             times.append(time.perf_counter() - begin)
         ms = statistics.median(times) * 1e3
-        yield {"op": "dense", "impl": f"torch {torch.__version__.split('+')[0]}", "shape": "A",
-               "dtype": name, "threads": threads, "ms_median": round(ms, 1),
-               "tflops": round(gflop / ms, 3)}
+        yield {
+            "op": "dense",
+            "impl": f"torch {torch.__version__.split('+')[0]}",
+            "shape": "A",
+            "dtype": name,
+            "threads": threads,
+            "ms_median": round(ms, 1),
+            "tflops": round(gflop / ms, 3),
+        }
 
 
 def sizes():
@@ -67,16 +84,16 @@ def sizes():
 
 
 def draw(points, machine, path):
-    import matplotlib
+    import matplotlib  # noqa: PLC0415 - only --plot needs it
 
     matplotlib.use("svg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot  # noqa: PLC0415
 
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for axis, name in zip(axes, ("key frames", "tokens of a frame")):
+    for axis, name in zip(axes, ("key frames", "tokens of a frame"), strict=True):
         for op, colour in (("dense", "tab:grey"), ("monarch", "tab:blue")):
             line = [(x, ms) for kind, x, row_op, ms in points if (kind, row_op) == (name, op)]
-            axis.plot(*zip(*line), marker="o", color=colour, label=op)
+            axis.plot(*zip(*line, strict=True), marker="o", color=colour, label=op)
         axis.set(xscale="log", yscale="log", xlabel=name, ylabel="ms")
         axis.set_xticks(sorted({x for kind, x, _, _ in points if kind == name}), minor=False)
         axis.xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
@@ -85,8 +102,9 @@ def draw(points, machine, path):
     axes[0].set_title("30 x 52 tokens a frame", fontsize=10)
     axes[1].set_title("6 key frames", fontsize=10)
     axes[0].legend()
-    figure.suptitle(f"Attention of a chunk of 3 frames, 12 heads of 128, bf16: {machine}",
-                    fontsize=10)
+    figure.suptitle(
+        f"Attention of a chunk of 3 frames, 12 heads of 128, bf16: {machine}", fontsize=10
+    )
     figure.savefig(path)
 
 
@@ -114,15 +132,18 @@ def main():
             print(json.dumps(row | {kind: x}), flush=True)
 
     for dtype in ("bf16", "f32"):
-        monarch = {r["impl"]: r["ms_median"] for r in rows
-                   if (r["op"], r["dtype"]) == ("monarch", dtype)}
+        monarch = {
+            r["impl"]: r["ms_median"] for r in rows if (r["op"], r["dtype"]) == ("monarch", dtype)
+        }
         if not monarch:
             continue
         best = min(monarch, key=monarch.get)
         for row in (r for r in rows if (r["op"], r["dtype"]) == ("dense", dtype)):
             other = row["impl"] if row["impl"] in monarch else best
-            print(f"# {dtype}: monarch {other} is {row['ms_median'] / monarch[other]:.1f} times as "
-                  f"fast as dense {row['impl']}")
+            print(
+                f"# {dtype}: monarch {other} is {row['ms_median'] / monarch[other]:.1f} times as "
+                f"fast as dense {row['impl']}"
+            )
     if options.out:
         with open(options.out, "w", encoding="utf-8") as file:
             json.dump({"machine": result["machine"], "rows": rows, "sizes": points}, file, indent=1)
