@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Monarch attention on a CPU: against our dense rows and PyTorch's, and its cost by size.
+"""Monarch attention on a CPU: against our dense rows, PyTorch's and ggml's, and its cost by size.
 
-    bench/cpu_attention.py [--bench build/cpu/apps/monarchrt] [--impl NAME] [--seconds S]
-                           [--out FILE.json] [--plot FILE.svg]
+    bench/cpu_attention.py [--bench build/cpu/apps/monarchrt] [--ggml build/ggml/ggml_attention]
+                           [--impl NAME] [--seconds S] [--out FILE.json] [--plot FILE.svg]
 
-All in one run: shape A for every row of the binary and for scaled_dot_product_attention; then the
-time of Monarch and dense against the number of key frames and against the grid, with one
-kernel. Prints the rows as JSON lines and a table of ratios; --plot draws the second part.
+All in one run: shape A for every row of the binary, for scaled_dot_product_attention and, with
+--ggml, for ggml (bench/ggml_attention.sh builds that binary); then the time of Monarch and dense
+against the number of key frames and against the grid, with one kernel. Prints the rows as JSON
+lines and a table of ratios; --plot draws the second part.
 Needs PyTorch (absent: its rows are left out) and, for --plot, matplotlib.
 """
 
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 
-HEADS, HEAD_DIM, FRAMES_Q = 12, 128, 3
+HEADS, HEAD_DIM, FRAMES_Q, FRAMES_KV = 12, 128, 3, 21
 GRID = (30, 52)  # tokens of a latent frame at 480x832
 KEY_FRAMES = (3, 6, 12, 21, 42)
 GRIDS = ((15, 26), (20, 34), (30, 52), (45, 80))  # at 6 key frames
@@ -50,15 +51,15 @@ def torch_rows(threads, seconds):
         return
     torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(1)
-    tokens, kv = GRID[0] * GRID[1], 21
+    tokens = GRID[0] * GRID[1]
 
     def random(frames, dtype):
         x = torch.randn(1, frames * tokens, HEADS, HEAD_DIM, generator=generator)
         return x.to(dtype).transpose(1, 2)
 
-    gflop = 4 * HEADS * HEAD_DIM * FRAMES_Q * kv * tokens**2 / 1e9
+    gflop = 4 * HEADS * HEAD_DIM * FRAMES_Q * FRAMES_KV * tokens**2 / 1e9
     for name, dtype in (("bf16", torch.bfloat16), ("f32", torch.float32)):
-        q, k, v = random(FRAMES_Q, dtype), random(kv, dtype), random(kv, dtype)
+        q, k, v = (random(frames, dtype) for frames in (FRAMES_Q, FRAMES_KV, FRAMES_KV))
         times = []
         while len(times) < 3 or (sum(times) < seconds and len(times) < 20):
             begin = time.perf_counter()
@@ -74,6 +75,37 @@ def torch_rows(threads, seconds):
             "ms_median": round(ms, 1),
             "tflops": round(gflop / ms, 3),
         }
+
+
+def ggml_rows(binary, threads, seconds):
+    tokens = GRID[0] * GRID[1]
+    flags = {
+        "heads": HEADS,
+        "head-dim": HEAD_DIM,
+        "q": FRAMES_Q * tokens,
+        "kv": FRAMES_KV * tokens,
+        "threads": threads,
+        "seconds": seconds,
+    }
+    command = [binary, *(str(word) for name in flags for word in (f"--{name}", flags[name]))]
+    result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return [row | {"shape": "A"} for row in result["rows"]]
+
+
+def print_ratios(rows):
+    for dtype, alike in (("bf16", ("bf16", "f16")), ("f32", ("f32",))):
+        monarch = {
+            r["impl"]: r["ms_median"] for r in rows if (r["op"], r["dtype"]) == ("monarch", dtype)
+        }
+        if not monarch:
+            continue
+        best = min(monarch, key=monarch.get)
+        for row in (r for r in rows if r["op"] == "dense" and r["dtype"] in alike):
+            other = row["impl"] if row["impl"] in monarch else best
+            print(
+                f"# {dtype}: monarch {other} is {row['ms_median'] / monarch[other]:.1f} times as "
+                f"fast as dense {row['impl']} ({row['dtype']})"
+            )
 
 
 def sizes():
@@ -111,6 +143,7 @@ def draw(points, machine, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bench", default="build/cpu/apps/monarchrt")
+    parser.add_argument("--ggml", help="build/ggml/ggml_attention; without it no rows of ggml")
     parser.add_argument("--impl", help="only this kernel; else all, and for the sizes the first")
     parser.add_argument("--seconds", type=float, default=10, help="of each row, at least 3 runs")
     parser.add_argument("--out")
@@ -122,6 +155,8 @@ def main():
     rows = result["rows"]
     threads = len(os.sched_getaffinity(0))
     rows += torch_rows(threads, options.seconds)
+    if options.ggml:
+        rows += ggml_rows(options.ggml, threads, options.seconds)
     for row in rows:
         print(json.dumps(row), flush=True)
     impl = options.impl or next(r["impl"] for r in rows if r["op"] == "monarch")
@@ -131,19 +166,7 @@ def main():
             points.append((kind, x, row["op"], row["ms_median"]))
             print(json.dumps(row | {kind: x}), flush=True)
 
-    for dtype in ("bf16", "f32"):
-        monarch = {
-            r["impl"]: r["ms_median"] for r in rows if (r["op"], r["dtype"]) == ("monarch", dtype)
-        }
-        if not monarch:
-            continue
-        best = min(monarch, key=monarch.get)
-        for row in (r for r in rows if (r["op"], r["dtype"]) == ("dense", dtype)):
-            other = row["impl"] if row["impl"] in monarch else best
-            print(
-                f"# {dtype}: monarch {other} is {row['ms_median'] / monarch[other]:.1f} times as "
-                f"fast as dense {row['impl']}"
-            )
+    print_ratios(rows)
     if options.out:
         with open(options.out, "w", encoding="utf-8") as file:
             json.dump({"machine": result["machine"], "rows": rows, "sizes": points}, file, indent=1)
