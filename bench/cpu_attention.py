@@ -12,6 +12,7 @@ Needs PyTorch (absent: its rows are left out) and, for --plot, matplotlib.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -89,7 +90,8 @@ def ggml_rows(binary, threads, seconds):
     }
     command = [binary, *(str(word) for name in flags for word in (f"--{name}", flags[name]))]
     result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return [row | {"shape": "A"} for row in result["rows"]]
+    for row in result["rows"]:
+        yield row | {"shape": "A"}
 
 
 def print_ratios(rows):
@@ -152,12 +154,13 @@ def main():
 
     chosen = ["--impl", options.impl] if options.impl else []
     result = bench(options.bench, "A", options.seconds, "--dtype", "all", *chosen)
-    rows = result["rows"]
     threads = len(os.sched_getaffinity(0))
-    rows += torch_rows(threads, options.seconds)
+    others = [torch_rows(threads, options.seconds)]
     if options.ggml:
-        rows += ggml_rows(options.ggml, threads, options.seconds)
-    for row in rows:
+        others.append(ggml_rows(options.ggml, threads, options.seconds))
+    rows = []
+    for row in itertools.chain(result["rows"], *others):
+        rows.append(row)
         print(json.dumps(row), flush=True)
     impl = options.impl or next(r["impl"] for r in rows if r["op"] == "monarch")
     points = []
