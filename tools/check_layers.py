@@ -59,6 +59,7 @@ VENDOR = [
     (r"(gtest|gmock)/.*", ["*_test.cc", "*/test_util.h", "testing", "tests"]),
     (r"benchmark/.*", ["*_bench.cc", "bench"]),
     (r"sanitizer/.*", ["tests/fuzz"]),
+    (r"ggml[\w-]*\.h", ["bench"]),
 ]
 # Headers of the operating system: src/, apps/ and tests/, never the public API.
 SYSTEM = re.compile(r"(sys/\w+|unistd|fcntl|sched|cpuid|signal|pthread|dlfcn|malloc|errno|poll|"

@@ -81,7 +81,8 @@ class CheckLayersTest(unittest.TestCase):
                              ("src/kernels/dense/bad.cc", "immintrin.h"),
                              ("src/ops/bad.cc", "omp.h"),
                              ("src/base/bad.cc", "CLI/CLI.hpp"),
-                             ("src/kernels/dense/bad.cc", "nlohmann/json.hpp")]:
+                             ("src/kernels/dense/bad.cc", "nlohmann/json.hpp"),
+                             ("src/kernels/dense/bad.cc", "ggml-cpu.h")]:
             with self.subTest(header=header):
                 self.assert_finds(name, f"#include <{header}>\n", "belongs in")
 
