@@ -200,7 +200,9 @@ void DenseAttention(Context& context, const ConstTensorView& q, const ConstTenso
             q.shape == out.shape);
   MRT_CHECK(q.shape[1] == k.shape[1] && q.shape[2] == k.shape[2]);
   MRT_CHECK(q.dtype == k.dtype && q.dtype == v.dtype && q.dtype == out.dtype);
-  MRT_CHECK(bias.empty() || bias.shape.elements() == q.shape[1] * q.shape[0] * k.shape[0]);
+  const bool key_bias = !bias.empty() && bias.shape.rank() == 1;
+  MRT_CHECK(bias.empty() ||
+            bias.shape.elements() == (key_bias ? 1 : q.shape[1] * q.shape[0]) * k.shape[0]);
   const DenseShape shape{.heads = static_cast<int>(q.shape[1]),
                          .tokens_q = q.shape[0],
                          .tokens_per_frame = k.shape[0],
@@ -217,6 +219,7 @@ void DenseAttention(Context& context, const ConstTensorView& q, const ConstTenso
                        .k_frames = &k.data,
                        .v_frames = &v.data,
                        .bias = bias.empty() ? nullptr : bias.as<float>(),
+                       .key_bias = key_bias,
                        .out = out.data});
   context.RoundActivation(out);
 }

@@ -34,6 +34,13 @@ Status CheckCausal(const DenseShape& s) {
 
 }  // namespace
 
+BiasPlace FindBias(const DenseArgs& args, int64_t head, int64_t query) {
+  if (args.key_bias) return {};
+  const DenseShape& s = args.shape;
+  const int64_t keys = s.frames_kv * s.tokens_per_frame;
+  return {.first = (head * s.tokens_q + query) * keys, .query_stride = keys};
+}
+
 Status ValidateDense(const DenseShape& s) {
   const struct {
     const char* name;

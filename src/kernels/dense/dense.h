@@ -40,10 +40,20 @@ struct DenseArgs {
   const void* q = nullptr;                // [tokens_q, heads, head_dim]
   const void* const* k_frames = nullptr;  // frames_kv pointers to kv_layout
   const void* const* v_frames = nullptr;
-  const float* bias = nullptr;  // [heads, tokens_q, frames_kv * tokens_per_frame], or null
+  const float* bias = nullptr;  // [heads, tokens_q, keys], or [keys] if key_bias, where keys are
+                                // frames_kv * tokens_per_frame; or null
+  bool key_bias = false;        // all heads and queries have the same bias
   void* out = nullptr;          // [tokens_q, heads, head_dim]; must not alias the inputs
   void* scratch = nullptr;      // scratch_bytes of the shape and ThreadCount(), 64-byte aligned
 };
+
+/// Where the biases of a head's query begin: the first element in `bias`, and how far the next
+/// query's are.
+struct BiasPlace {
+  int64_t first = 0;
+  int64_t query_stride = 0;
+};
+BiasPlace FindBias(const DenseArgs& args, int64_t head, int64_t query);
 
 /// Ok, or InvalidArgument with got and need.
 Status ValidateDense(const DenseShape& shape);

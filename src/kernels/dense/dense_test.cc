@@ -55,6 +55,7 @@ struct DenseCase {
   DenseShape shape;
   std::vector<double> q, k, v;
   std::vector<float> bias;
+  bool key_bias = false;
 
   explicit DenseCase(const DenseShape& s, Fill fill = Fill::kNormal, bool with_bias = false)
       : shape(s),
@@ -100,6 +101,7 @@ struct DenseCase {
               .k_frames = k_frames.data(),
               .v_frames = v_frames.data(),
               .bias = bias.empty() ? nullptr : static_cast<const float*>(stored_bias.data()),
+              .key_bias = key_bias,
               .out = out.data(),
               .scratch = scratch.data()});
     return Loaded(out, static_cast<int64_t>(q.size()), bf16);
@@ -227,6 +229,22 @@ TEST_P(DenseImplTest, IgnoresKeysThatTheBiasMasks) {
     if (static_cast<int64_t>(i) % c.TokensKv() < c.TokensKv() - visible) c.bias[i] = -INFINITY;
   const std::vector<double> exact = c.Reference();
   EXPECT_LE(RelativeL2(c.Run(impl()), exact), c.Allowed(impl(), exact));
+}
+
+// A key with the bias log n counts n times.
+TEST_P(DenseImplTest, TakesOneBiasForAllHeadsAndQueries) {
+  for (const DenseShape& plain : {kOddTail, kManyBlocks}) {
+    DenseCase c(Suited(plain));
+    std::vector<float> of_keys;
+    for (int64_t l = 0; l < c.TokensKv(); ++l)
+      of_keys.push_back(std::log(static_cast<float>(1 + l % 7 * 80)));
+    for (int64_t n = 0; n < c.shape.heads * c.shape.tokens_q; ++n)
+      c.bias.insert(c.bias.end(), of_keys.begin(), of_keys.end());
+    const std::vector<double> want = c.Run(impl());
+    c.bias = of_keys;
+    c.key_bias = true;
+    EXPECT_EQ(c.Run(impl()), want) << plain;
+  }
 }
 
 TEST_P(DenseImplTest, SeesNothingOfLaterBlocksWhenCausal) {

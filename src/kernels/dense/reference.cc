@@ -51,10 +51,12 @@ void RunDenseReference(const DenseArgs& args) {
     AppendTokens(args.v_frames[f], s.kv_storage(), strides, s.tokens_per_frame, s.heads, s.head_dim,
                  v);
   }
-  std::span<const float> bias;
-  if (args.bias != nullptr)
-    bias = {args.bias,
-            static_cast<size_t>(s.heads * s.tokens_q * s.frames_kv * s.tokens_per_frame)};
+  std::vector<float> bias;
+  const int64_t keys = s.frames_kv * s.tokens_per_frame;
+  for (int64_t n = 0; args.bias != nullptr && n < s.heads * s.tokens_q; ++n) {
+    const float* const of_query = args.bias + FindBias(args, n / s.tokens_q, n % s.tokens_q).first;
+    bias.insert(bias.end(), of_query, of_query + keys);
+  }
   const std::vector<double> out = DenseReference(s, q, k, v, bias);
   for (size_t n = 0; n < out.size(); ++n)
     StoreElement(out[n], args.out, s.storage, static_cast<int64_t>(n));

@@ -114,7 +114,7 @@ void AddCrossAttention(ops::Context& context, const Block& block, const BlockInp
 
   const TensorView attended = context.Activation({in.tokens(), c.dim});
   const float scale = 1 / std::sqrt(static_cast<float>(c.head_dim()));
-  ops::DenseAttention(context, q.Reshape(heads), text.keys, text.values, scale, /*bias=*/{},
+  ops::DenseAttention(context, q.Reshape(heads), text.keys, text.values, scale, text.bias,
                       attended.Reshape(heads));
   w.o.Run(context, attended, y);
   ops::Add(context, x, y);

@@ -22,9 +22,11 @@ struct BlockInputs {
   int64_t tokens() const { return frames * rows * cols; }
 };
 
-/// Text keys and values of one layer: act [text_len, heads, head_dim].
+/// Text keys and values of one layer: act [rows, heads, head_dim]. All padding rows are one, the
+/// last.
 struct TextWindow {
   ConstTensorView keys, values;
+  ConstTensorView bias;  // F32 [rows], added to scores: log of how often a row counts; empty: once
 };
 
 struct AttentionWeights {

@@ -1,6 +1,7 @@
 #include "model/wan/transformer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "model/wan/patches.h"
@@ -31,13 +32,25 @@ void** PointerArray(Arena& arena, int64_t n) {
   return static_cast<void**>(arena.Allocate(DType::kI64, {n}).data);
 }
 
+// Of text F32 [rows, text_dim], without the rows of zeros at its end.
+int64_t RowsBeforePadding(const ConstTensorView& text) {
+  const int64_t width = text.shape[1];
+  int64_t rows = text.shape[0];
+  const auto is_zero = [](float x) { return x == 0; };
+  while (rows > 0 && std::all_of(text.as<float>() + (rows - 1) * width,
+                                 text.as<float>() + rows * width, is_zero))
+    --rows;
+  return rows;
+}
+
 }  // namespace
 
 TextWindow CrossKv::Layer(int64_t layer) const {
   const Shape& s = keys_.shape();
   const Shape one{s[1], s[2], s[3]};
   return {keys_.view().Slice(layer, layer + 1).Reshape(one),
-          values_.view().Slice(layer, layer + 1).Reshape(one)};
+          values_.view().Slice(layer, layer + 1).Reshape(one),
+          bias_.empty() ? ConstTensorView() : ConstTensorView(bias_)};
 }
 
 Status WanTransformer::Check(const Checkpoint& checkpoint, const WanConfig& config) {
@@ -91,25 +104,33 @@ CrossKv WanTransformer::EncodeText(ops::Context& context, const ConstTensorView&
   const WanConfig& c = config_;
   MRT_CHECK(text.shape.rank() == 2 && text.shape[0] <= c.text_len && text.shape[1] == c.text_dim);
   const ArenaScope scope(context.arena());
-  const TensorView padded = context.Float({c.text_len, c.text_dim});
+  // All rows of padding become the same key and the same value: one row stands for them.
+  const int64_t given = RowsBeforePadding(text), padding = c.text_len - given;
+  const int64_t count = given + std::min<int64_t>(padding, 1);
+  const TensorView padded = context.Float({count, c.text_dim});
   std::memset(padded.data, 0, static_cast<size_t>(padded.bytes()));
-  std::memcpy(padded.data, text.as<float>(), static_cast<size_t>(text.bytes()));
+  std::memcpy(padded.data, text.as<float>(), static_cast<size_t>(text.Slice(0, given).bytes()));
 
-  const TensorView rows = context.Activation({c.text_len, c.text_dim});
+  const TensorView rows = context.Activation({count, c.text_dim});
   ops::Cast(context, padded, rows);
-  const TensorView hidden = context.Activation({c.text_len, c.dim});
+  const TensorView hidden = context.Activation({count, c.dim});
   text_embedding0_.Run(context, rows, hidden, ops::Activation::kGeluTanh);
-  const TensorView embedded = context.Activation({c.text_len, c.dim});
+  const TensorView embedded = context.Activation({count, c.dim});
   text_embedding2_.Run(context, hidden, embedded);
 
   CrossKv kv;
-  const Shape all{c.num_layers, c.text_len, c.num_heads, c.head_dim()};
+  if (padding > 1) {
+    kv.bias_ = Tensor(DType::kF32, {count});
+    std::fill_n(kv.bias_.as<float>(), given, 0.0f);
+    kv.bias_.as<float>()[given] = std::log(static_cast<float>(padding));
+  }
+  const Shape all{c.num_layers, count, c.num_heads, c.head_dim()};
   kv.keys_ = Tensor(context.activation(), all);
   kv.values_ = Tensor(context.activation(), all);
   for (int64_t n = 0; n < c.num_layers; ++n) {
     const AttentionWeights& w = blocks_[static_cast<size_t>(n)].cross_attn;
-    const TensorView k = kv.keys_.view().Slice(n, n + 1).Reshape({c.text_len, c.dim});
-    const TensorView v = kv.values_.view().Slice(n, n + 1).Reshape({c.text_len, c.dim});
+    const TensorView k = kv.keys_.view().Slice(n, n + 1).Reshape({count, c.dim});
+    const TensorView v = kv.values_.view().Slice(n, n + 1).Reshape({count, c.dim});
     w.k.Run(context, embedded, k);
     ops::RmsNorm(context, k, w.norm_k, c.eps, k);
     w.v.Run(context, embedded, v);

@@ -21,18 +21,19 @@
 namespace mrt {
 
 /// Cross-attention keys and values of all layers for one prompt, made once per prompt by
-/// WanTransformer::EncodeText. Costs 2 * layers * text_len * dim elements.
+/// WanTransformer::EncodeText. Costs 2 * layers * dim elements for each row of the text and one
+/// more for its padding.
 class CrossKv {
  public:
   CrossKv() = default;
 
-  /// One layer's: act [text_len, heads, head_dim].
   TextWindow Layer(int64_t layer) const;
-  int64_t bytes() const { return keys_.bytes() + values_.bytes(); }
+  int64_t bytes() const { return keys_.bytes() + values_.bytes() + bias_.bytes(); }
 
  private:
   friend class WanTransformer;
-  Tensor keys_, values_;  // act [layers, text_len, heads, head_dim]
+  Tensor keys_, values_;  // act [layers, rows, heads, head_dim]
+  Tensor bias_;           // F32 [rows] or empty, as in TextWindow
 };
 
 /// The attention of every layer: one for all, or one each. Borrowed.
@@ -67,8 +68,9 @@ class WanTransformer {
   /// Of the matrices of the blocks.
   ops::WeightType weights() const { return weights_; }
 
-  /// text F32 [n <= text_len, text_dim], zero-padded to text_len here. The padding rows are not
-  /// masked: they pass the text embedding and are attended to, as in training.
+  /// text F32 [n <= text_len, text_dim], zero-padded to text_len. The padding rows are not masked:
+  /// they pass the text embedding and are attended to, as in training. But they are all alike, so
+  /// that one row stands for them, which counts as often as there are (TextWindow::bias).
   CrossKv EncodeText(ops::Context& context, const ConstTensorView& text) const;
 
   /// One causal forward over the current chunk of `cache`: latents F32 [frames, in_dim, h, w], one

@@ -124,23 +124,21 @@ void ScoreBlock(const Sizes& z, const DenseAmxWork& w, const Block& b, float* sc
                           CeilDiv(b.keys, 16), b.tiles);
 }
 
-// scores become logits: times scale, plus the bias [head, query, key]. Key 0 of the packed block is
+// scores become logits: times scale, plus the bias. Key 0 of the packed block is
 // `first_key`.
 void AddBias(const DenseArgs& args, const Sizes& z, const DenseAmxWork& w, int64_t first_key,
              const Block& b, float* scores) {
-  const DenseShape& s = args.shape;
-  const int64_t tokens_kv = s.frames_kv * s.tokens_per_frame;
   const __m512 scale = _mm512_set1_ps(z.scale), log2e = _mm512_set1_ps(kLog2e);
   for (int64_t tile = b.first_tile; tile < b.first_tile + b.tiles; ++tile) {
-    const float* bias = args.bias + first_key + b.key +
-                        (w.head * s.tokens_q + w.first_query + tile * 16) * tokens_kv;
+    const BiasPlace place = FindBias(args, w.head, w.first_query + tile * 16);
+    const float* bias = args.bias + place.first + first_key + b.key;
     const int64_t queries = w.queries - tile * 16;
     for (int64_t key = 0; key < b.keys; key += 16) {
       const int64_t left = b.keys - key;
       const __mmask16 lanes = left < 16 ? (1u << left) - 1 : 0xffff;
       __m512i x[16];
       for (int64_t t = 0; t < 16; ++t)
-        x[t] = t < queries ? _mm512_maskz_loadu_epi32(lanes, bias + t * tokens_kv + key)
+        x[t] = t < queries ? _mm512_maskz_loadu_epi32(lanes, bias + t * place.query_stride + key)
                            : _mm512_setzero_si512();
       Transpose(x);
       for (int64_t t = 0; t < 16 && t < left; ++t) {

@@ -33,12 +33,11 @@ void LoadTokens(const DenseShape& s, const void* const* frames, const DenseWork&
 // scores [l, query] += bias of the queries [i, i + queries) and the keys [l, l + keys).
 void AddBias(const DenseArgs& args, const DenseWork& w, int64_t i, int64_t queries, int64_t l,
              int64_t keys) {
-  const DenseShape& s = args.shape;
-  const int64_t tokens_kv = s.frames_kv * s.tokens_per_frame;
-  const float* bias = args.bias + (w.head * s.tokens_q + w.first_query + i) * tokens_kv + l;
+  const BiasPlace place = FindBias(args, w.head, w.first_query + i);
+  const float* bias = args.bias + place.first + l;
   for (int64_t query = 0; query < queries; ++query)
     for (int64_t key = 0; key < keys; ++key)
-      w.scores[key * kBlockQueries + query] += kLog2e * bias[query * tokens_kv + key];
+      w.scores[key * kBlockQueries + query] += kLog2e * bias[query * place.query_stride + key];
 }
 
 // The keys [l, l + keys), which are loaded, in the softmax and the output of the queries [i, ...).
