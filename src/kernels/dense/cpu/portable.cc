@@ -6,15 +6,16 @@
 namespace mrt::MRT_ISA {
 namespace {
 
-// Queries -> [d, kTaskQueries]; the columns past the last query are zero.
+// Queries -> [d_pad, kTaskQueries], with zeros past the last query where blocks end. w.keys, not
+// yet in use, holds some of them on the way; what lies there past head_dim is zero.
 void PackQueries(const DenseArgs& args, const DenseWork& w) {
   const DenseShape& s = args.shape;
-  const int64_t d = s.head_dim;
-  Fill(w.q, d * kTaskQueries, 0);
-  for (int64_t i = 0; i < w.queries; ++i) {
-    float* token = w.keys;  // not yet in use
-    LoadFloats(args.q, s.storage, ((w.first_query + i) * s.heads + w.head) * d, d, token);
-    for (int64_t e = 0; e < d; ++e) w.q[e * kTaskQueries + i] = s.scale * kLog2e * token[e];
+  for (int64_t i = 0; i < w.queries; i += kBlockKeys) {
+    const int64_t count = Least(kBlockKeys, w.queries - i);
+    for (int64_t n = 0; n < count; ++n)
+      LoadFloats(args.q, s.storage, ((w.first_query + i + n) * s.heads + w.head) * s.head_dim,
+                 s.head_dim, w.keys + n * w.d_pad);
+    Transpose(count, w.d_pad, s.scale * kLog2e, w.keys, w.d_pad, w.q + i, kTaskQueries);
   }
 }
 
@@ -71,8 +72,8 @@ void AttendBlock(const DenseArgs& args, const DenseWork& w, int64_t i, int64_t l
 
 void AttendQueries(const DenseArgs& args, const DenseWork& w) {
   const DenseShape& s = args.shape;
-  PackQueries(args, w);
   Fill(w.keys, kBlockKeys * w.d_pad, 0);
+  PackQueries(args, w);
   Fill(w.values, kBlockKeys * w.d_pad, 0);
   Fill(w.max, kTaskQueries, kNoMaximum);
   Fill(w.sum, kTaskQueries, 0);

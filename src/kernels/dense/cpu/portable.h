@@ -25,7 +25,7 @@ struct DenseWork {
   int64_t keys_visible = 0;  // the first so many
   int64_t d_pad = 0;
 
-  float* q = nullptr;       // [d, kTaskQueries]
+  float* q = nullptr;       // [d_pad, kTaskQueries]
   float* keys = nullptr;    // [kBlockKeys, d_pad]
   float* values = nullptr;  // [kBlockKeys, d_pad]
   float* scores = nullptr;  // [kBlockKeys, kBlockQueries]

@@ -7,10 +7,9 @@ namespace mrt {
 namespace {
 
 DenseWork Carve(const DenseShape& s, ScratchCarver& carver) {
-  const int64_t d = s.head_dim;
   DenseWork w;
-  w.d_pad = PadFloats(d);
-  w.q = carver.Take(d * kTaskQueries);
+  w.d_pad = PadFloats(s.head_dim);
+  w.q = carver.Take(w.d_pad * kTaskQueries);
   w.keys = carver.Take(kBlockKeys * w.d_pad);
   w.values = carver.Take(kBlockKeys * w.d_pad);
   w.scores = carver.Take(kBlockKeys * kBlockQueries);

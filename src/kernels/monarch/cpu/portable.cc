@@ -13,29 +13,42 @@
 namespace mrt::MRT_ISA {
 namespace {
 
+// The query tile -> plain [i, j, d_pad]; what lies past head_dim is 0.
+void LoadQueries(const MonarchArgs& args, const MonarchWork& w, float* plain) {
+  const MonarchShape& s = args.shape;
+  const int64_t cols = s.b2();
+  const TokenStrides strides = s.q_strides();
+  const int64_t frame_bytes = s.rows * s.cols * strides.token * StorageBytes(s.storage);
+  if (w.d_pad != s.head_dim) Fill(plain, s.b1() * cols * w.d_pad, 0);
+  for (int64_t i = 0; i < s.b1(); ++i) {
+    const TileRow row = FindTileRow(s, w.a, i);
+    LoadRow(s, s.storage, strides, static_cast<const char*>(args.q) + row.frame * frame_bytes, row,
+            w.head, w.d_pad, plain + i * cols * w.d_pad);
+  }
+}
+
 void PackQueries(const MonarchArgs& args, const MonarchWork& w) {
   const MonarchShape& s = args.shape;
-  const int64_t rows = s.b1(), cols = s.b2(), d = s.head_dim;
-  const TokenStrides strides = s.q_strides();
-  const float scale = kLog2e / __builtin_sqrtf(static_cast<float>(d));
-  Fill(w.q_rows, rows * d * w.j_pad, 0);
-  Fill(w.q_columns, cols * d * w.i_pad, 0);
-  if (w.q_plain != nullptr) Fill(w.q_plain, cols * rows * w.d_pad, 0);
-  for (int64_t i = 0; i < rows; ++i) {
-    const TileRow row = FindTileRow(s, w.a, i);
-    const int64_t first =
-        row.frame * s.rows * s.cols * strides.token + RowOffset(strides, row, w.head);
-    for (int64_t j = 0; j < cols; ++j) {
-      float* token = w.key_row;  // not yet in use
-      LoadFloats(args.q, s.storage, first + j * strides.token, d, token);
-      for (int64_t e = 0; e < d; ++e) {
-        const float x = scale * token[e];
-        w.q_rows[(i * d + e) * w.j_pad + j] = x;
-        w.q_columns[(j * d + e) * w.i_pad + i] = x;
-        if (w.q_plain != nullptr) w.q_plain[(j * rows + i) * w.d_pad + e] = x;
-      }
-    }
+  const int64_t rows = s.b1(), cols = s.b2(), row_floats = cols * w.d_pad;
+  const float scale = kLog2e / __builtin_sqrtf(static_cast<float>(s.head_dim));
+  float* const plain = w.out;  // not yet in use
+  LoadQueries(args, w, plain);
+  if (kLanes < kPadFloats) {  // else Transpose writes everything
+    Fill(w.q_rows, rows * w.d_pad * w.j_pad, 0);
+    Fill(w.q_columns, cols * w.d_pad * w.i_pad, 0);
   }
+  for (int64_t i = 0; i < rows; ++i)
+    Transpose(cols, w.d_pad, scale, plain + i * row_floats, w.d_pad,
+              w.q_rows + i * w.d_pad * w.j_pad, w.j_pad);
+  for (int64_t j = 0; j < cols; ++j)
+    Transpose(rows, w.d_pad, scale, plain + j * w.d_pad, row_floats,
+              w.q_columns + j * w.d_pad * w.i_pad, w.i_pad);
+  if (w.q_plain == nullptr) return;
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < cols; ++j)
+      for (int64_t e = 0; e < w.d_pad; e += kLanes)
+        Store(scale * Load(plain + i * row_floats + j * w.d_pad + e),
+              w.q_plain + (j * rows + i) * w.d_pad + e);
 }
 
 // z [l, cols] -> r over l, and c[j,k] of `count` columns j to c[0], c[c_stride] ...
@@ -61,7 +74,7 @@ void SoftmaxWithEntropy(int64_t rows, int64_t cols, int64_t count, float* z, flo
   }
 }
 
-// kbar, c and, if wanted, vbar of key tile f, with the queries q_rows [k, d, j_pad].
+// kbar, c and, if wanted, vbar of key tile f, with the queries q_rows [k, d_pad, j_pad].
 void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, const float* q_rows,
                     bool with_values) {
   const MonarchShape& s = args.shape;
@@ -84,7 +97,7 @@ void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, co
                 .depth = d,
                 .a = w.key_row,
                 .a_stride = w.d_pad,
-                .b = q_rows + k * d * w.j_pad + j,
+                .b = q_rows + k * w.d_pad * w.j_pad + j,
                 .b_stride = w.j_pad,
                 .c = w.scores,
                 .c_stride = kBlockQueries});
@@ -117,7 +130,7 @@ void ScoreColumn(const MonarchShape& s, const MonarchWork& w, int64_t j, int64_t
             .depth = d,
             .a = w.kbar + j * w.d_pad,
             .a_stride = s.b2() * w.d_pad,
-            .b = w.q_columns + j * d * w.i_pad + i,
+            .b = w.q_columns + j * w.d_pad * w.i_pad + i,
             .b_stride = w.i_pad,
             .c = w.scores,
             .c_stride = kBlockQueries});
@@ -195,7 +208,7 @@ void RefineQueries(const MonarchShape& s, const MonarchWork& w, int64_t step) {
       const float damping =
           static_cast<float>(inverse < kMonarchDampingMax ? inverse : kMonarchDampingMax);
       for (int64_t e = 0; e < d; ++e)
-        w.qbar_rows[(k * d + e) * w.j_pad + j] = damping * w.qbar[k * w.d_pad + e];
+        w.qbar_rows[(k * w.d_pad + e) * w.j_pad + j] = damping * w.qbar[k * w.d_pad + e];
     }
   }
 }
@@ -231,7 +244,7 @@ void AttendQueryTile(const MonarchArgs& args, const MonarchWork& w) {
   PackQueries(args, w);
   Fill(w.key_row, s.b2() * w.d_pad, 0);
   Fill(w.value_row, s.b2() * w.d_pad, 0);
-  Fill(w.qbar_rows, s.iterations > 1 ? s.b1() * s.head_dim * w.j_pad : 0, 0);
+  Fill(w.qbar_rows, s.iterations > 1 ? s.b1() * w.d_pad * w.j_pad : 0, 0);
   Fill(w.out, s.b2() * s.b1() * w.d_pad, 0);
   const int64_t key_tiles = VisibleKeyTiles(s, w.a);
   for (int64_t pass = 0; pass < s.iterations; ++pass) {

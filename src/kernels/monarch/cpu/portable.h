@@ -14,8 +14,8 @@ struct MonarchWork {
   int64_t a = 0;  // query tile
   int64_t i_pad = 0, j_pad = 0, d_pad = 0;
 
-  float* q_rows = nullptr;     // [k, d, j_pad]: q[a,k,j]
-  float* q_columns = nullptr;  // [j, d, i_pad]: q[a,i,j]
+  float* q_rows = nullptr;     // [k, d_pad, j_pad]: q[a,k,j]
+  float* q_columns = nullptr;  // [j, d_pad, i_pad]: q[a,i,j]
   float* key_row = nullptr;    // [l, d_pad]: K[f,k,l] of one key tile f and row k
   float* value_row = nullptr;  // [l, d_pad]
   float* scores = nullptr;     // [max(l, k), kBlockQueries]
@@ -25,11 +25,11 @@ struct MonarchWork {
   float* max = nullptr;        // [j, i_pad]: the running softmax of L
   float* sum = nullptr;        // [j, i_pad]
   float* keep = nullptr;       // [kBlockQueries]
-  float* out = nullptr;        // [j, i, d_pad]: o times sum
+  float* out = nullptr;        // [j, i, d_pad]: o times sum; before, the tile's queries
 
   // Only with more than one refinement step:
   float* q_plain = nullptr;    // [j, i, d_pad]
-  float* qbar_rows = nullptr;  // [k, d, j_pad]: damped
+  float* qbar_rows = nullptr;  // [k, d_pad, j_pad]: damped
   float* qbar = nullptr;       // [k, d_pad] of one column j
   float* n = nullptr;          // [k] of one column j
   float* log_sum = nullptr;    // [iterations - 1, j, i_pad]: log2 of the sum that normalises L

@@ -9,11 +9,11 @@ namespace mrt {
 namespace {
 
 MonarchWork Carve(const MonarchShape& s, ScratchCarver& carver) {
-  const int64_t i = s.b1(), j = s.b2(), d = s.head_dim;
+  const int64_t i = s.b1(), j = s.b2();
   MonarchWork w;
-  w.i_pad = PadFloats(i), w.j_pad = PadFloats(j), w.d_pad = PadFloats(d);
-  w.q_rows = carver.Take(i * d * w.j_pad);
-  w.q_columns = carver.Take(j * d * w.i_pad);
+  w.i_pad = PadFloats(i), w.j_pad = PadFloats(j), w.d_pad = PadFloats(s.head_dim);
+  w.q_rows = carver.Take(i * w.d_pad * w.j_pad);
+  w.q_columns = carver.Take(j * w.d_pad * w.i_pad);
   w.key_row = carver.Take(j * w.d_pad);
   w.value_row = carver.Take(j * w.d_pad);
   w.scores = carver.Take(std::max(i, j) * kBlockQueries);
@@ -26,7 +26,7 @@ MonarchWork Carve(const MonarchShape& s, ScratchCarver& carver) {
   w.out = carver.Take(j * i * w.d_pad);
   if (s.iterations == 1) return w;
   w.q_plain = carver.Take(j * i * w.d_pad);
-  w.qbar_rows = carver.Take(i * d * w.j_pad);
+  w.qbar_rows = carver.Take(i * w.d_pad * w.j_pad);
   w.qbar = carver.Take(i * w.d_pad);
   w.n = carver.Take(i);
   w.log_sum = carver.Take((s.iterations - 1) * j * w.i_pad);
