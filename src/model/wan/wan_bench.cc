@@ -148,12 +148,9 @@ void Rowwise(benchmark::State& state) {
       ops::RmsNorm(context, y, weight, c.eps, y);
       ops::Rope(context, heads, angles, angles);
     }
-    ops::AddGated(context, x, vector, y);
     ops::LayerNorm(context, x, weight, weight, c.eps, y);
     ops::RmsNorm(context, y, weight, c.eps, y);
-    ops::Add(context, x, y);
     ops::LayerNormModulate(context, x, vector, vector, c.eps, y);
-    ops::AddGated(context, x, vector, y);
   }
 }
 BENCHMARK(Rowwise)->Unit(benchmark::kMillisecond)->UseRealTime();
