@@ -79,6 +79,12 @@ TEST_P(AllocationTest, Products) {
   const Tensor x = RandomActivation(context_, {600, 200}, 2), y(act, {600, 96});
   ExpectQuiet("Linear", kVendorNewsMax, kVendorBytesMax,
               [&] { linear.Run(context_, x, y, Activation::kGeluTanh); });
+  const Tensor residual(DType::kF32, {600, 96}), gate = RandomTensor(DType::kF32, {3, 96}, 3);
+  for (const ConstTensorView& each : {ConstTensorView(), ConstTensorView(gate)}) {
+    const int64_t products = each.empty() ? 1 : 3;
+    ExpectQuiet("Linear::AddTo", products * kVendorNewsMax, products * kVendorBytesMax,
+                [&] { linear.AddTo(context_, x, residual, each); });
+  }
   const Tensor conv_weight = RandomTensor(DType::kF32, {32, 16, 3, 3, 3}, 1);
   const Conv conv(context_, conv_weight, {}, {1, 1, 1, 1, 1, 1});
   const Tensor video = RandomActivation(context_, {4, 30, 40, 16}, 2), z(act, {2, 30, 40, 32});
@@ -98,7 +104,6 @@ TEST_P(AllocationTest, RowwiseOperations) {
     LayerNormModulate(context_, x, w, w, 1e-6f, y);
     RmsNorm(context_, y, w, 1e-6f, y);
     ChannelNorm(context_, y, w, true, y);
-    AddGated(context_, x, w, y);
     Add(context_, y, y, true);
     Multiply(context_, y, y);
     Softmax(context_, y, 1);

@@ -187,6 +187,33 @@ TEST_P(Int8LinearTest, ActivationsAndRounding) {
   }
 }
 
+TEST_P(Int8LinearTest, AddsToTheResidualWithoutRounding) {
+  constexpr int64_t kIn = 70, kOut = 33;
+  const Tensor weight = RandomTensor(DType::kF32, {kOut, kIn}, 1, 0.3);
+  const Tensor bias = RandomTensor(DType::kF32, {kOut}, 2);
+  for (const WeightType type : kInt8Types) {
+    const Linear linear(context_, weight, bias, type);
+    for (const int64_t rows : {1, 21})
+      for (const int64_t groups : {0, 1, 3}) {
+        if (groups > rows) continue;
+        const Tensor x = RandomActivation(context_, {rows, kIn}, 3);
+        Tensor gate;
+        if (groups > 0) gate = RandomTensor(DType::kF32, {groups, kOut}, 4);
+        const Tensor residual = RandomTensor(DType::kF32, {rows, kOut}, 5);
+        const Tensor before = RandomTensor(DType::kF32, {rows, kOut}, 5);
+        linear.AddTo(context_, x, residual, gate);
+        const Tensor product = Run(linear, x);
+        const auto want = [&](int64_t i) {
+          const int64_t at = groups > 0 ? i / kOut / (rows / groups) * kOut + i % kOut : 0;
+          return before.as<float>()[i] +
+                 double{groups > 0 ? gate.as<float>()[at] : 1} * product.as<float>()[i];
+        };
+        ASSERT_EQ(Mismatch(context_, residual, Output::kFloat, want, 10), "")
+            << rows << " rows, " << groups << " groups";
+      }
+  }
+}
+
 // Rows go through in blocks: neither their number nor the number of threads may show.
 TEST_P(Int8LinearTest, ARowDoesNotDependOnTheOthers) {
   constexpr int64_t kIn = 24, kOut = 8192, kRows = 600;  // a block is 256 rows

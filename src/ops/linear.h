@@ -44,6 +44,13 @@ class Linear {
   void Run(Context& context, const ConstTensorView& x, const TensorView& y,
            Activation activation = Activation::kNone, Output output = Output::kActivation) const;
 
+  /// residual += gate[g] * (x W^T + b), or += x W^T + b without a gate: x [..., in] of the
+  /// activation dtype; residual F32 [..., out], same number of rows; gate F32 [groups, out], each
+  /// group for rows / groups consecutive rows. What is added is not rounded to the activation
+  /// dtype. x and residual must not overlap. Throws like Run.
+  void AddTo(Context& context, const ConstTensorView& x, const TensorView& residual,
+             const ConstTensorView& gate = {}) const;
+
   int64_t in_features() const;
   int64_t out_features() const;
   /// Bytes of the packed weight and bias.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <thread>
 #include <vector>
 
@@ -108,6 +109,34 @@ TEST_P(LinearTest, EveryWeightDTypeAndActivation) {
       }
 }
 
+TEST_P(LinearTest, AddsToTheResidualWithoutRounding) {
+  SetThreadCount(1);  // then the most rows below are two pieces
+  for (const auto& [rows, in, out] :
+       {std::array<int64_t, 3>{1, 1, 1}, {3, 100, 36}, {6, 7, 65}, {546, 9, 33}})
+    for (const bool has_bias : {false, true})
+      for (const int64_t groups : {0, 1, 3}) {
+        if (groups > rows) continue;
+        const Tensor weight = RandomTensor(DType::kF32, {out, in}, 1);
+        Tensor bias, gate;
+        if (has_bias) bias = RandomTensor(DType::kF32, {out}, 2);
+        if (groups > 0) gate = RandomTensor(DType::kF32, {groups, out}, 3);
+        const Tensor x = RandomActivation(context_, {rows, in}, 4);
+        const Tensor residual = RandomTensor(DType::kF32, {rows, out}, 5);
+        const Tensor before = RandomTensor(DType::kF32, {rows, out}, 5);
+        Linear(context_, weight, bias).AddTo(context_, x, residual, gate);
+        const std::vector<double> product = Want(x, weight, bias, Activation::kNone);
+        const auto want = [&](int64_t i) {
+          const int64_t at = groups > 0 ? i / out / (rows / groups) * out + i % out : 0;
+          return before.as<float>()[i] + (groups > 0 ? gate.as<float>()[at] : 1) * product[i];
+        };
+        ASSERT_EQ(Mismatch(context_, residual, Output::kFloat, want,
+                           3 * (std::sqrt(static_cast<double>(in)) + 1)),
+                  "")
+            << std::to_string(rows) + " rows, " + std::to_string(groups) + " groups";
+      }
+  SetThreadCount(0);
+}
+
 TEST_P(LinearTest, LeadingAxesAreRows) {
   const Tensor weight = RandomTensor(DType::kF32, {8, 24}, 1);
   const Linear linear(context_, weight, {});
@@ -116,6 +145,12 @@ TEST_P(LinearTest, LeadingAxesAreRows) {
   linear.Run(context_, x, y);
   linear.Run(context_, {x.view().data, x.dtype(), {30, 24}}, flat);
   EXPECT_EQ(std::memcmp(y.view().data, flat.view().data, y.bytes()), 0);
+  const Tensor gate = RandomTensor(DType::kF32, {2, 8}, 3);
+  const Tensor sum = RandomTensor(DType::kF32, {2, 3, 5, 8}, 4);
+  const Tensor flat_sum = RandomTensor(DType::kF32, {30, 8}, 4);
+  linear.AddTo(context_, x, sum, gate);
+  linear.AddTo(context_, {x.view().data, x.dtype(), {30, 24}}, flat_sum, gate);
+  EXPECT_EQ(std::memcmp(sum.view().data, flat_sum.view().data, sum.bytes()), 0);
 }
 
 TEST_P(LinearTest, AWeightMayLieAnywhereInAFile) {
@@ -133,6 +168,8 @@ TEST_P(LinearTest, NoRows) {
   char nothing = 0;
   linear.Run(context_, {&nothing, context_.activation(), {0, 24}},
              {&nothing, context_.activation(), {0, 8}});
+  linear.AddTo(context_, {&nothing, context_.activation(), {0, 24}},
+               {&nothing, DType::kF32, {0, 8}});
 }
 
 TEST_P(LinearTest, ThreadCountMayChangeBetweenCalls) {

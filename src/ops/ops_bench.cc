@@ -70,6 +70,30 @@ BENCHMARK(BM_LinearGelu<Precision::kF32, WeightType::kInt8>)
     ->UseRealTime()
     ->Unit(benchmark::kMicrosecond);
 
+/// What ends a block's branches: gated (the last argument is 1) or not, added to the residual.
+template <Precision kPrecision, WeightType kWeights = WeightType::kActivation>
+void BM_LinearAddTo(benchmark::State& state) {
+  const int64_t rows = state.range(0), in = state.range(1), out = state.range(2);
+  Context context(kPrecision);
+  const DType act = context.activation();
+  const Linear linear(context, Ones(act, {out, in}), Ones(DType::kF32, {out}), kWeights);
+  const Tensor x = Ones(act, {rows, in}), residual = Ones(DType::kF32, {rows, out});
+  Tensor gate;
+  if (state.range(3) != 0) gate = Ones(DType::kF32, {1, out});
+  for (auto _ : state) linear.AddTo(context, x, residual, gate);
+  Count(state, "FLOP/s", 2.0 * static_cast<double>(rows * in * out));
+}
+
+void AddToShapes(benchmark::internal::Benchmark* b) {
+  b->Args({4680, 1536, 1536, 0})->Args({4680, 1536, 1536, 1})->Args({4680, 8960, 1536, 1});
+  b->Args({4680, 256, 256, 0})->Args({4680, 256, 256, 1})->Args({4680, 1024, 256, 1});
+  b->UseRealTime()->Unit(benchmark::kMicrosecond);
+}
+BENCHMARK(BM_LinearAddTo<Precision::kBF16>)->Apply(AddToShapes);
+BENCHMARK(BM_LinearAddTo<Precision::kF32>)->Apply(AddToShapes);
+BENCHMARK(BM_LinearAddTo<Precision::kF32, WeightType::kInt8>)->Apply(AddToShapes);
+BENCHMARK(BM_LinearAddTo<Precision::kF32, WeightType::kInt8Fine>)->Apply(AddToShapes);
+
 /// Packing the weight of a feed-forward layer from the BF16 or F32 of a file.
 template <Precision kPrecision, DType kFile>
 void BM_PackLinear(benchmark::State& state) {
@@ -126,15 +150,6 @@ void BM_RmsNorm(benchmark::State& state) {
   Count(state, "B/s", 4.0 * kTokens * kWidth);
 }
 BENCHMARK(BM_RmsNorm)->UseRealTime()->Unit(benchmark::kMicrosecond);
-
-void BM_AddGated(benchmark::State& state) {
-  Context context(Precision::kBF16);
-  const Tensor x = Ones(DType::kF32, {kTokens, kWidth}), y = Ones(DType::kBF16, {kTokens, kWidth});
-  const Tensor gate = Ones(DType::kF32, {3, kWidth});
-  for (auto _ : state) AddGated(context, x, gate, y);
-  Count(state, "B/s", 10.0 * kTokens * kWidth);
-}
-BENCHMARK(BM_AddGated)->UseRealTime()->Unit(benchmark::kMicrosecond);
 
 void BM_RmsNormRope(benchmark::State& state) {
   constexpr int64_t kHeads = 12, kHeadDim = 128;

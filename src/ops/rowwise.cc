@@ -10,14 +10,11 @@
 namespace mrt::ops {
 namespace {
 
-/// Elements a thread gets at least: below that, waking it costs more than it saves.
-constexpr int64_t kGrainElements = 16384;
-
 /// Runs a kernel over all rows of a [..., width] tensor, spread over the threads.
 template <typename Args>
 void Spread(void (*kernel)(const Args&, int64_t, int64_t), const Args& args, int64_t rows,
             int64_t width) {
-  ParallelFor(rows, std::max<int64_t>(1, kGrainElements / std::max<int64_t>(width, 1)),
+  ParallelFor(rows, RowsGrain(width),
               [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
 }
 
@@ -159,15 +156,6 @@ void ChannelNorm(Context& context, const ConstTensorView& x, const ConstTensorVi
   const ChannelNormArgs args{In(x), Out(y), gamma.as<float>(), width, silu};
   Spread(Rowwise().channel_norm, args, x.shape.rows(), width);
   context.RoundActivation(y);
-}
-
-void AddGated(Context& context, const TensorView& x, const ConstTensorView& gate,
-              const ConstTensorView& y) {
-  const Span span = RowwiseSpan(context, "gate and residual", x, x);
-  CheckSame(x, y);
-  const int64_t width = x.shape.back();
-  const AddGatedArgs args{x.as<float>(), In(y), gate.as<float>(), width, RowsPerGroup(gate, x)};
-  Spread(Rowwise().add_gated, args, x.shape.rows(), width);
 }
 
 void Add(Context& context, const TensorView& x, const ConstTensorView& y, bool relu,

@@ -1,5 +1,5 @@
-// Operations on the rows of a [..., width] tensor: norms, modulation, gating, rotary embedding,
-// casts. "act" below is the context's activation dtype. Weights are F32 [width]. All are threaded
+// Operations on the rows of a [..., width] tensor: norms, modulation, rotary embedding, casts.
+// "act" below is the context's activation dtype. Weights are F32 [width]. All are threaded
 // over rows.
 #pragma once
 
@@ -26,11 +26,6 @@ void RmsNorm(Context& context, const ConstTensorView& x, const ConstTensorView& 
 /// (Wan VAE)
 void ChannelNorm(Context& context, const ConstTensorView& x, const ConstTensorView& gamma,
                  bool silu, const TensorView& y);
-
-/// x += gate[g] * y: x F32 [rows, width], y act or F32, gate F32 [groups, width] as in
-/// LayerNormModulate.
-void AddGated(Context& context, const TensorView& x, const ConstTensorView& gate,
-              const ConstTensorView& y);
 
 /// x += y, then ReLU if `relu`: each F32 or act.
 void Add(Context& context, const TensorView& x, const ConstTensorView& y, bool relu = false,

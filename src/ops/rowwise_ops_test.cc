@@ -102,16 +102,6 @@ TEST_P(RowwiseOpsTest, ChannelNormOfAVideo) {
   ASSERT_EQ(Mismatch(context_, y, Output::kActivation, want, 5), "");
 }
 
-TEST_P(RowwiseOpsTest, AddGatedKeepsTheResidualInFloat) {
-  const Tensor x = Floats({kRows, kWidth}, 1), gate = Floats({3, kWidth}, 2);
-  const Tensor y = RandomActivation(context_, {kRows, kWidth}, 3), before = Copy(x);
-  AddGated(context_, x, gate, y);
-  const auto want = [&](int64_t i) {
-    return At(before, i) + At(gate, i / kWidth / (kRows / 3) * kWidth + i % kWidth) * At(y, i);
-  };
-  ASSERT_EQ(Mismatch(context_, x, Output::kFloat, want, 5), "");
-}
-
 TEST_P(RowwiseOpsTest, AddAndMultiply) {
   const Tensor x = RandomActivation(context_, {kRows, kWidth}, 1);
   const Tensor y = RandomActivation(context_, {kRows, kWidth}, 2);
@@ -210,7 +200,6 @@ TEST_P(RowwiseOpsTest, NoRows) {
   RmsNorm(context_, x, weight, 1e-6f, x);
   LayerNorm(context_, floats, weight, weight, 1e-6f, x);
   LayerNormModulate(context_, floats, weight, weight, 1e-6f, x);
-  AddGated(context_, floats, weight, x);
   Add(context_, x, x);
 }
 

@@ -1,6 +1,8 @@
 // Between tensors and the kernels' raw pointers; only for the files of this folder.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/rowwise/rowwise.h"
 #include "tensor/tensor.h"
 
@@ -19,6 +21,12 @@ inline double BytesOf(const ConstTensorView& x) { return static_cast<double>(x.b
 
 inline RowsIn In(const ConstTensorView& x) { return {x.data, Storage(x.dtype)}; }
 inline RowsOut Out(const TensorView& x) { return {x.data, Storage(x.dtype)}; }
+
+/// Rows of that width a thread gets at least: for fewer, waking it costs more than it saves.
+inline int64_t RowsGrain(int64_t width) {
+  constexpr int64_t kElements = 16384;
+  return std::max<int64_t>(1, kElements / std::max<int64_t>(width, 1));
+}
 
 /// The row-wise kernels of this machine, picked once.
 const RowwiseKernels& Rowwise();

@@ -55,13 +55,12 @@ struct ChannelNormArgs {
   bool silu = false;
 };
 
-/// x += gate[g] * y, g = row / rows_per_group.
+/// x += gate * y.
 struct AddGatedArgs {
   float* x = nullptr;           // [rows, width]
-  RowsIn y;                     // any [rows, width]
-  const float* gate = nullptr;  // [groups, width]
+  const float* y = nullptr;     // [rows, width]
+  const float* gate = nullptr;  // [width]
   int64_t width = 0;
-  int64_t rows_per_group = 1;
 };
 
 /// x = x op y, element by element.
@@ -142,7 +141,8 @@ inline constexpr int kDigitBase = 128;
 enum class Epilogue : uint8_t { kNone, kGeluTanh, kSilu, kRelu };
 
 /// y = epilogue((sum - zero[row] * weight_sum[c]) * scale[c] * row_scale[row] + bias[c]), where sum
-/// is sum * kDigitBase + sum_low if there is a sum_low.
+/// is sum * kDigitBase + sum_low if there is a sum_low. With `add`, y += gate[c] * that, or y +=
+/// that without a gate: then y is F32 and the epilogue kNone.
 struct DequantizeArgs {
   const int32_t* sum = nullptr;         // [rows, width]
   const int32_t* sum_low = nullptr;     // [rows, width] or null
@@ -154,6 +154,8 @@ struct DequantizeArgs {
   RowsOut y;                            // any [rows, width]
   int64_t width = 0;
   Epilogue epilogue = Epilogue::kNone;
+  bool add = false;
+  const float* gate = nullptr;  // [width] or null; only with `add`
 };
 
 /// One implementation: the same kernels, compiled for one instruction set.

@@ -156,18 +156,15 @@ TEST_P(RowwiseTest, ChannelNorm) {
 }
 
 TEST_P(RowwiseTest, AddGated) {
-  ForAll([&](StorageType, StorageType ys, int64_t width, const std::string& what) {
-    constexpr int64_t kGroups = 3;
+  for (int64_t width : kWidths) {
     Matrix x = Random(StorageType::kF32, kRows * width), before = x;
-    const Matrix y = Random(ys, kRows * width);
-    Matrix gate = Random(StorageType::kF32, kGroups * width);
-    kernels().add_gated({x.floats(), y.in(), gate.floats(), width, kRows / kGroups}, 0, kRows);
-    const auto want = [&](int64_t i) {
-      const int64_t group = i / width / (kRows / kGroups);
-      return before[i] + gate[group * width + i % width] * y[i];
-    };
-    ExpectNear(x, want, 5, what);
-  });
+    Matrix y = Random(StorageType::kF32, kRows * width), gate = Random(StorageType::kF32, width);
+    const AddGatedArgs args{x.floats(), y.floats(), gate.floats(), width};
+    kernels().add_gated(args, 0, 2);
+    kernels().add_gated(args, 2, kRows);
+    const auto want = [&](int64_t i) { return before[i] + gate[i % width] * y[i]; };
+    ExpectNear(x, want, 5, "width " + std::to_string(width));
+  }
 }
 
 TEST_P(RowwiseTest, AddAndMultiply) {
@@ -441,38 +438,64 @@ TEST_P(RowwiseTest, QuantizeKeepsIntegersAndLimits) {
   EXPECT_EQ(row.q, (std::vector<int>{0, 16382}));
 }
 
+/// Sums as an int8 product leaves them, and what dequantize makes of them but for the epilogue.
+struct Sums {
+  Sums(std::mt19937& random, int64_t width_of_rows, bool with_low)
+      : width(width_of_rows),
+        two_digits(with_low),
+        sum(kRows * width),
+        low(kRows * width),
+        weight_sum(width),
+        zero(kRows),
+        scale(width),
+        row_scale(kRows),
+        bias(width) {
+    std::uniform_int_distribution<int32_t> integer(-1000, 1000), zeros(0, 254);
+    std::normal_distribution<float> small(0, 0.003f), normal;
+    for (std::vector<int32_t>* all : {&sum, &low, &weight_sum})
+      for (int32_t& v : *all) v = integer(random);
+    for (int32_t& v : zero) v = zeros(random);
+    for (std::vector<float>* all : {&scale, &row_scale})
+      for (float& v : *all) v = small(random);
+    for (float& v : bias) v = normal(random);
+  }
+
+  DequantizeArgs Args(const RowsOut& y) const {
+    return {.sum = sum.data(),
+            .sum_low = two_digits ? low.data() : nullptr,
+            .weight_sum = weight_sum.data(),
+            .scale = scale.data(),
+            .row_scale = row_scale.data(),
+            .zero = zero.data(),
+            .bias = bias.data(),
+            .y = y,
+            .width = width};
+  }
+
+  double Value(int64_t i) const {
+    const int64_t c = i % width, row = i / width;
+    const double total = two_digits ? 1.0 * sum[i] * kDigitBase + low[i] : sum[i];
+    return (total - 1.0 * zero[row] * weight_sum[c]) * scale[c] * row_scale[row] + bias[c];
+  }
+
+  int64_t width;
+  bool two_digits;
+  std::vector<int32_t> sum, low, weight_sum, zero;
+  std::vector<float> scale, row_scale, bias;
+};
+
 TEST_P(RowwiseTest, Dequantize) {
   ForAll([&](StorageType xs, StorageType ys, int64_t width, const std::string& what) {
-    const bool two_digits = xs == StorageType::kBF16;  // there is no x
-    std::uniform_int_distribution<int32_t> integer(-1000, 1000), zeros(0, 254);
-    std::vector<int32_t> sum(kRows * width), low(kRows * width), weight_sum(width), zero(kRows);
-    for (int32_t& v : sum) v = integer(random_);
-    for (int32_t& v : low) v = integer(random_);
-    for (int32_t& v : weight_sum) v = integer(random_);
-    for (int32_t& v : zero) v = zeros(random_);
-    Matrix scale = Random(StorageType::kF32, width, 0, 0.003);
-    Matrix row_scale = Random(StorageType::kF32, kRows, 0, 0.003);
-    Matrix bias = Random(StorageType::kF32, width);
+    const Sums sums(random_, width, /*with_low=*/xs == StorageType::kBF16);  // there is no x
     for (const Epilogue epilogue :
          {Epilogue::kNone, Epilogue::kGeluTanh, Epilogue::kSilu, Epilogue::kRelu}) {
       Matrix y(ys, kRows * width);
-      const DequantizeArgs args{.sum = sum.data(),
-                                .sum_low = two_digits ? low.data() : nullptr,
-                                .weight_sum = weight_sum.data(),
-                                .scale = scale.floats(),
-                                .row_scale = row_scale.floats(),
-                                .zero = zero.data(),
-                                .bias = bias.floats(),
-                                .y = y.out(),
-                                .width = width,
-                                .epilogue = epilogue};
+      DequantizeArgs args = sums.Args(y.out());
+      args.epilogue = epilogue;
       kernels().dequantize(args, 0, 2);
       kernels().dequantize(args, 2, kRows);
       const auto want = [&](int64_t i) {
-        const int64_t c = i % width, row = i / width;
-        const double total = two_digits ? 1.0 * sum[i] * kDigitBase + low[i] : sum[i];
-        const double v =
-            (total - 1.0 * zero[row] * weight_sum[c]) * scale[c] * row_scale[row] + bias[c];
+        const double v = sums.Value(i);
         switch (epilogue) {
           case Epilogue::kNone: return v;
           case Epilogue::kGeluTanh:
@@ -485,6 +508,25 @@ TEST_P(RowwiseTest, Dequantize) {
       ExpectNear(y, want, 20, what);
     }
   });
+}
+
+TEST_P(RowwiseTest, DequantizeAndAdd) {
+  for (const bool two_digits : {false, true})
+    for (const bool gated : {false, true})
+      for (const int64_t width : kWidths) {
+        const Sums sums(random_, width, two_digits);
+        Matrix y = Random(StorageType::kF32, kRows * width), before = y;
+        Matrix gate = Random(StorageType::kF32, width);
+        DequantizeArgs args = sums.Args(y.out());
+        args.add = true;
+        if (gated) args.gate = gate.floats();
+        kernels().dequantize(args, 0, 2);
+        kernels().dequantize(args, 2, kRows);
+        const auto want = [&](int64_t i) {
+          return before[i] + (gated ? gate[i % width] : 1) * sums.Value(i);
+        };
+        ExpectNear(y, want, 40, "width " + std::to_string(width));
+      }
 }
 
 TEST_P(RowwiseTest, GeluOfLargeArgumentsStaysFinite) {

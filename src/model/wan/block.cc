@@ -94,8 +94,7 @@ void AddSelfAttention(ops::Context& context, const Block& block, const BlockInpu
   const TensorView attended = context.Activation({in.tokens(), c.dim});
   ops::SelfAttention(context, attention, GridOf(in), q.Reshape(grid), window,
                      attended.Reshape(grid));
-  w.o.Run(context, attended, y);
-  ops::AddGated(context, x, m.gate1, y);
+  w.o.AddTo(context, attended, x, m.gate1);
 }
 
 /// x += cross_attn(LN(x; norm3), text)
@@ -116,8 +115,7 @@ void AddCrossAttention(ops::Context& context, const Block& block, const BlockInp
   const float scale = 1 / std::sqrt(static_cast<float>(c.head_dim()));
   ops::DenseAttention(context, q.Reshape(heads), text.keys, text.values, scale, text.bias,
                       attended.Reshape(heads));
-  w.o.Run(context, attended, y);
-  ops::Add(context, x, y);
+  w.o.AddTo(context, attended, x);
 }
 
 /// x += gate2 * ffn.2(GELU(ffn.0(LN(x) * (1 + scale2) + shift2)))
@@ -128,8 +126,7 @@ void AddFeedForward(ops::Context& context, const Block& block, const BlockInputs
   ops::LayerNormModulate(context, x, m.scale2, m.shift2, in.config.eps, y);
   const TensorView hidden = context.Activation({in.tokens(), in.config.ffn_dim});
   block.ffn0.Run(context, y, hidden, ops::Activation::kGeluTanh);
-  block.ffn2.Run(context, hidden, y);
-  ops::AddGated(context, x, m.gate2, y);
+  block.ffn2.AddTo(context, hidden, x, m.gate2);
 }
 
 }  // namespace

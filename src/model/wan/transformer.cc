@@ -265,12 +265,13 @@ int64_t WanTransformer::ScratchBytes(const WanConfig& config, int64_t frames, in
   // The feed-forward layers reuse y, but `hidden` seldom fits into what attention has left.
   const int64_t hidden = tokens * config.ffn_dim * act;
   constexpr int64_t kTails = int64_t{64} << 20;  // ends of arena blocks where nothing fits
-  const int64_t int8 =
+  // The sums of an int8 product, or a product before it is gated and added.
+  const int64_t product =
       weights == ops::WeightType::kInt8
           ? std::max(ops::Linear::Int8ScratchBytes(tokens, config.dim, config.ffn_dim),
                      ops::Linear::Int8ScratchBytes(tokens, config.ffn_dim, config.dim))
-          : 0;
-  return lasting + vectors + attention + hidden + int8 + kTails;
+          : tokens * config.dim * 4;
+  return lasting + vectors + attention + hidden + product + kTails;
 }
 
 }  // namespace mrt

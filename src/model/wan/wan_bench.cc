@@ -152,12 +152,9 @@ void Rowwise(benchmark::State& state) {
     ops::RmsNormRope(context, heads, norm);
     ops::StoreKeys(context, heads, norm, kv);
     ops::StoreValues(context, heads, kv);
-    ops::AddGated(context, x, vector, y);
     ops::LayerNorm(context, x, weight, weight, c.eps, y);
     ops::RmsNorm(context, y, weight, c.eps, y);
-    ops::Add(context, x, y);
     ops::LayerNormModulate(context, x, vector, vector, c.eps, y);
-    ops::AddGated(context, x, vector, y);
   }
 }
 BENCHMARK(Rowwise)->Unit(benchmark::kMillisecond)->UseRealTime();

@@ -8,7 +8,6 @@
 #include "base/check.h"
 #include "base/int8.h"
 #include "base/threads.h"
-#include "ops/storage.h"
 
 namespace mrt::ops {
 namespace {
@@ -70,9 +69,6 @@ Epilogue EpilogueOf(Activation activation) {
   return Epilogue::kNone;
 }
 
-/// A share of the rows that is worth waking a thread.
-int64_t Grain(int64_t width) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(width, 1)); }
-
 }  // namespace
 
 QuantizedWeight::QuantizedWeight(const ConstTensorView& weight)
@@ -81,7 +77,7 @@ QuantizedWeight::QuantizedWeight(const ConstTensorView& weight)
   const Tensor wide(DType::kF32, weight.shape);
   ConvertTo(weight, DType::kF32, wide.view().data);
   auto* const q = static_cast<int8_t*>(values.view().data);
-  ParallelFor(weight.shape[0], Grain(in), [&](int64_t begin, int64_t end) {
+  ParallelFor(weight.shape[0], RowsGrain(in), [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; ++o)
       scales.as<float>()[o] = QuantizeRow(wide.as<float>() + o * in, in, q + o * in);
   });
@@ -118,6 +114,16 @@ Prepared& Int8Weight::Prepare(Context& context, int64_t rows) const {
 
 void Int8Weight::Run(Context& context, const ConstTensorView& x, const TensorView& y,
                      Activation activation) const {
+  Run(context, x, y, {.epilogue = EpilogueOf(activation)});
+}
+
+void Int8Weight::AddTo(Context& context, const ConstTensorView& x, const TensorView& residual,
+                       const ConstTensorView& gate) const {
+  Run(context, x, residual, {.add = true, .gate = gate.empty() ? nullptr : gate.as<float>()});
+}
+
+void Int8Weight::Run(Context& context, const ConstTensorView& x, const TensorView& y,
+                     const DequantizeArgs& finish) const {
   const int64_t rows = x.shape.rows(), at_once = RowsAtOnce(rows, out_);
   const int64_t digits = two_digits_ ? 2 : 1;
   const ArenaScope scope(context.arena());
@@ -138,7 +144,7 @@ void Int8Weight::Run(Context& context, const ConstTensorView& x, const TensorVie
                                 .zero = zeros.as<int32_t>(),
                                 .width = in_,
                                 .steps = two_digits_ ? kStepsTwoDigits : kStepsOneDigit};
-    ParallelFor(count, Grain(in_),
+    ParallelFor(count, RowsGrain(in_),
                 [&](int64_t first, int64_t last) { Rowwise().quantize(quantize, first, last); });
     Prepared& prepared = Prepare(context, digits * count);
     prepared.Run(context, q.data, weight_.In(prepared.weights_desc()), {}, sums.data);
@@ -152,8 +158,10 @@ void Int8Weight::Run(Context& context, const ConstTensorView& x, const TensorVie
                                     .bias = bias_.as<float>(),
                                     .y = {to, Storage(y.dtype)},
                                     .width = out_,
-                                    .epilogue = EpilogueOf(activation)};
-    ParallelFor(count, Grain(out_), [&](int64_t first, int64_t last) {
+                                    .epilogue = finish.epilogue,
+                                    .add = finish.add,
+                                    .gate = finish.gate};
+    ParallelFor(count, RowsGrain(out_), [&](int64_t first, int64_t last) {
       Rowwise().dequantize(dequantize, first, last);
     });
   }

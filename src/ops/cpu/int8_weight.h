@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ops/cpu/vendor.h"
+#include "ops/storage.h"
 
 namespace mrt::ops {
 
@@ -15,9 +16,16 @@ class Int8Weight {
   void Run(Context& context, const ConstTensorView& x, const TensorView& y,
            Activation activation) const;
 
+  /// residual += gate * (x W^T + b): residual F32 [rows, out], gate F32 [out] or empty (ones).
+  void AddTo(Context& context, const ConstTensorView& x, const TensorView& residual,
+             const ConstTensorView& gate) const;
+
   int64_t bytes() const;
 
  private:
+  /// Of `finish` its y is not looked at, but the epilogue and what follows it.
+  void Run(Context& context, const ConstTensorView& x, const TensorView& y,
+           const DequantizeArgs& finish) const;
   Prepared& Prepare(Context& context, int64_t rows) const;
 
   int64_t in_, out_;

@@ -6,6 +6,7 @@
 #include "base/threads.h"
 #include "ops/cpu/int8_weight.h"
 #include "ops/cpu/vendor.h"
+#include "ops/storage.h"
 
 namespace mrt::ops {
 namespace {
@@ -18,11 +19,16 @@ using MatmulDescriptor = dnnl::matmul::primitive_desc;
 /// then serves one row as well.
 constexpr int64_t kPackingRows = 1024;
 
+/// The product of so many rows for each thread at once: it should still be in the cache when it is
+/// gated and added. With fewer rows threads meet too often.
+constexpr int64_t kGatedRows = 512;
+
 struct MatmulShape {
   int64_t rows, in, out;
   DType x, y;
   bool bias;
   Activation activation;
+  bool add;  // to what y holds
 };
 
 /// Empty if oneDNN has no implementation.
@@ -30,7 +36,7 @@ MatmulDescriptor DescribeLinear(const MatmulShape& s, const Desc& weights) {
   const Desc x({s.rows, s.in}, VendorType(s.x), Tag::ab);
   const Desc y({s.rows, s.out}, VendorType(s.y), Tag::ab);
   const Desc bias({1, s.out}, dnnl::memory::data_type::f32, Tag::ab);
-  const dnnl::primitive_attr attributes = Attributes(s.activation);
+  const dnnl::primitive_attr attributes = Attributes(s.activation, s.add);
   if (s.bias)
     return MatmulDescriptor({x, weights, bias, y}, attributes, CpuEngine(), /*allow_empty=*/true);
   return MatmulDescriptor({x, weights, y}, attributes, CpuEngine(), true);
@@ -53,16 +59,26 @@ class FloatWeight {
 
   void Run(Context& context, const ConstTensorView& x, const TensorView& y,
            Activation activation) const {
-    MRT_CHECK(x.dtype == dtype_);
-    const MatmulShape shape{x.shape.rows(), in_, out_, x.dtype, y.dtype, has_bias(), activation};
-    const PrimitiveKey key{{PrimitiveKey::kLinear, ThreadCount(), shape.rows, shape.in, shape.out,
-                            static_cast<int64_t>(shape.x), static_cast<int64_t>(shape.y),
-                            shape.bias, static_cast<int64_t>(activation)}};
-    auto& primitives = context.vendor().primitives;
-    auto found = primitives.find(key);
-    if (found == primitives.end()) found = primitives.emplace(key, Prepare(shape)).first;
-    Prepared& prepared = found->second;
-    prepared.Run(context, x.data, weight_.In(prepared.weights_desc()), bias_, y.data);
+    Multiply(context, x, y, activation, /*add=*/false);
+  }
+
+  /// residual += gate * (x W^T + b): residual F32 [rows, out], gate F32 [out] or empty (ones).
+  void AddTo(Context& context, const ConstTensorView& x, const TensorView& residual,
+             const ConstTensorView& gate) const {
+    if (gate.empty()) return Multiply(context, x, residual, Activation::kNone, /*add=*/true);
+    // oneDNN 2.6.3 could gate as well, but divides twice to find a vector's place in the gate.
+    const int64_t rows = x.shape.rows(), at_once = std::min(rows, kGatedRows * ThreadCount());
+    const ArenaScope scope(context.arena());
+    const TensorView product = context.Float({at_once, out_});
+    for (int64_t begin = 0; begin < rows; begin += at_once) {
+      const int64_t end = std::min(rows, begin + at_once);
+      const TensorView part = product.Slice(0, end - begin);
+      Multiply(context, x.Slice(begin, end), part, Activation::kNone, /*add=*/false);
+      const AddGatedArgs args{residual.Slice(begin, end).as<float>(), part.as<float>(),
+                              gate.as<float>(), out_};
+      ParallelFor(end - begin, RowsGrain(out_),
+                  [&](int64_t first, int64_t last) { Rowwise().add_gated(args, first, last); });
+    }
   }
 
   int64_t bytes() const {
@@ -72,8 +88,24 @@ class FloatWeight {
  private:
   bool has_bias() const { return static_cast<bool>(bias_); }
 
+  void Multiply(Context& context, const ConstTensorView& x, const TensorView& y,
+                Activation activation, bool add) const {
+    MRT_CHECK(x.dtype == dtype_);
+    const MatmulShape shape{x.shape.rows(), in_,        out_,       x.dtype,
+                            y.dtype,        has_bias(), activation, add};
+    const PrimitiveKey key{{PrimitiveKey::kLinear, ThreadCount(), shape.rows, shape.in, shape.out,
+                            static_cast<int64_t>(shape.x), static_cast<int64_t>(shape.y),
+                            shape.bias, static_cast<int64_t>(activation), add}};
+    auto& primitives = context.vendor().primitives;
+    auto found = primitives.find(key);
+    if (found == primitives.end()) found = primitives.emplace(key, Prepare(shape)).first;
+    Prepared& prepared = found->second;
+    prepared.Run(context, x.data, weight_.In(prepared.weights_desc()), bias_, y.data);
+  }
+
   Desc Layout(bool bias) const {
-    const MatmulShape shape{kPackingRows, in_, out_, dtype_, dtype_, bias, Activation::kNone};
+    const MatmulShape shape{kPackingRows, in_, out_, dtype_, dtype_, bias, Activation::kNone,
+                            /*add=*/false};
     return RequireKernel(DescribeLinear(shape, AnyLayout(in_, out_, dtype_))).weights_desc();
   }
 
@@ -139,6 +171,32 @@ void Linear::Run(Context& context, const ConstTensorView& x, const TensorView& y
     impl_->floating->Run(context, x, y, activation);
   }
   if (output == Output::kActivation) context.RoundActivation(y);
+}
+
+void Linear::AddTo(Context& context, const ConstTensorView& x, const TensorView& residual,
+                   const ConstTensorView& gate) const {
+  MRT_CHECK(impl_ != nullptr && x.shape.back() == impl_->in && residual.dtype == DType::kF32 &&
+            residual.shape.back() == impl_->out);
+  const int64_t rows = x.shape.rows(), groups = gate.empty() ? 1 : gate.shape.rows();
+  MRT_CHECK(rows == residual.shape.rows() && rows % groups == 0 &&
+            (gate.empty() || (gate.dtype == DType::kF32 && gate.shape.back() == impl_->out)));
+  if (rows == 0) return;
+  const Span span(
+      context.span_log(), impl_->int8 ? "int8 linear" : "linear", SpanKind::kMatrix,
+      {.flop = 2.0 * static_cast<double>(rows * impl_->in) * static_cast<double>(impl_->out),
+       .bytes = static_cast<double>(x.bytes() + 2 * residual.bytes() + gate.bytes() + bytes())});
+  const ConstTensorView from = x.Reshape({rows, impl_->in});
+  const TensorView to = residual.Reshape({rows, impl_->out});
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t begin = rows / groups * g, end = begin + rows / groups;
+    const ConstTensorView gate_row =
+        gate.empty() ? gate : gate.Reshape({groups, impl_->out}).Slice(g, g + 1);
+    if (impl_->int8) {
+      impl_->int8->AddTo(context, from.Slice(begin, end), to.Slice(begin, end), gate_row);
+    } else {
+      impl_->floating->AddTo(context, from.Slice(begin, end), to.Slice(begin, end), gate_row);
+    }
+  }
 }
 
 int64_t Linear::in_features() const { return impl_->in; }

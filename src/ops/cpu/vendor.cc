@@ -58,10 +58,10 @@ void ConvertTo(const ConstTensorView& from, DType dtype, void* to) {
   });
 }
 
-dnnl::primitive_attr Attributes(Activation activation) {
+dnnl::primitive_attr Attributes(Activation activation, bool add) {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  if (activation == Activation::kNone) return attributes;
+  if (activation == Activation::kNone && !add) return attributes;
   dnnl::post_ops post_ops;
   switch (activation) {
     case Activation::kNone: break;
@@ -75,6 +75,7 @@ dnnl::primitive_attr Attributes(Activation activation) {
       post_ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
       break;
   }
+  if (add) post_ops.append_sum(1.0f);
   attributes.set_post_ops(post_ops);
   return attributes;
 }

@@ -27,8 +27,9 @@ dnnl::memory::data_type VendorType(DType dtype);
 /// Writes `from`, of any floating point dtype, as F32 or BF16.
 void ConvertTo(const ConstTensorView& from, DType dtype, void* to);
 
-/// Attributes of every primitive: scratchpad from the arena, and the activation as a post-op.
-dnnl::primitive_attr Attributes(Activation activation);
+/// Attributes of every primitive: scratchpad from the arena, and the activation as a post-op. With
+/// `add` the result is added to what the output holds.
+dnnl::primitive_attr Attributes(Activation activation, bool add = false);
 
 /// True for oneDNN's plain loops, hundreds of times slower than its kernels.
 bool IsReference(const char* implementation);
@@ -115,7 +116,8 @@ const Descriptor& RequireKernel(const Descriptor& pd) {
 /// What oneDNN 2.6.3 takes, seen with 1 to 4680 rows and 1 to 1152 channels: with AVX-512
 /// brg:avx512_core[_bf16], brgconv:* and brgconv_1x1:* on one layout for every size, odd ones and
 /// single rows included; with AVX2 gemm:jit (its weight stays plain), jit:avx2 and jit_1x1:avx2,
-/// and no bf16 at all.
+/// and no bf16 at all. Adding to what the output holds changes none of this; a product with a
+/// vector before that leaves AVX2 only the reference loops.
 template <typename Make>
 auto PreferLayout(const dnnl::memory::desc& packed, const dnnl::memory::desc& any, Make make) {
   auto pinned = make(packed);

@@ -278,18 +278,13 @@ void ChannelNorm(const ChannelNormArgs& args, int64_t begin, int64_t end) {
 }
 
 void AddGated(const AddGatedArgs& args, int64_t begin, int64_t end) {
-  const int64_t width = args.width;
-  WithStorage(args.y.storage, [&](auto y_storage) {
-    using Y = decltype(y_storage);
-    for (int64_t row = begin; row < end; ++row) {
-      float* x = args.x + row * width;
-      const auto* y = Row<Y>(args.y, row, width);
-      const float* gate = args.gate + row / args.rows_per_group * width;
-      ForColumns(width, [&](int64_t c, auto n) {
-        Store<F32>(x + c, Load<F32>(x + c, n) + Load<F32>(gate + c, n) * Load<Y>(y + c, n), n);
-      });
-    }
-  });
+  for (int64_t row = begin; row < end; ++row) {
+    float* x = args.x + row * args.width;
+    const float* y = args.y + row * args.width;
+    ForColumns(args.width, [&](int64_t c, auto n) {
+      Store<F32>(x + c, Load<F32>(x + c, n) + Load<F32>(args.gate + c, n) * Load<F32>(y + c, n), n);
+    });
+  }
 }
 
 /// x = op(x, y). The rows of both are one run of memory.
@@ -523,15 +518,16 @@ IntVec LoadInts(const int32_t* p, Part part) {
   return v;
 }
 
-template <class Y, class Function>
-void DequantizeRows(const DequantizeArgs& args, int64_t begin, int64_t end, Function function) {
+/// Calls finish(y, column, Full or Part, value) for all of the rows.
+template <class Y, class Finish>
+void DequantizeRows(const DequantizeArgs& args, int64_t begin, int64_t end, Finish finish) {
   for (int64_t row = begin; row < end; ++row) {
     const int32_t* sum = args.sum + row * args.width;
     auto* y = Row<Y>(args.y, row, args.width);
     const float row_scale = args.row_scale[row];
     const auto store = [&](int64_t c, auto n, Vec exact) {
       const Vec scaled = exact * Load<F32>(args.scale + c, n) * row_scale;
-      Store<Y>(y + c, function(scaled + Load<F32>(args.bias + c, n)), n);
+      finish(y, c, n, scaled + Load<F32>(args.bias + c, n));
     };
     // Each digit on its own fits an int32, and what is left of it is exact or nearly so as float.
     const auto digit = [&](const int32_t* sums, int32_t zero, int64_t c, auto n) {
@@ -552,14 +548,30 @@ void DequantizeRows(const DequantizeArgs& args, int64_t begin, int64_t end, Func
   }
 }
 
+void DequantizeAndAdd(const DequantizeArgs& args, int64_t begin, int64_t end) {
+  if (args.gate == nullptr)
+    return DequantizeRows<F32>(args, begin, end, [](float* y, int64_t c, auto n, Vec x) {
+      Store<F32>(y + c, Load<F32>(y + c, n) + x, n);
+    });
+  DequantizeRows<F32>(args, begin, end, [&](float* y, int64_t c, auto n, Vec x) {
+    Store<F32>(y + c, Load<F32>(y + c, n) + Load<F32>(args.gate + c, n) * x, n);
+  });
+}
+
 void Dequantize(const DequantizeArgs& args, int64_t begin, int64_t end) {
+  if (args.add) return DequantizeAndAdd(args, begin, end);
   WithStorage(args.y.storage, [&](auto storage) {
     using Y = decltype(storage);
+    const auto store = [&](auto epilogue) {
+      DequantizeRows<Y>(args, begin, end, [&](auto* y, int64_t c, auto n, Vec x) {
+        Store<Y>(y + c, epilogue(x), n);
+      });
+    };
     switch (args.epilogue) {
-      case Epilogue::kNone: return DequantizeRows<Y>(args, begin, end, [](Vec x) { return x; });
-      case Epilogue::kGeluTanh: return DequantizeRows<Y>(args, begin, end, GeluTanh);
-      case Epilogue::kSilu: return DequantizeRows<Y>(args, begin, end, Silu);
-      case Epilogue::kRelu: return DequantizeRows<Y>(args, begin, end, Relu);
+      case Epilogue::kNone: return store([](Vec x) { return x; });
+      case Epilogue::kGeluTanh: return store(GeluTanh);
+      case Epilogue::kSilu: return store(Silu);
+      case Epilogue::kRelu: return store(Relu);
     }
   });
 }
