@@ -7,6 +7,7 @@
 #include <sstream>
 #include <thread>
 
+#include "base/cpu_features.h"
 #include "base/json.h"
 #include "testing/cli.h"
 
@@ -46,6 +47,21 @@ std::vector<Json> Lines(const std::string& text) {
   std::istringstream stream(text);
   for (std::string line; std::getline(stream, line);) lines.push_back(mrt::ParseJson(line));
   return lines;
+}
+
+TEST_F(GenerateCli, StoresKeysAndValuesAsItIsTold) {
+  const auto video = [&](const std::string& type) {
+    const Outcome outcome = Run(Toy(
+        {"--prompt", "rain", "--frames", "13", "--kv-cache", type, "--out", In(type + ".rgb")}));
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return ReadFile(In(type + ".rgb"));
+  };
+  EXPECT_EQ(video("auto").size(), 13u * 80 * 48 * 3);
+  const Outcome wrong = Run(Toy({"--prompt", "rain", "--kv-cache", "int4", "--out", In("v.mp4")}));
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("--kv-cache: int4 not in {auto,bf16}"));
+  if (GetCpuFeatures().avx512_bf16) GTEST_SKIP() << "activations are bf16 as well";
+  EXPECT_NE(video("bf16"), video("auto"));
 }
 
 TEST_F(GenerateCli, ChangesThePromptWhereItSays) {

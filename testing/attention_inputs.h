@@ -15,6 +15,10 @@
 
 namespace mrt::testing {
 
+/// Of scratch memory: floats of such bytes are NaN, so that what is read before it is written
+/// shows.
+inline constexpr unsigned char kNotANumberByte = 0xff;
+
 /// Normal values times `scale`, rounded to bfloat16 so that both storage types hold them exactly.
 inline std::vector<double> RandomBf16(int64_t count, uint32_t seed, double scale = 1) {
   std::mt19937 generator(seed);

@@ -6,15 +6,16 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <cstring>
 
 #include "base/check.h"
 
 namespace mrt::testing {
 
-/// Move-only. The contents are zero at first.
+/// Move-only. The contents are zero at first, or the bytes `fill`.
 class GuardedBuffer {
  public:
-  explicit GuardedBuffer(int64_t bytes) {
+  explicit GuardedBuffer(int64_t bytes, unsigned char fill = 0) {
     const int64_t page = sysconf(_SC_PAGESIZE);
     const int64_t payload = (bytes + page - 1) / page * page;
     mapped_bytes_ = static_cast<size_t>(payload + page);
@@ -23,6 +24,7 @@ class GuardedBuffer {
     MRT_CHECK(mprotect(static_cast<char*>(map_) + payload, static_cast<size_t>(page), PROT_NONE) ==
               0);
     data_ = static_cast<char*>(map_) + (payload - bytes);
+    if (fill != 0) std::memset(data_, fill, static_cast<size_t>(bytes));
   }
   GuardedBuffer(GuardedBuffer&& other) noexcept
       : map_(other.map_), mapped_bytes_(other.mapped_bytes_), data_(other.data_) {

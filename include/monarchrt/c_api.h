@@ -136,17 +136,17 @@ typedef struct mrt_attention_problem {
 
 MRT_API mrt_status mrt_attention_problem_init(mrt_attention_problem* problem, size_t struct_size);
 
-/* Writes out. q and out are [batch, frames_q, rows, cols, heads, head_dim], k and v the same with
- * frames_kv: contiguous, the last axis fastest, aligned to their elements; out overlaps none of
- * them. Scores are scaled by 1 / sqrt(head_dim). threads: 0 means all CPUs this process may use.
- * options NULL: the defaults. */
+/* Writes out. q and out are [batch, frames_q, rows, cols, heads, head_dim], k and v what kv_layout
+ * says: contiguous, the last axis fastest, aligned to their elements; out overlaps none of them.
+ * Scores are scaled by 1 / sqrt(head_dim). threads: 0 means all CPUs this process may use. options
+ * NULL: the defaults. */
 MRT_API mrt_status mrt_attend(const mrt_attention_options* options,
                               const mrt_attention_problem* problem, const void* q, const void* k,
                               const void* v, void* out, int32_t threads);
 
 /* Writes the derivatives of the loss by q, k and v, given d_out, the one by the out of mrt_attend
- * with MRT_ATTENTION_MONARCH. q, k, v and d_out are as there; d_q, d_k and d_v have the sizes of q,
- * k and v, are always float32, and overlap nothing. options->implementation names a kernel of its
+ * with MRT_ATTENTION_MONARCH. q, k, v and d_out are as there; d_q, d_k and d_v lie like q, k
+ * and v, are always float32, and overlap nothing. options->implementation names a kernel of its
  * own; only "reference", which is slow, takes more than one iteration. The bits do not depend on
  * threads. */
 MRT_API mrt_status mrt_monarch_attention_backward(const mrt_attention_options* options,
@@ -276,10 +276,10 @@ typedef struct mrt_engine_options {
 
 MRT_API mrt_status mrt_engine_options_init(mrt_engine_options* options, size_t struct_size);
 
-/* What each field means: StreamOptions in engine.h. */
 /* How the keys and values of the window are stored (KvCacheType in engine.h). */
 enum { MRT_KV_CACHE_AUTO = 0, MRT_KV_CACHE_BF16 = 1 };
 
+/* What each field means: StreamOptions in engine.h. */
 typedef struct mrt_stream_options {
   size_t struct_size;
   const char* prompt;

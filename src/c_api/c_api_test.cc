@@ -391,6 +391,23 @@ TEST(CApiAttention, HasTheGradientsOfTheCppApi) {
   EXPECT_EQ(d_k, want_k);
   EXPECT_EQ(d_v, want_v);
   EXPECT_NE(d_v, std::vector<float>(48));
+  problem.heads = 2, problem.head_dim = 2, problem.kv_layout = MRT_KV_HEAD_MAJOR;
+  ASSERT_EQ(call(nullptr, 1), MRT_OK) << mrt_last_error();
+  ASSERT_TRUE(monarchrt::MonarchAttentionBackward(
+                  {},
+                  {.frames_kv = 2,
+                   .rows = 2,
+                   .cols = 3,
+                   .heads = 2,
+                   .head_dim = 2,
+                   .kv_layout = monarchrt::AttentionKvLayout::kHeadMajor},
+                  {.q = q.data(), .k = k.data(), .v = v.data()},
+                  {d_out.data(), want_q.data(), want_k.data(), want_v.data()}, 1)
+                  .ok());
+  EXPECT_EQ(d_q, want_q);
+  EXPECT_EQ(d_k, want_k);
+  EXPECT_EQ(d_v, want_v);
+  problem.kv_layout = MRT_KV_TOKEN_MAJOR;
   mrt_attention_options dense = AttentionOptions();
   dense.mode = MRT_ATTENTION_DENSE;
   ExpectInvalid(call(&dense, 1), "mode dense");

@@ -98,17 +98,20 @@ TEST_P(AttentionTest, StoresKeysAsTheValuesThatRmsNormRopeMakes) {
   const Tensor cos = RandomTensor(DType::kF32, angles, 5);
   const Tensor sin = RandomTensor(DType::kF32, angles, 6);
   const RotaryNorm norm = {.weight = weight, .cos = cos, .sin = sin, .eps = 1e-6f};
-  const Tensor keys(k_.dtype(), k_.shape()), want(k_.dtype(), k_.shape());
-  std::vector<void*> key_frames, want_frames;
-  for (int64_t f = kFramesKv - 1; f >= 0; --f) {  // not in the order of memory
-    key_frames.push_back(keys.view().Slice(f, f + 1).data);
-    want_frames.push_back(want.view().Slice(f, f + 1).data);
+  const Tensor rotated = RandomActivation(context_, all, 2);  // as k_
+  RmsNormRope(context_, rotated, norm);
+  for (const DType dtype : {act(), DType::kBF16}) {
+    const Tensor keys(dtype, k_.shape()), want(dtype, k_.shape());
+    std::vector<void*> key_frames, want_frames;
+    for (int64_t f = kFramesKv - 1; f >= 0; --f) {  // not in the order of memory
+      key_frames.push_back(keys.view().Slice(f, f + 1).data);
+      want_frames.push_back(want.view().Slice(f, f + 1).data);
+    }
+    StoreKeys(context_, k_.view().Reshape(all), norm, {key_frames, key_frames, dtype});
+    StoreValues(context_, rotated, {want_frames, want_frames, dtype});
+    for (int64_t i = 0; i < keys.shape().elements(); ++i)
+      ASSERT_EQ(ElementAsFloat(keys, i), ElementAsFloat(want, i)) << i;
   }
-  StoreKeys(context_, k_.view().Reshape(all), norm, {key_frames, key_frames, act()});
-  RmsNormRope(context_, k_.view().Reshape(all), norm);
-  StoreValues(context_, k_.view().Reshape(all), {want_frames, want_frames, act()});
-  for (int64_t i = 0; i < keys.shape().elements(); ++i)
-    ASSERT_EQ(ElementAsFloat(keys, i), ElementAsFloat(want, i)) << i;
 }
 
 TEST_P(AttentionTest, MonarchWithOneRowPerTileIsDense) {
@@ -182,6 +185,12 @@ TEST_P(AttentionTest, DenseAttentionWithBias) {
   Expect(out, Dense(q, k, v, 1, bias));
   DenseAttention(context_, q, k, v, 0.25f, {}, out);
   Expect(out, Dense(q, k, v, 0.25, {}));
+  // One bias for each key.
+  const Tensor of_keys = RandomTensor(DType::kF32, {kKv}, 5), all(DType::kF32, bias.shape());
+  for (int64_t i = 0; i < all.shape().elements(); ++i)
+    all.as<float>()[i] = of_keys.as<float>()[i % kKv];
+  DenseAttention(context_, q, k, v, 1.0f, of_keys, out);
+  Expect(out, Dense(q, k, v, 1, all));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, AttentionTest, ::testing::ValuesIn(kPrecisions),

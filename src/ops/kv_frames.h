@@ -13,7 +13,7 @@ namespace mrt::ops {
 /// or BF16 to save memory.
 struct KvFrames {
   std::span<void*const> keys, values;
-  DType dtype;
+  DType dtype = DType::kF32;
 
   size_t size() const { return keys.size(); }
   KvFrames Last(size_t frames) const { return {keys.last(frames), values.last(frames), dtype}; }

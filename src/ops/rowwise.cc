@@ -53,10 +53,16 @@ RmsNormRopeArgs NormRopeArgs(const ConstTensorView& x, const RotaryNorm& norm, c
           .eps = norm.eps};
 }
 
+Span StoreSpan(const Context& context, const char* name, const ConstTensorView& x,
+               const KvFrames& kv) {
+  const auto stored = static_cast<double>(x.shape.elements() * DTypeSize(kv.dtype));
+  return Span(context.span_log(), name, SpanKind::kOther, {.bytes = BytesOf(x) + stored});
+}
+
 /// One frame of x [all tokens, heads, head_dim], and where it goes.
 struct FrameOfTokens {
   ConstTensorView x;
-  int64_t first, tokens, width;
+  int64_t first = 0, tokens = 0, width = 0;
   RowsOut to;
   TokenStrides strides;
 };
@@ -184,7 +190,7 @@ void RmsNormRope(Context& context, const TensorView& x, const RotaryNorm& norm) 
 
 void StoreKeys(Context& context, const ConstTensorView& x, const RotaryNorm& norm,
                const KvFrames& kv) {
-  const Span span = RowwiseSpan(context, "rms norm and rotary embedding", x, x);
+  const Span span = StoreSpan(context, "rms norm and rotary embedding", x, kv);
   StoreFrames(context, x, kv.keys, kv.dtype, [&](const FrameOfTokens& frame) {
     const RotaryNorm of_frame = {.weight = norm.weight,
                                  .cos = norm.cos.Slice(frame.first, frame.first + frame.tokens),
@@ -196,7 +202,7 @@ void StoreKeys(Context& context, const ConstTensorView& x, const RotaryNorm& nor
 }
 
 void StoreValues(Context& context, const ConstTensorView& x, const KvFrames& kv) {
-  const Span span = RowwiseSpan(context, "store values", x, x);
+  const Span span = StoreSpan(context, "store values", x, kv);
   StoreFrames(context, x, kv.values, kv.dtype, [&](const FrameOfTokens& frame) {
     const MoveTokensArgs args{In(frame.x), frame.to, frame.strides, x.shape[1], x.shape[2]};
     Spread(Rowwise().move_tokens, args, frame.tokens, frame.width);

@@ -78,7 +78,8 @@ struct BackwardCase {
       d_k_frames.push_back(gradient(frame));
       d_v_frames.push_back(gradient(frame));
     }
-    const testing::GuardedBuffer scratch(impl.scratch_bytes(shape, ThreadCount()));
+    const testing::GuardedBuffer scratch(impl.scratch_bytes(shape, ThreadCount()),
+                                         testing::kNotANumberByte);
     impl.run({.shape = shape,
               .q = input(q, bf16),
               .k_frames = k_frames.data(),

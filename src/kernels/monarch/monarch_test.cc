@@ -106,7 +106,8 @@ struct MonarchCase {
     }
     const testing::GuardedBuffer query = Stored(q, bf16);
     const testing::GuardedBuffer out = Stored(std::vector<double>(q.size(), NAN), bf16);
-    const testing::GuardedBuffer scratch(impl.scratch_bytes(shape, ThreadCount()));
+    const testing::GuardedBuffer scratch(impl.scratch_bytes(shape, ThreadCount()),
+                                         testing::kNotANumberByte);
     impl.run({.shape = shape,
               .q = query.data(),
               .k_frames = k_frames.data(),

@@ -216,7 +216,7 @@ std::vector<double> Attended(const SparseImpl& impl, const SparseShape& s, const
   }
   const GuardedBuffer query = Stored(in.q, bf16);
   const GuardedBuffer out = Stored(std::vector<double>(in.q.size(), NAN), bf16);
-  const GuardedBuffer scratch(impl.scratch_bytes(s, ThreadCount()));
+  const GuardedBuffer scratch(impl.scratch_bytes(s, ThreadCount()), testing::kNotANumberByte);
   impl.run({.shape = s,
             .q = query.data(),
             .k_frames = k_frames.data(),

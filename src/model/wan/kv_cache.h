@@ -75,7 +75,7 @@ class KvCache {
   void FillPointers();
 
   int64_t num_layers_, rows_, cols_, capacity_frames_, sink_frames_;
-  Tensor storage_;  // [layers, keys and values, slots, rows * cols, dim]
+  Tensor storage_;  // [layers, keys and values, slots, what ops::StoreKeys writes of a frame]
   // A permutation of all slots: those of the past frames in logical order, then the current
   // chunk's, then the free ones.
   std::vector<int64_t> slots_;

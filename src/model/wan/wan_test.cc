@@ -271,6 +271,30 @@ struct SmallModel {
   Tensor latents, flow;
 };
 
+// Rows of 1e-30 are no padding, but become the same keys and values as rows of zeros.
+TEST(WanTransformer, OneRowStandsForThePaddingOfTheText) {
+  const int64_t text_len = SmallConfig().text_len;
+  const std::array<float, 3> timesteps = {900, 900, 900};
+  SmallModel model, expanded;
+  for (const int64_t given : {int64_t{0}, int64_t{1}, text_len - 1, text_len}) {
+    Tensor text = RandomTensor({text_len, SmallConfig().text_dim}, 3);
+    const TensorView padding = text.view().Slice(given, text_len);
+    std::fill_n(padding.as<float>(), padding.shape.elements(), 1e-30f);
+    expanded.text = expanded.wan.EncodeText(expanded.context, text);
+    expanded.Forward(timesteps);
+    std::fill_n(padding.as<float>(), padding.shape.elements(), 0.0f);
+    model.text = model.wan.EncodeText(model.context, text);
+    model.Forward(timesteps);
+    EXPECT_LE(Compare(model.flow, expanded.flow).relative_l2, 1e-6) << given;
+    EXPECT_EQ(model.text.Layer(0).keys.shape[0], std::min(given + 1, text_len));
+    // The rows that are given alone, without any padding.
+    const Tensor before = std::exchange(model.flow, Tensor(DType::kF32, model.flow.shape()));
+    model.text = model.wan.EncodeText(model.context, text.view().Slice(0, given));
+    model.Forward(timesteps);
+    EXPECT_EQ(Compare(model.flow, before).relative_l2, 0) << given;
+  }
+}
+
 TEST(WanTransformer, DoesNotDependOnTheThreadCount) {
   const std::array<float, 3> timesteps = {900, 900, 900};
   const int before = ThreadCount();

@@ -1,7 +1,7 @@
 // What the portable attention kernels are made of: small matrix products and a softmax over the
 // rows of a block, in float32, with no masks and no tails.
 //
-// Queries lie transposed ([head_dim, query], queries padded), so that a block of scores has
+// Queries lie transposed ([channel, query], both padded), so that a block of scores has
 // one query per vector lane: maxima, sums and exponentials go lane by lane, and keys need no
 // padding. Everything here has internal linkage, because it is compiled once per instruction set.
 #pragma once

@@ -124,8 +124,7 @@ void ScoreBlock(const Sizes& z, const DenseAmxWork& w, const Block& b, float* sc
                           CeilDiv(b.keys, 16), b.tiles);
 }
 
-// scores become logits: times scale, plus the bias. Key 0 of the packed block is
-// `first_key`.
+// scores become logits: times scale, plus the bias. Key 0 of the packed block is `first_key`.
 void AddBias(const DenseArgs& args, const Sizes& z, const DenseAmxWork& w, int64_t first_key,
              const Block& b, float* scores) {
   const __m512 scale = _mm512_set1_ps(z.scale), log2e = _mm512_set1_ps(kLog2e);

@@ -34,6 +34,12 @@ void LoadTokens(const DenseShape& s, const void* const* frames, const DenseWork&
 // scores [l, query] += bias of the queries [i, i + queries) and the keys [l, l + keys).
 void AddBias(const DenseArgs& args, const DenseWork& w, int64_t i, int64_t queries, int64_t l,
              int64_t keys) {
+  for (int64_t key = 0; args.key_bias && key < keys; ++key)
+    for (int64_t query = 0; query < queries; query += kLanes) {
+      float* const x = w.scores + key * kBlockQueries + query;
+      Store(Load(x) + kLog2e * Splat(args.bias[l + key]), x);
+    }
+  if (args.key_bias) return;
   const BiasPlace place = FindBias(args, w.head, w.first_query + i);
   const float* bias = args.bias + place.first + l;
   for (int64_t query = 0; query < queries; ++query)

@@ -18,7 +18,7 @@ void LoadQueries(const MonarchArgs& args, const MonarchWork& w, float* plain) {
   const MonarchShape& s = args.shape;
   const int64_t cols = s.b2();
   const TokenStrides strides = s.q_strides();
-  const int64_t frame_bytes = s.rows * s.cols * strides.token * StorageBytes(s.storage);
+  const int64_t frame_bytes = int64_t{s.rows} * s.cols * strides.token * StorageBytes(s.storage);
   if (w.d_pad != s.head_dim) Fill(plain, s.b1() * cols * w.d_pad, 0);
   for (int64_t i = 0; i < s.b1(); ++i) {
     const TileRow row = FindTileRow(s, w.a, i);

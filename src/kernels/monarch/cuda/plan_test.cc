@@ -145,6 +145,7 @@ TEST(MonarchCudaPlan, RefusesWithASentence) {
     const char* message;
   } cases[] = {
       {{.rows = 2, .cols = 2}, "bf16 only"},
+      {Bf16({.rows = 2, .cols = 2, .kv_layout = KvLayout::kHeadMajor}), "token-major"},
       {Bf16({.rows = 2, .cols = 2, .iterations = 2}), "one refinement step"},
       {Bf16({.rows = 2, .cols = 2, .head_dim = 96}), "head_dim 64 or 128"},
       {Bf16({.rows = 2, .cols = 129}), "at most 128 columns"},
