@@ -125,7 +125,7 @@ TEST_P(LinearTest, AddsToTheResidualWithoutRounding) {
         const Tensor before = RandomTensor(DType::kF32, {rows, out}, 5);
         Linear(context_, weight, bias).AddTo(context_, x, residual, gate);
         const std::vector<double> product = Want(x, weight, bias, Activation::kNone);
-        const auto want = [&](int64_t i) {
+        const auto want = [&, rows = rows, out = out](int64_t i) {
           const int64_t at = groups > 0 ? i / out / (rows / groups) * out + i % out : 0;
           return before.as<float>()[i] + (groups > 0 ? gate.as<float>()[at] : 1) * product[i];
         };

@@ -72,6 +72,28 @@ TEST(Prepared, RunsAWeightInTheLayoutItAsksFor) {
   ASSERT_EQ(Mismatch(context, y, Output::kFloat, want, 8), "");
 }
 
+// What Linear::AddTo relies on: neither reference loops nor another layout of the weight.
+TEST(Attributes, AddingToTheOutputKeepsTheKernel) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    if (dtype == DType::kBF16 && !HasNativeBF16()) continue;
+    const auto type = VendorType(dtype);
+    for (const int64_t rows : {1, 9, 600})
+      for (const auto& [in, out] : {std::pair<int64_t, int64_t>{1, 1}, {7, 65}, {256, 256}}) {
+        const auto describe = [&, in = in, out = out](bool add) {
+          return dnnl::matmul::primitive_desc({{{rows, in}, type, Tag::ab},
+                                               {{in, out}, type, Tag::any},
+                                               {{1, out}, kF32, Tag::ab},
+                                               {{rows, out}, kF32, Tag::ab}},
+                                              Attributes(Activation::kNone, add), CpuEngine());
+        };
+        const auto plain = describe(false), adding = describe(true);
+        EXPECT_STREQ(adding.impl_info_str(), plain.impl_info_str());
+        EXPECT_EQ(adding.weights_desc(), plain.weights_desc());
+        EXPECT_FALSE(IsReference(adding.impl_info_str()));
+      }
+  }
+}
+
 TEST(HasNativeBF16, MeansThatOneDnnHasAKernel) {
   if (!HasNativeBF16()) GTEST_SKIP() << "CPU has no AVX-512 BF16";
   constexpr auto kBF16 = dnnl::memory::data_type::bf16;

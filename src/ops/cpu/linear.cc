@@ -1,5 +1,6 @@
 #include "ops/linear.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "base/check.h"
@@ -19,9 +20,13 @@ using MatmulDescriptor = dnnl::matmul::primitive_desc;
 /// then serves one row as well.
 constexpr int64_t kPackingRows = 1024;
 
-/// The product of so many rows for each thread at once: it should still be in the cache when it is
-/// gated and added. With fewer rows threads meet too often.
-constexpr int64_t kGatedRows = 512;
+/// Rows whose product is made before it is gated and added. That of a narrow weight, up to 1 MB for
+/// each thread, is then still in its L2. A wide one would need so few rows for that that the weight
+/// is read too often: there the number is only to keep the product in a larger cache.
+int64_t GatedRowsAtOnce(int64_t rows, int64_t out) {
+  constexpr int64_t kNarrow = 512;
+  return std::min(rows, ThreadCount() * int64_t{out <= kNarrow ? 512 : 2048});
+}
 
 struct MatmulShape {
   int64_t rows, in, out;
@@ -67,7 +72,7 @@ class FloatWeight {
              const ConstTensorView& gate) const {
     if (gate.empty()) return Multiply(context, x, residual, Activation::kNone, /*add=*/true);
     // oneDNN 2.6.3 could gate as well, but divides twice to find a vector's place in the gate.
-    const int64_t rows = x.shape.rows(), at_once = std::min(rows, kGatedRows * ThreadCount());
+    const int64_t rows = x.shape.rows(), at_once = GatedRowsAtOnce(rows, out_);
     const ArenaScope scope(context.arena());
     const TensorView product = context.Float({at_once, out_});
     for (int64_t begin = 0; begin < rows; begin += at_once) {
