@@ -56,7 +56,7 @@ struct AttentionOptions {
 enum class ElementType { kF32, kBF16 };
 
 /// How keys, values and their gradients lie. Kernels work on one head at a time: head-major tensors
-/// are read in one piece, which saves a fifth of the time where memory is the limit.
+/// are read in one piece, which is faster where memory is the limit.
 enum class AttentionKvLayout {
   kTokenMajor,  // [batch, frames_kv, rows, cols, heads, head_dim]
   kHeadMajor,   // [batch, frames_kv, heads, rows, cols, head_dim]
