@@ -57,14 +57,24 @@ def reference_features(plan: Plan, network: FeatureNetwork) -> np.ndarray:
     return np.load(path)
 
 
-def _through_autoencoder(plan: Plan, clips: Source) -> Source:
+def _whole_latents(frames: np.ndarray) -> np.ndarray:
+    """Frames and edges are repeated up to 4 n + 1 frames and multiples of 8 pixels."""
+    count, height, width, _ = frames.shape
+    return np.pad(frames, ((0, (1 - count) % 4), (0, -height % 8), (0, -width % 8), (0, 0)), "edge")
+
+
+def through_autoencoder(model: Path, clips: Source) -> Source:
+    """The clips, encoded and decoded again by the autoencoder of a package."""
+
     def source() -> Iterator[tuple[int, np.ndarray]]:
-        autoencoder = import_package(plan.engine.model).autoencoder
+        autoencoder = import_package(model).autoencoder
         for i, frames in clips():
-            video = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() / 255
+            video = torch.from_numpy(_whole_latents(frames)).permute(0, 3, 1, 2)[None].float() / 255
             with torch.no_grad():
                 again = autoencoder.decode(autoencoder.encode(video))[0].clamp(0, 1)
-            yield i, (255 * again).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+            count, height, width, _ = frames.shape
+            pixels = (255 * again).round().to(torch.uint8).permute(0, 2, 3, 1)
+            yield i, pixels[:count, :height, :width].contiguous().numpy()
 
     return source
 
@@ -86,7 +96,7 @@ def _sources(plan: Plan) -> dict[str, Source]:
 
     rows = {"real": real}
     if plan.autoencoder:
-        rows["real, autoencoder"] = _through_autoencoder(plan, real)
+        rows["real, autoencoder"] = through_autoencoder(plan.engine.model, real)
     return rows | {method: generated(method) for method in plan.methods}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,9 +13,11 @@ from monarchrt_eval import features
 from monarchrt_eval.__main__ import main
 from monarchrt_eval.clips import read
 from monarchrt_eval.measure import real_clip
+from monarchrt_eval.table import through_autoencoder
 from monarchrt_train.world import labels, prompt_scenes, sample_scene
 
 cv2.setNumThreads(1)
+DEMO = Path(__file__).parents[2] / "models" / "demo"
 HEIGHT, WIDTH = 60, 104
 CLIPS, FRAMES, DRIFT_FRAMES = 2, 21, 24
 
@@ -94,6 +97,17 @@ def test_drift_compares_the_end_with_the_beginning(model, monkeypatch):
     first, last = (result["rows"][f"dense, {p}"]["adherence"]["all"] for p in ("first", "last"))
     assert first["clips"] == last["clips"] == CLIPS
     assert (model.parent / "out" / "drift_sheet.png").exists()
+
+
+def test_the_autoencoder_row_shows_the_same_clip():
+    clip = real_clip(prompt_scenes("held_out", 1, 1)[0], (HEIGHT, WIDTH), 14)  # no whole latents
+    source = through_autoencoder(DEMO, lambda: iter([(7, clip)]))
+    ((index, again),) = source()
+    assert index == 7
+    assert again.shape == clip.shape
+    assert again.dtype == np.uint8
+    error = np.mean((again.astype(float) - clip) ** 2)
+    assert 10 * np.log10(255**2 / error) > 22  # it was trained on larger frames: 34 dB at 240x416
 
 
 def test_a_missing_binary_is_one_line(model, tmp_path, capsys):
