@@ -378,6 +378,11 @@ void BackwardHead(const MonarchBackwardArgs& args, const MonarchBackwardWork& w)
   // What lies past head_dim is never written again.
   for (float* rows : {w.keys, w.values}) Fill(rows, s.b1() * s.b2() * w.d_pad, 0);
   for (float* rows : {w.q, w.d_out}) Fill(rows, s.b1() * w.row_floats, 0);
+  if (kLanes < kPadFloats) {  // else Transpose writes everything
+    Fill(w.q_rows, s.b1() * w.d_pad * w.j_pad, 0);
+    for (float* columns : {w.q_columns, w.d_out_columns})
+      Fill(columns, s.b2() * w.d_pad * w.i_pad, 0);
+  }
   for (int64_t a = 0; a < TileCount(s, s.frames_q); ++a) {
     PackQueryTile(args, w, a);
     Fill(w.d_q, s.b1() * w.row_floats, 0);
