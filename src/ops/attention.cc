@@ -154,7 +154,8 @@ void SelfAttention(Context& context, const AttentionConfig& config, const Attent
   const StorageType storage = Storage(q.dtype);
   // q and out, keys and values.
   const bool kv_bf16 = kv.dtype == DType::kBF16;
-  const double kv_bytes = static_cast<double>(q.shape.elements() / frames_q * DTypeSize(kv.dtype));
+  const int64_t frame_elements = q.shape.elements() / frames_q;
+  const auto kv_bytes = static_cast<double>(frame_elements * DTypeSize(kv.dtype));
   const double bytes = 2 * (BytesOf(q) + kv_bytes * frames_kv);
   if (config.mode == AttentionMode::kDense) {
     DenseShape shape = ShapeOfDense(grid, frames_q, frames_kv, storage);
