@@ -31,15 +31,18 @@ void LoadTokens(const DenseShape& s, const void* const* frames, const DenseWork&
   }
 }
 
+// scores [l, query] += the bias of each key; `queries` fill whole vectors.
+void AddKeyBias(const float* bias, const DenseWork& w, int64_t queries, int64_t keys) {
+  for (int64_t key = 0; key < keys; ++key)
+    for (int64_t query = 0; query < queries; query += kLanes) {
+      float* const x = w.scores + key * kBlockQueries + query;
+      Store(Load(x) + kLog2e * Splat(bias[key]), x);
+    }
+}
+
 // scores [l, query] += bias of the queries [i, i + queries) and the keys [l, l + keys).
 void AddBias(const DenseArgs& args, const DenseWork& w, int64_t i, int64_t queries, int64_t l,
              int64_t keys) {
-  for (int64_t key = 0; args.key_bias && key < keys; ++key)
-    for (int64_t query = 0; query < queries; query += kLanes) {
-      float* const x = w.scores + key * kBlockQueries + query;
-      Store(Load(x) + kLog2e * Splat(args.bias[l + key]), x);
-    }
-  if (args.key_bias) return;
   const BiasPlace place = FindBias(args, w.head, w.first_query + i);
   const float* bias = args.bias + place.first + l;
   for (int64_t query = 0; query < queries; ++query)
@@ -60,7 +63,11 @@ void AttendBlock(const DenseArgs& args, const DenseWork& w, int64_t i, int64_t l
             .b_stride = kTaskQueries,
             .c = w.scores,
             .c_stride = kBlockQueries});
-  if (args.bias != nullptr) AddBias(args, w, i, queries, l, keys);
+  if (args.bias != nullptr && args.key_bias) {
+    AddKeyBias(args.bias + l, w, queries_pad, keys);
+  } else if (args.bias != nullptr) {
+    AddBias(args, w, i, queries, l, keys);
+  }
   UpdateSoftmax(keys, queries_pad, w.scores, kBlockQueries, {w.max + i, w.sum + i, w.keep});
   MultiplyTransposed({.rows = queries,
                       .cols = w.d_pad,
