@@ -8,9 +8,12 @@ from pathlib import Path
 import cv2
 import torch
 
-from monarchrt_eval import drift, features, fidelity, report
+from monarchrt_eval import drift, features, fidelity, report, stage, torch_clips
 from monarchrt_eval.clips import DENSITY, METHODS, Engine
-from monarchrt_eval.table import Plan, make_table
+from monarchrt_eval.table import SPLIT, Plan, make_table
+from monarchrt_train.package import import_package
+from monarchrt_train.world import prompts
+from monarchrt_train.world.scene import SPLITS
 
 FEATURES_FILE = Path("out/features.pt")
 
@@ -28,7 +31,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def train_features(args: argparse.Namespace) -> None:
     settings = features.Training(steps=args.steps, pool=args.pool, seed=args.seed)
-    network = features.train(settings, tell)
+    network = features.train(settings, tell, args.device).cpu()
     splits = {s: features.accuracy(network, s, args.clips) for s in ("val", "held_out")}
     about = {"training": dataclasses.asdict(settings), "clips": args.clips, "accuracy": splits}
     features.save(args.out, network, about)
@@ -50,8 +53,28 @@ def table(args: argparse.Namespace) -> None:
         args.reference,
         generate=args.generate,
         autoencoder=args.autoencoder,
+        workers=args.workers,
     )
     tell(make_table(plan, tell))
+
+
+def clips(args: argparse.Namespace) -> None:
+    sampler = torch_clips.Sampler(
+        import_package(args.model),
+        torch.device(args.device),
+        args.seed,
+        batch=args.batch,
+        density=args.density,
+    )
+    texts = [text for text, _ in prompts(SPLIT, args.clips, args.seed)]
+    for method in args.methods:
+        torch_clips.write(sampler, method, texts, args.frames, args.out / method)
+        tell(f"{method}: {len(texts)} clips")
+
+
+def stage_table(args: argparse.Namespace) -> None:
+    names = {f.name for f in dataclasses.fields(stage.Plan)} & vars(args).keys()
+    stage.measure(stage.Plan(**{name: getattr(args, name) for name in names}), tell)
 
 
 def drift_table(args: argparse.Namespace) -> None:
@@ -67,23 +90,59 @@ def fidelity_table(args: argparse.Namespace) -> None:
     tell(text)
 
 
-def _common(command: argparse.ArgumentParser, clips: int) -> None:
-    command.add_argument("--model", type=Path, required=True, help="a package")
+def _common(command: argparse.ArgumentParser, clips: int, package: bool = True) -> None:
+    if package:
+        command.add_argument("--model", type=Path, required=True, help="a package")
     command.add_argument("--out", type=Path, default=Path("out/eval"))
     command.add_argument("--clips", type=int, default=clips)
     command.add_argument("--seed", type=int, default=1, help="of prompts, noise and intervals")
     command.add_argument("--density", type=float, default=DENSITY, help="of the baselines")
 
 
+def _device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _methods(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--methods", type=_names, default=METHODS, help="with commas between")
+
+
+def _workers(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--workers", type=int, default=1, help="processes that measure")
+
+
 def _engine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--binary", type=Path, required=True, help="monarchrt")
-    command.add_argument("--methods", type=_names, default=METHODS, help="with commas between")
+    _methods(command)
     command.add_argument(
         "--no-generate",
         dest="generate",
         action="store_false",
         help="measure only the clips that are there",
     )
+
+
+def _add_gpu_commands(commands: "argparse._SubParsersAction") -> None:
+    five = commands.add_parser("clips", help="the clips of `table` by PyTorch, on a GPU")
+    _common(five, clips=128)
+    _methods(five)
+    _device(five)
+    five.add_argument("--frames", type=int, default=81)
+    five.add_argument("--batch", type=int, default=8, help="clips at once")
+    five.set_defaults(run=clips)
+
+    six = commands.add_parser("stage", help="adherence of a stage of the training")
+    _common(six, clips=64, package=False)
+    _device(six)
+    _workers(six)
+    six.add_argument("--config", type=Path, required=True, help="of the training")
+    six.add_argument("--work", type=Path, required=True, help="folder of all stages")
+    six.add_argument("--stage", choices=("flow", "distill", "monarch"), required=True)
+    six.add_argument("--frames", type=int, default=33)
+    six.add_argument("--guidance", type=float, default=3.0, help="of flow")
+    six.add_argument("--grid-scale", type=int, default=1, help="2: half the width and height")
+    six.add_argument("--split", choices=SPLITS, default=SPLIT)
+    six.set_defaults(run=stage_table)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -98,6 +157,7 @@ def main(arguments: list[str] | None = None) -> None:
     one.add_argument("--pool", type=int, default=features.Training.pool, help="clips drawn")
     one.add_argument("--clips", type=int, default=200, help="clips that its accuracy is from")
     one.add_argument("--seed", type=int, default=features.Training.seed)
+    _device(one)
     one.set_defaults(run=train_features)
 
     two = commands.add_parser("table", help="adherence, Fréchet distance, steadiness")
@@ -112,6 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
         action="store_false",
         help="no row of real video through the model's autoencoder",
     )
+    _workers(two)
     two.set_defaults(run=table)
 
     three = commands.add_parser("drift", help="seconds 15 to 20 against seconds 0 to 5")
@@ -122,6 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
     four = commands.add_parser("fidelity", help="other attention against dense, layer by layer")
     _common(four, clips=4)
     four.set_defaults(run=fidelity_table)
+    _add_gpu_commands(commands)
 
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)

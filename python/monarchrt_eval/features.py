@@ -87,7 +87,7 @@ def targets(scenes: list[Scene]) -> dict[str, Tensor]:
 
 def loss(scores: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
     """Cross-entropy of each label, added up."""
-    total = torch.zeros(())
+    total = torch.zeros((), device=next(iter(scores.values())).device)
     for name, row in scores.items():
         if name in ONE_OF:
             total = total + functional.cross_entropy(row, wanted[name])
@@ -132,23 +132,23 @@ class Training:
     seed: int = 1
 
 
-def draw(scenes: list[Scene]) -> Tensor:
+def draw(scenes: list[Scene], device: str = "cpu") -> Tensor:
     """uint8 [B, SEEN, 3, *SIZE]."""
-    return render(scenes, SIZE, SPAN)[:, ::STRIDE].contiguous()
+    return render(scenes, SIZE, SPAN, device)[:, ::STRIDE].contiguous()
 
 
-def _pool(settings: Training) -> tuple[Tensor, dict[str, Tensor]]:
+def _pool(settings: Training, device: str) -> tuple[Tensor, dict[str, Tensor]]:
     first = FIRST_SEED + 1_000_000 * settings.seed
     scenes = [sample_scene(first + i, "train") for i in range(settings.pool)]
-    clips = torch.cat([draw(scenes[i : i + 16]) for i in range(0, len(scenes), 16)])
-    return clips, targets(scenes)
+    clips = torch.cat([draw(scenes[i : i + 16], device) for i in range(0, len(scenes), 16)])
+    return clips, {name: rows.to(device) for name, rows in targets(scenes).items()}
 
 
-def train(settings: Training, tell: Callable[[str], None]) -> FeatureNetwork:
+def train(settings: Training, tell: Callable[[str], None], device: str = "cpu") -> FeatureNetwork:
     """The network in evaluation mode. The same settings give the same clips and first weights."""
     torch.manual_seed(settings.seed)
-    network = FeatureNetwork()
-    clips, wanted = _pool(settings)
+    network = FeatureNetwork().to(device)
+    clips, wanted = _pool(settings, device)
     tell(f"{len(clips)} clips drawn, {sum(p.numel() for p in network.parameters())} parameters")
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -157,7 +157,7 @@ def train(settings: Training, tell: Callable[[str], None]) -> FeatureNetwork:
     generator = torch.Generator().manual_seed(settings.seed)
     network.train()
     for step in range(settings.steps):
-        at = torch.randint(len(clips), (settings.batch,), generator=generator)
+        at = torch.randint(len(clips), (settings.batch,), generator=generator).to(device)
         value = loss(network(clips[at]), {name: rows[at] for name, rows in wanted.items()})
         optimizer.zero_grad()
         value.backward()

@@ -18,7 +18,8 @@ from monarchrt_train.world import Scene, render
 
 # Files of this package that only say what to do with what was measured.
 REPORTING = ("__main__.py", "bootstrap.py", "drift.py", "fidelity.py", "frechet.py", "patterns.py")
-REPORTING += ("report.py", "sheet.py", "table.py", "validate.py")
+REPORTING += ("report.py", "sheet.py", "stage.py", "table.py", "torch_clips.py", "validate.py")
+REPORTING += ("workers.py",)
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ class Measurer:
         for path in sorted(package.rglob("*.py"), key=str):
             if path.name not in REPORTING:
                 digest.update(path.read_bytes())
-        self._start = digest
+        self._start = digest.digest()
 
     def __call__(self, frames: np.ndarray) -> Measured:
         """Of frames uint8 [T, H, W, 3]."""
-        digest = self._start.copy()
-        digest.update(repr(frames.shape).encode() + frames.tobytes())
+        digest = hashlib.sha256(self._start + repr(frames.shape).encode())
+        digest.update(frames)
         path = self._folder / f"{digest.hexdigest()}.json"
         if not path.exists():
             made = measure(frames, self.network)

@@ -18,6 +18,7 @@ from monarchrt_eval.clips import Engine, made, read
 from monarchrt_eval.features import FeatureNetwork
 from monarchrt_eval.measure import Measured, Measurer, adherence, counts, real_clip, steady
 from monarchrt_eval.sheet import Strip, draw_sheet
+from monarchrt_eval.workers import spread
 from monarchrt_train.package import import_package
 from monarchrt_train.world import prompt_scenes, prompts, sample_scene, write_prompts
 from monarchrt_train.world.__main__ import write_png
@@ -40,6 +41,7 @@ class Plan:
     generate: bool = True  # else only what is there is measured
     autoencoder: bool = True  # a row of real video through it
     sheet_prompts: int = 4
+    workers: int = 1  # processes that measure
 
 
 def reference_features(plan: Plan, network: FeatureNetwork) -> np.ndarray:
@@ -140,11 +142,17 @@ def make_table(plan: Plan, tell: Tell) -> str:
     rows: dict[str, dict] = {}
     strips: dict[int, list[Strip]] = {}
     for name, source in _sources(plan).items():
-        clips: dict[int, Measured] = {}
-        for i, frames in source():
-            clips[i] = measure(frames)
-            if i < plan.sheet_prompts:
-                strips.setdefault(i, []).append(Strip(name, frames))
+        indices: list[int] = []
+
+        def frames(name: str = name, source: Source = source, to: list = indices) -> Iterator:
+            for i, clip in source():
+                to.append(i)
+                if i < plan.sheet_prompts:
+                    strips.setdefault(i, []).append(Strip(name, clip))
+                yield clip
+
+        measured = list(spread(measure, frames(), plan.workers))
+        clips: dict[int, Measured] = dict(zip(indices, measured, strict=True))
         if not clips:
             continue
         rows[name] = _row(asks, clips, reference, seed)

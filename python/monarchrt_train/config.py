@@ -80,6 +80,15 @@ class AutoencoderStage:
 
 
 @dataclass(frozen=True)
+class TextStage:
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(1e-3, decay_steps=3000))
+    steps: int = 3000
+    batch: int = 256
+    captions: int = 200000  # different ones; with fewer it learns them by heart
+    ema_decay: float = 0.99
+
+
+@dataclass(frozen=True)
 class FlowPhase:
     """A part of the training, up to a step."""
 
@@ -138,6 +147,7 @@ class Config:
     flow: FlowStage
     distill: DistillStage
     monarch: DistillStage
+    text: TextStage = field(default_factory=TextStage)
     generation: Generation = field(default_factory=Generation)
     captions: int = 20000  # for the tokenizer
     seed: int = 1

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from monarchrt_train.attention import Attention
 from monarchrt_train.autoencoder import load_autoencoder
-from monarchrt_train.clips import ClipSource, LatentSource, Pool
+from monarchrt_train.clips import ClipSource, LatentSource, Pool, video_frames
 from monarchrt_train.config import CHUNK_FRAMES, Config, FlowPhase
 from monarchrt_train.model import TextToVideo
 from monarchrt_train.package import TOKENIZER_FILE
@@ -25,8 +25,8 @@ from monarchrt_train.schedule import add_noise, warp
 from monarchrt_train.sources import training_source, validation_source
 from monarchrt_train.wan import TeacherForced, WanTransformer
 
-CLIPS_AT_ONCE = 8  # encoded together when the pool is filled
-HELD_OUT_CLIPS = 32
+PIXELS_AT_ONCE = 24 << 20  # of video, encoded together when the pool is filled
+HELD_OUT_CLIPS, HELD_OUT_AT_ONCE = 32, 8
 
 
 def per_frame(chunks: Tensor) -> Tensor:
@@ -47,14 +47,16 @@ def velocities(
 ) -> Tensor:
     """The velocity of every noisy chunk after the clean chunks before it.
 
-    history, noisy [B, F, C, h, w]; sigma [B, F] -> like noisy.
+    history, noisy [B, F, C, h, w]; sigma [B, F] -> like noisy. The history's last chunk is unused.
     """
     frames = noisy.shape[1]
-    positions = torch.arange(frames, device=noisy.device).repeat(2)
-    times = torch.cat([torch.zeros_like(sigma), 1000 * sigma], 1)
+    past = frames - CHUNK_FRAMES
+    own = torch.arange(frames, device=noisy.device)
+    positions = torch.cat([own[:past], own])
+    times = torch.cat([torch.zeros_like(sigma[:, :past]), 1000 * sigma], 1)
     pattern = TeacherForced(attention, frames, CHUNK_FRAMES, window)
-    both = torch.cat([history, noisy], 1)
-    return model(both, times, text, positions, pattern, grid_scale=grid_scale)[:, frames:]
+    both = torch.cat([history[:, :past], noisy], 1)
+    return model(both, times, text, positions, pattern, grid_scale=grid_scale)[:, past:]
 
 
 def flow_loss(
@@ -129,6 +131,7 @@ class Trainer:
         self.tokenizer = load_tokenizer(run)
         self.autoencoder = load_autoencoder(run)
         self.model = new_model(run, self.tokenizer)
+        self._take_text_encoder()
         self.learner = Learner(self.model, self.stage.optimizer, self.stage.ema_decay)
         saved = run.checkpoint()
         self.step = saved.step if saved else 0
@@ -138,6 +141,16 @@ class Trainer:
         if run.compile:
             self.model.transformer.compile_blocks()
             self.attention = self.attention.compiled()
+
+    def _take_text_encoder(self) -> None:
+        """That of the stage `text`, if it has run."""
+        told = self.run.checkpoint("text")
+        if told:
+            prefix = "text_encoder."
+            weights = told.weights("ema", "weights")
+            self.model.text_encoder.load_state_dict(
+                {k.removeprefix(prefix): x for k, x in weights.items() if k.startswith(prefix)}
+            )
 
     def latent_source(self, source: ClipSource, phase: FlowPhase) -> LatentSource:
         text_len = self.config.model.transformer.text_len
@@ -168,9 +181,11 @@ class Trainer:
             with run.precision():
                 pool.put(latents.rows(range(seed, seed + count), phase.latent_frames))
 
+        height, width = self.config.generation.size(phase.grid_scale)
+        at_once = max(1, PIXELS_AT_ONCE // (video_frames(phase.latent_frames) * height * width))
         begin = fresh * self.step
-        for start in range(0, first, CLIPS_AT_ONCE):
-            render(begin + start, min(CLIPS_AT_ONCE, first - start))
+        for start in range(0, first, at_once):
+            render(begin + start, min(at_once, first - start))
         for step in run.steps(self.step, phase.until_step):
             if fresh:
                 render(first + fresh * step, fresh)
@@ -189,15 +204,30 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, phase: FlowPhase) -> None:
-        """The loss of the averaged weights on held-out clips: the same noise every time."""
-        latents, losses = self.latent_source(self.held_out, phase), []
-        for start in range(0, HELD_OUT_CLIPS, CLIPS_AT_ONCE):
-            seeds = range(start, start + CLIPS_AT_ONCE)
+        """The loss of the averaged weights on held-out clips: the same noise every time.
+
+        Also how much larger it is with the prompt of another clip: what the model makes of prompts.
+        """
+        latents = self.latent_source(self.held_out, phase)
+        losses: dict[str, list[Tensor]] = {"held_out_loss": [], "prompt_gain": []}
+        for start in range(0, HELD_OUT_CLIPS, HELD_OUT_AT_ONCE):
+            seeds = range(start, start + HELD_OUT_AT_ONCE)
             with self.run.precision():
                 rows = latents.rows(seeds, phase.latent_frames)
-            generator = torch.Generator(self.run.device).manual_seed(start)
-            losses.append(self.loss(self.learner.ema, rows, phase, generator))
-        self.run.log(self.step, {"held_out_loss": torch.cat(losses).mean()}, always=True)
+            told = [rows, rows | {name: rows[name].roll(1, 0) for name in ("ids", "lengths")}]
+            own, other = (
+                self.loss(
+                    self.learner.ema,
+                    some,
+                    phase,
+                    torch.Generator(self.run.device).manual_seed(start),
+                )
+                for some in told
+            )
+            losses["held_out_loss"].append(own)
+            losses["prompt_gain"].append(other - own)
+        values = {name: torch.cat(x).mean() for name, x in losses.items()}
+        self.run.log(self.step, values, always=True)
 
 
 def main(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from monarchrt_train.attention import Attention
-from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean
+from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean, warp
 from monarchrt_train.wan import WanTransformer
 
 
@@ -96,6 +97,42 @@ def generate(
         rollout.inputs.append(inputs)
         rollout.answers.append(answers)
     return rollout
+
+
+@torch.no_grad()
+def integrate(
+    model: WanTransformer,
+    text: Tensor,
+    noise: Sequence[Tensor],
+    cache: KvCache,
+    *,
+    levels: Tensor,
+    shift: float,
+    guidance: float,
+    grid_scale: int = 1,
+) -> list[Tensor]:
+    """The chunks of a model that is not distilled, by Euler's method on its velocity.
+
+    text: of the prompts, then of as many empty ones; levels: even shares of noise, from 1 to 0;
+    noise[n] [B, frames, C, h, w]. -> clean latents of each chunk.
+    """
+    sigmas = warp(levels, shift)
+    parts = []
+    for start in noise:
+        x, count = start, start.shape[1]
+        frames = torch.arange(count, device=x.device) + cache.frames_seen
+        for sigma, following in itertools.pairwise(sigmas):
+            both = torch.cat([x, x])
+            times = (1000 * sigma).expand(both.shape[:2])
+            velocity = model(both, times, text, frames, cache, grid_scale=grid_scale)
+            told, untold = velocity.chunk(2)
+            x = x + (following - sigma) * (untold + guidance * (told - untold))
+        both = torch.cat([x, x])
+        zero = torch.zeros(both.shape[:2], device=x.device)
+        model(both, zero, text, frames, cache, grid_scale=grid_scale)
+        cache.keep_chunk(count)
+        parts.append(x)
+    return parts
 
 
 def draw_noise(

@@ -277,7 +277,7 @@ class Bidirectional:
 
 @dataclass(frozen=True)
 class TeacherForced:
-    """Clean frames and noisy frames of one clip, in this order, `frames` each, in chunks.
+    """The clean frames of all chunks but the last, then the noisy frames of all `frames` frames.
 
     A clean chunk sees the window of clean chunks that ends with it; a noisy chunk sees the clean
     chunks before it and itself: for every chunk just what it sees at inference, all in one pass.
@@ -289,12 +289,12 @@ class TeacherForced:
     window: int  # frames a query sees, its own chunk included
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        n, out = self.frames, []
+        n, out = self.frames - self.chunk, []  # n: clean frames
         for start in range(0, n, self.chunk):
             end = start + self.chunk
             seen = slice(max(0, end - self.window), end)
             out.append(self.attention(q[:, start:end], k[:, seen], v[:, seen]))
-        for start in range(0, n, self.chunk):
+        for start in range(0, self.frames, self.chunk):
             own = slice(n + start, n + start + self.chunk)
             past = slice(max(0, start + self.chunk - self.window), start)
             keys, values = (torch.cat([x[:, past], x[:, own]], 1) for x in (k, v))

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from monarchrt_train import autoencoder, checkpoint, distill, flow, monarch, package, tokenizer
+from monarchrt_train import (
+    autoencoder,
+    checkpoint,
+    distill,
+    flow,
+    monarch,
+    package,
+    text,
+    tokenizer,
+)
 from monarchrt_train.attention import Attention
 from monarchrt_train.clips import Squares
 from monarchrt_train.config import DistillPhase, load
@@ -60,6 +69,26 @@ def test_losses_go_down(work: Path) -> None:
     assert mean(quality[-10:]) > mean(quality[:10]) + 0.7  # it starts with the best grey
     for stage, updates in (("distill", 10), ("monarch", 3)):
         assert len(series(work, stage, "divergence")) == updates
+
+
+def test_the_text_encoder_learns_and_is_taken(work: Path, tmp_path: Path) -> None:
+    for name in ("spiece.model", "autoencoder.safetensors"):
+        (tmp_path / name).write_bytes((work / name).read_bytes())
+    text.main(arguments(tmp_path))
+    losses = series(tmp_path, "text", "loss")
+    assert mean(losses[-5:]) < 0.85 * mean(losses[:3])
+    (right,) = (line for line in log(tmp_path, "text") if "right_shape" in line)
+    assert 0 < right["right_there"] <= 1
+    run = Run("flow", "", arguments(tmp_path))
+    trainer = flow.Trainer(run, SQUARES, HELD_OUT)
+    want = checkpoint.load(tmp_path / "text" / "checkpoint").parts["ema"]
+    for name, x in trainer.model.text_encoder.state_dict().items():
+        torch.testing.assert_close(x, want[f"text_encoder.{name}"], rtol=0, atol=0)
+
+
+def test_prompts_matter_more_and_more(work: Path) -> None:
+    (gain,) = series(work, "flow", "prompt_gain")
+    assert gain > 0
 
 
 def test_autoencoder_report(work: Path) -> None:

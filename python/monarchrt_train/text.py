@@ -1,0 +1,181 @@
+"""Stage 3a: the text encoder learns what captions say, before it has to speak to a transformer.
+
+python -m monarchrt_train.text --config FILE --work DIR --minutes 10
+
+A probe asks its rows, by attention, what shape, size, motion, direction and speed the thing of each
+colour has, and what background, camera and number of things there are; "not said" is an answer,
+too. So rows bind attributes to things, which pictures teach only slowly: a wrong colour changes few
+pixels. The probe is thrown away.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from monarchrt_train.clips import Pool
+from monarchrt_train.config import TextStage
+from monarchrt_train.flow import load_tokenizer
+from monarchrt_train.parallel import rank, share
+from monarchrt_train.prompts import Tokenizer
+from monarchrt_train.run import Learner, Run
+from monarchrt_train.umt5 import Umt5Config, Umt5Encoder
+from monarchrt_train.world import caption, sample_scene
+from monarchrt_train.world import scene as world
+
+OF_A_THING = {
+    "shape": world.SHAPES,
+    "size": tuple(world.SIZES),
+    "motion": world.MOTIONS,
+    "direction": ("left", "right", "clockwise", "counterclockwise"),
+    "speed": world.SPEEDS,
+}
+OF_THE_SCENE = {
+    "background": world.BACKGROUNDS,
+    "camera": tuple(world.CAMERAS),
+    "count": tuple(world.COUNTS),
+}
+ABSENT = -100  # no thing of that colour: nothing to say of it
+HELD_OUT_CAPTIONS = 1024
+SEEDS_AT_ONCE = 4000
+Mentions = dict  # the form of world.labels
+
+
+def _number(values: tuple, said: object) -> int:
+    """The place of what was said, after the last one if nothing was."""
+    return values.index(said) if said in values else len(values)
+
+
+def targets(mentions: list[Mentions]) -> dict[str, Tensor]:
+    """What the probe should say: int64 [B, colours] of each attribute of a thing and of `there`,
+    [B] of the scene's."""
+    out: dict[str, list] = {name: [] for name in ("there", *OF_A_THING, *OF_THE_SCENE)}
+    for m in mentions:
+        things = {x["color"]: x for x in m["objects"] if "color" in x}
+        out["there"].append([int(color in things) for color in world.COLORS])
+        for name, values in OF_A_THING.items():
+            out[name].append(
+                [
+                    _number(values, things[color].get(name)) if color in things else ABSENT
+                    for color in world.COLORS
+                ]
+            )
+        for name, values in OF_THE_SCENE.items():
+            out[name].append(_number(values, m.get(name)))
+    return {name: torch.tensor(rows) for name, rows in out.items()}
+
+
+class Probe(nn.Module):
+    def __init__(self, c: Umt5Config):
+        super().__init__()
+        self.questions = nn.Parameter(torch.randn(1 + len(world.COLORS), c.dim))
+        self.attention = nn.MultiheadAttention(c.dim, c.heads, batch_first=True)
+        answers = {"there": ("no", "yes"), **OF_A_THING, **OF_THE_SCENE}
+        self.heads = nn.ModuleDict({n: nn.Linear(c.dim, len(v) + 1) for n, v in answers.items()})
+
+    def forward(self, rows: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """rows [B, L, dim] of the encoder -> logits in the order of `targets`."""
+        padding = torch.arange(rows.shape[1], device=rows.device)[None] >= lengths[:, None]
+        asked = self.questions.expand(len(rows), -1, -1)
+        told, _ = self.attention(asked, rows, rows, key_padding_mask=padding, need_weights=False)
+        return {
+            name: head(told[:, 0] if name in OF_THE_SCENE else told[:, 1:])
+            for name, head in self.heads.items()
+        }
+
+
+class EncoderWithProbe(nn.Module):
+    def __init__(self, c: Umt5Config):
+        super().__init__()
+        self.text_encoder, self.probe = Umt5Encoder(c), Probe(c)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        return self.probe(self.text_encoder(ids, lengths), lengths)
+
+
+def loss(said: dict[str, Tensor], want: dict[str, Tensor]) -> Tensor:
+    parts = [
+        functional.cross_entropy(said[name].flatten(0, -2).float(), x.flatten())
+        for name, x in want.items()
+    ]
+    return torch.stack(parts).sum()
+
+
+def share_right(said: dict[str, Tensor], want: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of each attribute, the share of right answers."""
+    return {
+        name: (said[name].argmax(-1) == x)[x != ABSENT].float().mean() for name, x in want.items()
+    }
+
+
+def captions(tokenizer: Tokenizer, text_len: int, split: str, seeds: range) -> dict[str, Tensor]:
+    """Captions of these scenes and what they say: ids [n, text_len], lengths [n], `targets`."""
+    told = [caption(sample_scene(seed, split), seed) for seed in seeds]
+    ids, lengths = tokenizer.batch([x.text for x in told], text_len)
+    ids = functional.pad(ids, (0, text_len - ids.shape[1]))
+    return {"ids": ids, "lengths": lengths, **targets([x.mentions for x in told])}
+
+
+def _captions(task: tuple[bytes, int, str, range]) -> dict[str, np.ndarray]:
+    model, text_len, split, seeds = task
+    rows = captions(Tokenizer(model), text_len, split, seeds)
+    return {name: x.numpy() for name, x in rows.items()}
+
+
+def many_captions(
+    tokenizer: Tokenizer, text_len: int, split: str, seeds: range
+) -> dict[str, Tensor]:
+    """The same, on all cores."""
+    parts = [seeds[at : at + SEEDS_AT_ONCE] for at in range(0, len(seeds), SEEDS_AT_ONCE)]
+    tasks = [(tokenizer.model, text_len, split, part) for part in parts]
+    if len(tasks) == 1:
+        return captions(tokenizer, text_len, split, seeds)
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        made = list(pool.map(_captions, tasks))
+    return {name: torch.from_numpy(np.concatenate([x[name] for x in made])) for name in made[0]}
+
+
+def ask(model: EncoderWithProbe, rows: dict[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
+    """What the probe says, and what it should."""
+    want = {name: x for name, x in rows.items() if name not in ("ids", "lengths")}
+    return model(rows["ids"], rows["lengths"]), want
+
+
+def main(argv: list[str] | None = None) -> None:
+    run = Run("text", __doc__.splitlines()[0], argv)
+    stage: TextStage = run.config.text
+    tokenizer = load_tokenizer(run)
+    model = EncoderWithProbe(run.config.model.text).to(run.device)
+    learner = Learner(model, stage.optimizer, stage.ema_decay)
+    saved = run.checkpoint()
+    done = saved.step if saved else 0
+    if saved:
+        learner.restore(saved)
+    text_len = run.config.model.transformer.text_len
+    first = share(stage.captions) * rank()
+    seeds = range(first, first + share(stage.captions))
+    own = many_captions(tokenizer, text_len, "train", seeds)
+    pool = Pool(share(stage.captions))
+    pool.put({name: x.to(run.device) for name, x in own.items()})
+    for step in run.steps(done, stage.steps):
+        said, want = ask(model, pool.draw(share(stage.batch), run.generator(step)))
+        value = loss(said, want)
+        norm = learner.update(value, step)
+        run.log(step, {"loss": value.detach(), "gradient": norm})
+        done = step + 1
+        if run.time_to_save():
+            run.save(done, learner.parts())
+    run.save(done, learner.parts())
+    with torch.no_grad():
+        rows = captions(tokenizer, text_len, "held_out", range(HELD_OUT_CAPTIONS))
+        right = share_right(*ask(learner.ema, {name: x.to(run.device) for name, x in rows.items()}))
+    run.log(done, {f"right_{name}": x for name, x in right.items()}, always=True)
+
+
+if __name__ == "__main__":
+    main()
