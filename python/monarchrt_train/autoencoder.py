@@ -123,7 +123,7 @@ def main(
     held_out = held_out or validation_source()
     model = Taehv(run.config.model.autoencoder)
     model.to(run.device, memory_format=torch.channels_last)
-    learner = Learner(model, stage.optimizer, stage.ema_decay)
+    learner = Learner(model, stage.optimizer, stage.ema_decay, run.spent)
     saved = run.checkpoint()
     if saved:
         learner.restore(saved)

@@ -133,8 +133,8 @@ class Trainer:
         self.text_encoder, self.teacher = model.text_encoder, model.transformer
         self.generator = copy.deepcopy(self.teacher).requires_grad_(True)
         critic = copy.deepcopy(self.teacher).requires_grad_(True)
-        self.learner = Learner(self.generator, stage.optimizer, stage.ema_decay)
-        self.critic = Learner(critic, stage.critic)
+        self.learner = Learner(self.generator, stage.optimizer, stage.ema_decay, run.spent)
+        self.critic = Learner(critic, stage.critic, spent=run.spent)
         self.step = 0
         if run.checkpoint() is not None:
             self.step = saved.step

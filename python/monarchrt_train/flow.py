@@ -132,7 +132,7 @@ class Trainer:
         self.autoencoder = load_autoencoder(run)
         self.model = new_model(run, self.tokenizer)
         self._take_text_encoder()
-        self.learner = Learner(self.model, self.stage.optimizer, self.stage.ema_decay)
+        self.learner = Learner(self.model, self.stage.optimizer, self.stage.ema_decay, run.spent)
         saved = run.checkpoint()
         self.step = saved.step if saved else 0
         if saved:

@@ -46,13 +46,13 @@ def share(count: int) -> int:
     return count // ranks()
 
 
-def any_of(flag: bool) -> bool:
-    """Whether it holds in any process; all get the same answer. Does not wait for a GPU."""
+def largest(value: float) -> float:
+    """Of the processes' values; all get the same answer. Does not wait for a GPU."""
     if ranks() == 1:
-        return flag
-    value = torch.tensor(float(flag))
-    distributed.all_reduce(value, distributed.ReduceOp.MAX)
-    return bool(value)
+        return value
+    tensor = torch.tensor(value, dtype=torch.float64)
+    distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
+    return float(tensor)
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +36,27 @@ class Run:
         parser.add_argument("--config", required=True, type=Path)
         parser.add_argument("--work", required=True, type=Path, help="folder of all stages")
         parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
+        parser.add_argument(
+            "--anneal",
+            action="store_true",
+            help="learning rates fall over --minutes, not over decay_steps",
+        )
         parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
         parser.add_argument("--compile", action="store_true", help="use torch.compile")
         parser.add_argument("--log-every", type=int, default=20, metavar="STEPS")
         parser.add_argument("--save-minutes", type=float, default=4, help="between checkpoints")
         args = parser.parse_args(argv)
+        if args.anneal and math.isinf(args.minutes):
+            parser.error("--anneal needs --minutes")
+        self._anneal: bool = args.anneal
         self.config: Config = load(args.config)
         self.work: Path = args.work
         self.folder = args.work / stage
         self.folder.mkdir(parents=True, exist_ok=True)
         self.device = parallel.join(args.device)
         self.compile: bool = args.compile
-        self._deadline = self._start + 60 * args.minutes
+        self._limit_s = 60 * args.minutes
+        self._seconds = 0.0  # at the beginning of the present step, the same in all processes
         self._log_every, self._save_s = args.log_every, 60 * args.save_minutes
         self._last_save = self._start
         # Windows of different lengths, with and without gradients, are all compiled.
@@ -72,9 +81,16 @@ class Run:
     def steps(self, first: int, last: int) -> Iterator[int]:
         """The steps from `first` to before `last`, while there is time."""
         for step in range(first, last):
-            if parallel.any_of(time.monotonic() > self._deadline):
+            self._seconds = parallel.largest(time.monotonic() - self._start)
+            if self._seconds > self._limit_s:
                 return
             yield step
+
+    def spent(self) -> float | None:
+        """With --anneal the share of the time that is over, else None."""
+        if not self._anneal:
+            return None
+        return min(1.0, self._seconds / self._limit_s) if self._limit_s > 0 else 1.0
 
     def log(self, step: int, values: dict[str, float | Tensor], always: bool = False) -> None:
         """Adds a line to the log and the output, every so many steps."""
@@ -105,8 +121,16 @@ class Run:
 class Learner:
     """A module with AdamW, a learning rate schedule, and an average of its weights."""
 
-    def __init__(self, module: nn.Module, settings: Optimizer, ema_decay: float | None = None):
+    def __init__(
+        self,
+        module: nn.Module,
+        settings: Optimizer,
+        ema_decay: float | None = None,
+        spent: Callable[[], float | None] = lambda: None,
+    ):
+        """spent: how much of the training is over, 0 to 1; None: step / decay_steps."""
         self.module, self.settings, self._decay = module, settings, ema_decay
+        self._spent = spent
         self.ema = copy.deepcopy(module).requires_grad_(False) if ema_decay is not None else None
         self._parameters = dict(module.named_parameters())
         matrices = [x for x in self._parameters.values() if x.dim() > 1]
@@ -139,7 +163,8 @@ class Learner:
     def learning_rate(self, step: int) -> float:
         s = self.settings
         warm = min(1.0, (self._updates + 1) / s.warmup_steps)
-        done = min(1.0, step / s.decay_steps)
+        spent = self._spent()
+        done = min(1.0, step / s.decay_steps) if spent is None else spent
         return s.learning_rate * warm * (0.55 + 0.45 * math.cos(math.pi * done))
 
     @torch.no_grad()

@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     stage: TextStage = run.config.text
     tokenizer = load_tokenizer(run)
     model = EncoderWithProbe(run.config.model.text).to(run.device)
-    learner = Learner(model, stage.optimizer, stage.ema_decay)
+    learner = Learner(model, stage.optimizer, stage.ema_decay, run.spent)
     saved = run.checkpoint()
     done = saved.step if saved else 0
     if saved:
