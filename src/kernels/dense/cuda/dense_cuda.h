@@ -22,9 +22,10 @@ struct DenseCudaArgs {
   int64_t tokens_q = 1;
   int64_t tokens_per_frame = 1;  // key tokens in one frame
   int frames_kv = 1;
-  float scale = 1;                        // usually 1/sqrt(head_dim)
-  const void* q = nullptr;                // [tokens_q, heads, head_dim]
-  const void* const* k_frames = nullptr;  // frames_kv pointers to [tokens_per_frame, heads, head_dim]
+  float scale = 1;          // usually 1/sqrt(head_dim)
+  const void* q = nullptr;  // [tokens_q, heads, head_dim]
+  const void* const* k_frames =
+      nullptr;  // frames_kv pointers to [tokens_per_frame, heads, head_dim]
   const void* const* v_frames = nullptr;  // the same for the values
   const float* bias = nullptr;  // [frames_kv * tokens_per_frame] in device memory, added to the
                                 // scaled scores of all heads and queries; or null
