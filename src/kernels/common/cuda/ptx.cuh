@@ -20,6 +20,14 @@ __device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bo
                : "memory");
 }
 
+// The same for 4 bytes, through L1.
+__device__ __forceinline__ void CopyAsync4(void* shared, const void* global, bool valid) {
+  const int source_bytes = valid ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(SharedAddress(shared)),
+               "l"(global), "r"(source_bytes)
+               : "memory");
+}
+
 // How long L2 keeps what a copy reads.
 __device__ __forceinline__ uint64_t PolicyEvictFirst() {
   uint64_t policy;

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "kernels/common/cuda/status.h"
 #include "kernels/monarch/cuda/monarch_cuda.h"
 #include "kernels/monarch/tiling.h"
 
@@ -24,18 +25,9 @@ constexpr std::array<Launcher, sizeof...(n)> MakeLaunchers(std::index_sequence<n
 constexpr auto kLaunchers =
     MakeLaunchers(std::make_index_sequence<std::size(kMonarchCudaKernels)>());
 
-Status FromCuda(const char* call, cudaError_t error) {
-  if (error == cudaSuccess) return {};
-  const std::string message =
-      std::string("[monarch] ") + call + " says " + cudaGetErrorString(error);
-  if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver)
-    return Unavailable(message);
-  return Internal(message);
-}
-
 Result<GpuLimits> CurrentGpu() {
   int device = 0;
-  MRT_RETURN_IF_ERROR(FromCuda("cudaGetDevice", cudaGetDevice(&device)));
+  MRT_RETURN_IF_ERROR(FromCuda("monarch", "cudaGetDevice", cudaGetDevice(&device)));
   GpuLimits gpu;
   int major = 0, minor = 0;
   const std::pair<cudaDeviceAttr, int*> attributes[] = {
@@ -45,8 +37,8 @@ Result<GpuLimits> CurrentGpu() {
       {cudaDevAttrMaxSharedMemoryPerBlockOptin, &gpu.smem_bytes_per_block},
       {cudaDevAttrMaxSharedMemoryPerMultiprocessor, &gpu.smem_bytes_per_multiprocessor}};
   for (const auto& [attribute, value] : attributes)
-    MRT_RETURN_IF_ERROR(
-        FromCuda("cudaDeviceGetAttribute", cudaDeviceGetAttribute(value, attribute, device)));
+    MRT_RETURN_IF_ERROR(FromCuda("monarch", "cudaDeviceGetAttribute",
+                                 cudaDeviceGetAttribute(value, attribute, device)));
   // The kernels for other GPUs compile, but nobody has run their tests on one.
   if (major != 9 || minor != 0)
     return Unavailable("[monarch] got a GPU of compute capability " + std::to_string(major) + "." +
@@ -96,9 +88,9 @@ Status LaunchMonarchPlan(const MonarchArgs& args, const MonarchCudaPlan& plan,
   const MonarchKernelArgs kernel_args = KernelArgs(args, plan);
   const int64_t counter_bytes = plan.scratch_bytes - plan.counters_begin;
   MRT_RETURN_IF_ERROR(FromCuda(
-      "cudaMemsetAsync",
+      "monarch", "cudaMemsetAsync",
       cudaMemsetAsync(kernel_args.counters, 0, static_cast<size_t>(counter_bytes), stream)));
-  return FromCuda("the kernel launch", kLaunchers[plan.kernel](kernel_args, stream));
+  return FromCuda("monarch", "the kernel launch", kLaunchers[plan.kernel](kernel_args, stream));
 }
 
 Result<int64_t> MonarchCudaScratchBytes(const MonarchShape& shape) {

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "base/threads.h"
-#include "kernels/monarch/cuda/device_buffer.cuh"
+#include "kernels/common/cuda/device_buffer.cuh"
 #include "kernels/monarch/cuda/launch.cuh"
 #include "kernels/monarch/cuda/monarch_cuda.h"
 #include "testing/bench_buffers.h"

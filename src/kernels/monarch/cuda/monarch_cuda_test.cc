@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/monarch/cuda/device_buffer.cuh"
+#include "kernels/common/cuda/device_buffer.cuh"
 #include "kernels/monarch/reference.h"
 #include "testing/attention_inputs.h"
 #include "testing/golden_attention.h"
