@@ -49,6 +49,8 @@ class Context {
   TensorView Activation(const Shape& shape) { return arena_.Allocate(activation(), shape); }
   /// Shorthand for a float32 tensor of that shape (the residual stream).
   TensorView Float(const Shape& shape) { return arena_.Allocate(DType::kF32, shape); }
+  /// The same of the host.
+  TensorView HostFloat(const Shape& shape) { return host_arena().Allocate(DType::kF32, shape); }
   /// Every operation calls this on an activation it has written: rounds it in kBF16Emulated, else
   /// nothing.
   void RoundActivation(TensorView y) const;

@@ -24,6 +24,13 @@ TensorView Upload(Context& context, const TensorView& host) {
   return there;
 }
 
+ConstTensorView Upload(Context& context, const ConstTensorView& host) {
+  if (context.backend() == nullptr) return host;
+  const TensorView there = context.arena().Allocate(host.dtype, host.shape);
+  CopyBytes(context.memory(), host, there);
+  return there;
+}
+
 TensorView Download(Context& context, const TensorView& x) {
   if (context.backend() == nullptr) return x;
   const TensorView here = context.host_arena().Allocate(x.dtype, x.shape);

@@ -8,6 +8,7 @@ namespace mrt::ops {
 
 /// `host` itself without a backend, else a copy in the context's arena.
 TensorView Upload(Context& context, const TensorView& host);
+ConstTensorView Upload(Context& context, const ConstTensorView& host);
 
 /// x itself without a backend, else a copy in the context's host arena.
 TensorView Download(Context& context, const TensorView& x);

@@ -19,9 +19,10 @@ namespace mrt {
 /// (sink, then the window's past frames, oldest first, then the current chunk).
 class KvCache {
  public:
-  /// Allocates everything: Bytes(). rows, cols: tokens of one latent frame. Throws std::bad_alloc.
+  /// Allocates everything: Bytes(). rows, cols: tokens of one latent frame. `memory`: that of the
+  /// contexts it will be used with. Throws std::bad_alloc.
   KvCache(const WanConfig& config, int64_t rows, int64_t cols, int64_t capacity_frames,
-          int64_t sink_frames, DType dtype);
+          int64_t sink_frames, DType dtype, Memory* memory = nullptr);
 
   /// Makes room for a chunk of `frames`, evicting as many of the oldest non-sink frames as needed,
   /// and gives it slots. Every Forward until EndChunk overwrites these. InvalidArgument if the
