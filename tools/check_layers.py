@@ -37,9 +37,10 @@ MAY_INCLUDE = {
 }
 # std only and without state, so every layer may use them.
 OPEN_HEADERS = {"include/monarchrt/status.h"}
-# Of the kernels these layers see the contracts only: kernels/OP/OP.h and kernels/*.h.
+# Of the kernels these layers see the contracts only: kernels/OP/OP.h, kernels/OP/cuda/OP_cuda.h and
+# kernels/*.h.
 CONTRACTS_ONLY = {"src/attention", "src/ops", "src/pipeline"}
-CONTRACT = re.compile(r"src/kernels/(?:(\w+)/\1|(\w+)/cuda/\2_cuda|\w+)\.h")
+CONTRACT = re.compile(r"src/kernels/(?:(\w+)/(?:\1|cuda/\1_cuda)|\w+)\.h")
 # Tests and benchmarks beside the code may use what their folder may, and these.
 TEST_SUFFIXES = ("_test.cc", "_bench.cc", "/test_util.h")
 TEST_EXTRA = {"testing", "src/tensor", "src/base"}

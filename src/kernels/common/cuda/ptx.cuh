@@ -20,7 +20,15 @@ __device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bo
                : "memory");
 }
 
-// The same for 4 bytes, through L1.
+// The same through L1, for what is read again soon.
+__device__ __forceinline__ void CopyAsync16ThroughL1(void* shared, const void* global, bool valid) {
+  const int source_bytes = valid ? 16 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(SharedAddress(shared)),
+               "l"(global), "r"(source_bytes)
+               : "memory");
+}
+
+// For 4 bytes, through L1.
 __device__ __forceinline__ void CopyAsync4(void* shared, const void* global, bool valid) {
   const int source_bytes = valid ? 4 : 0;
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(SharedAddress(shared)),
