@@ -53,7 +53,7 @@ VENDOR = [
     (r"sentencepiece.*", ["src/model/tokenizer"]),
     (r"utf8proc\.h", ["src/model/tokenizer"]),
     (r"(\w+mmintrin|immintrin|arm_neon)\.h", ["*/cpu"]),
-    (r"(cuda|cublas|cudnn)\w*\.h", ["*/cuda"]),
+    (r"(cuda|cublas)\w*\.h", ["*/cuda"]),
     (r"omp\.h", ["src/base"]),
     (r"CLI/.*", ["apps"]),
     (r"nlohmann/.*", ["src/base"]),

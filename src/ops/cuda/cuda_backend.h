@@ -1,5 +1,5 @@
-// The operations on one GPU: cuBLASLt for products, cuDNN for convolutions, our own kernels for
-// the rest, all on one stream. Activations are BF16 (Precision::kBF16).
+// The operations on one GPU: cuBLASLt for products, our own kernels for the rest, all on one
+// stream. Activations are BF16 (Precision::kBF16).
 #pragma once
 
 #include <memory>
