@@ -35,6 +35,7 @@ class FakeDevice final : public ops::Backend {
     inside_ = Map(PROT_READ | PROT_WRITE);
   }
   ~FakeDevice() override {
+    MRT_CHECK(live_.empty());  // it outlives everything allocated from it
     munmap(outside_, kReservedBytes);
     munmap(inside_, kReservedBytes);
     close(file_);
@@ -44,9 +45,12 @@ class FakeDevice final : public ops::Backend {
   int64_t operations() const { return operations_; }
   int64_t allocated_bytes() const {
     const std::lock_guard lock(mutex_);
-    int64_t sum = 0;
-    for (const auto& [begin, bytes] : live_) sum += bytes;
-    return sum;
+    return live_bytes_;
+  }
+  /// The most there was at one time.
+  int64_t peak_bytes() const {
+    const std::lock_guard lock(mutex_);
+    return peak_bytes_;
   }
   /// Allocate throws once there would be more than that.
   void set_limit_bytes(int64_t bytes) { limit_bytes_ = bytes; }
@@ -60,6 +64,8 @@ class FakeDevice final : public ops::Backend {
     next_ += (bytes / kPageBytes + 1) * kPageBytes;  // what is freed is never given out again
     MRT_CHECK(next_ <= kReservedBytes);
     live_[begin] = bytes;
+    live_bytes_ += bytes;
+    peak_bytes_ = std::max(peak_bytes_, live_bytes_);
     std::memset(inside_ + begin, 0xff, static_cast<size_t>(bytes));
     return outside_ + begin;
   }
@@ -71,6 +77,7 @@ class FakeDevice final : public ops::Backend {
     const int64_t pages = (found->second / kPageBytes + 1) * kPageBytes;
     MRT_CHECK(fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, found->first, pages) ==
               0);
+    live_bytes_ -= found->second;
     live_.erase(found);
   }
 
@@ -307,7 +314,7 @@ class FakeDevice final : public ops::Backend {
   std::mutex running_;  // guards cpu_
   std::atomic<int64_t> operations_ = 0, limit_bytes_ = INT64_MAX;
   mutable std::mutex mutex_;  // guards what follows
-  int64_t next_ = 0;
+  int64_t next_ = 0, live_bytes_ = 0, peak_bytes_ = 0;
   std::map<int64_t, int64_t> live_;  // begin of an allocation and its bytes
 };
 

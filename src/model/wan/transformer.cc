@@ -256,6 +256,13 @@ int64_t WanTransformer::WeightBytes(const WanConfig& config, ops::Precision prec
   return sum;
 }
 
+int64_t WanTransformer::HostWeightBytes(const WanConfig& config) {
+  int64_t sum = 0;
+  for (const NamedShape& tensor : WanTensors(config))
+    if (tensor.name.starts_with("time_")) sum += tensor.shape.elements() * 4;
+  return sum;
+}
+
 int64_t WanTransformer::ScratchBytes(const WanConfig& config, int64_t frames, int64_t rows,
                                      int64_t cols, ops::Precision precision,
                                      ops::WeightType weights) {

@@ -95,6 +95,9 @@ class WanTransformer {
   static int64_t WeightBytes(const WanConfig& config, ops::Precision precision,
                              ops::WeightType weights);
 
+  /// What of it lies in host memory if the context has a backend.
+  static int64_t HostWeightBytes(const WanConfig& config);
+
   /// How large one Forward of that many frames of rows x cols tokens makes the context's arena, not
   /// counting the scratch of the attention kernel.
   static int64_t ScratchBytes(const WanConfig& config, int64_t frames, int64_t rows, int64_t cols,
