@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What scripts/gpu_report.sh runs: steps with a time limit each, for one JSON and one Markdown file.
+"""What scripts/gpu_report.sh runs: steps with a time limit each, for one JSON and one .md file.
 
 A step is a command whose output is parsed into a result; a result that is not ok fails the report.
 """
