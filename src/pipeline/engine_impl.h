@@ -40,6 +40,7 @@ struct Engine::Impl {
   std::unique_ptr<mrt::VideoDecoder> decoder;
   std::optional<mrt::PromptEncoder> prompts;
   double load_s = 0;
+  mutable std::mutex device_mutex;  // see LockDevice
 
   Status Load(const PhaseCallback& on_phase);
 
@@ -55,9 +56,6 @@ struct Engine::Impl {
     return device.backend() == nullptr ? std::unique_lock<std::mutex>()
                                        : std::unique_lock(device_mutex);
   }
-
- private:
-  mutable std::mutex device_mutex;
 };
 
 /// Ok if the bytes of the initial frames are those of that many frames.

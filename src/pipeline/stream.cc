@@ -137,6 +137,7 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   stats.dtype = DtypeName(e.precision, e.weights);
   stats.threads = all_threads;
   stats.cpu = GetCpuFeatures().brand;
+  stats.device = e.device.name();
   stats.version = Version();
   const auto chunks_max = static_cast<size_t>(plan.latents / plan.chunk_frames() + 1);
   stats.chunk_transformer_ms.reserve(chunks_max);
