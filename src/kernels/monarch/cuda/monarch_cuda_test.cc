@@ -265,9 +265,10 @@ TEST_F(MonarchCuda, MatchesTheReferenceOnNastyInputs) {
       EXPECT_LE(RelativeL2(c.Run(), exact), c.Allowed(exact))
           << c.shape << ", fill " << static_cast<int>(fill);
       c.resident = c.ResidentPlan().ok();
-      if (c.resident)
+      if (c.resident) {
         EXPECT_LE(RelativeL2(c.Run(), exact), c.Allowed(exact))
             << c.shape << ", fill " << static_cast<int>(fill) << ", resident";
+      }
     }
 }
 
