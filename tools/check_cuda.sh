@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # check_cuda.sh: compiles the host side of the CUDA Monarch kernel, three of its kernels and the
-# others, with wgmma (sm_90a) and without (sm_80). Fails on a warning or a spilled register. All kernels for all
-# GPUs take minutes: scripts/build.sh cuda. Needs nvcc, no GPU.
+# others, with wgmma (sm_90a) and without (sm_80). Fails on a warning or a spilled register. All
+# kernels for all GPUs take minutes: scripts/build.sh cuda. Needs nvcc, no GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 kernels=src/kernels/monarch/cuda
