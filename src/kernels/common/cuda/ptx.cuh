@@ -71,6 +71,11 @@ __device__ __forceinline__ void CopyAsyncWait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
+// A barrier of some warps of the block; __syncthreads() is number 0.
+__device__ __forceinline__ void NamedBarrier(int number, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
 // Four 8x8 matrices of 16-bit elements; lane 8m + r gives the address of row r of matrix m.
 __device__ __forceinline__ void LoadMatrix(uint32_t (&r)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

@@ -25,26 +25,12 @@ constexpr std::array<Launcher, sizeof...(n)> MakeLaunchers(std::index_sequence<n
 constexpr auto kLaunchers =
     MakeLaunchers(std::make_index_sequence<std::size(kMonarchCudaKernels)>());
 
-Result<GpuLimits> CurrentGpu() {
-  int device = 0;
-  MRT_RETURN_IF_ERROR(FromCuda("monarch", "cudaGetDevice", cudaGetDevice(&device)));
-  GpuLimits gpu;
-  int major = 0, minor = 0;
-  const std::pair<cudaDeviceAttr, int*> attributes[] = {
-      {cudaDevAttrComputeCapabilityMajor, &major},
-      {cudaDevAttrComputeCapabilityMinor, &minor},
-      {cudaDevAttrMultiProcessorCount, &gpu.multiprocessors},
-      {cudaDevAttrMaxSharedMemoryPerBlockOptin, &gpu.smem_bytes_per_block},
-      {cudaDevAttrMaxSharedMemoryPerMultiprocessor, &gpu.smem_bytes_per_multiprocessor}};
-  for (const auto& [attribute, value] : attributes)
-    MRT_RETURN_IF_ERROR(FromCuda("monarch", "cudaDeviceGetAttribute",
-                                 cudaDeviceGetAttribute(value, attribute, device)));
-  // The kernels for other GPUs compile, but nobody has run their tests on one.
-  if (major != 9 || minor != 0)
-    return Unavailable("[monarch] got a GPU of compute capability " + std::to_string(major) + "." +
-                       std::to_string(minor) + ", need 9.0 (H100, H200)");
-  return gpu;
+template <size_t... n>
+constexpr std::array<Launcher, sizeof...(n)> MakeResidentLaunchers(std::index_sequence<n...>) {
+  return {LaunchResident<static_cast<int>(n)>...};
 }
+constexpr auto kResidentLaunchers =
+    MakeResidentLaunchers(std::make_index_sequence<std::size(kMonarchResidentKernels)>());
 
 Result<MonarchCudaPlan> PlanHere(const MonarchShape& shape) {
   MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
@@ -83,6 +69,27 @@ MonarchKernelArgs KernelArgs(const MonarchArgs& args, const MonarchCudaPlan& pla
 
 }  // namespace
 
+Result<GpuLimits> CurrentGpu() {
+  int device = 0;
+  MRT_RETURN_IF_ERROR(FromCuda("monarch", "cudaGetDevice", cudaGetDevice(&device)));
+  GpuLimits gpu;
+  int major = 0, minor = 0;
+  const std::pair<cudaDeviceAttr, int*> attributes[] = {
+      {cudaDevAttrComputeCapabilityMajor, &major},
+      {cudaDevAttrComputeCapabilityMinor, &minor},
+      {cudaDevAttrMultiProcessorCount, &gpu.multiprocessors},
+      {cudaDevAttrMaxSharedMemoryPerBlockOptin, &gpu.smem_bytes_per_block},
+      {cudaDevAttrMaxSharedMemoryPerMultiprocessor, &gpu.smem_bytes_per_multiprocessor}};
+  for (const auto& [attribute, value] : attributes)
+    MRT_RETURN_IF_ERROR(FromCuda("monarch", "cudaDeviceGetAttribute",
+                                 cudaDeviceGetAttribute(value, attribute, device)));
+  // The kernels for other GPUs compile, but nobody has run their tests on one.
+  if (major != 9 || minor != 0)
+    return Unavailable("[monarch] got a GPU of compute capability " + std::to_string(major) + "." +
+                       std::to_string(minor) + ", need 9.0 (H100, H200)");
+  return gpu;
+}
+
 Status LaunchMonarchPlan(const MonarchArgs& args, const MonarchCudaPlan& plan,
                          cudaStream_t stream) {
   const MonarchKernelArgs kernel_args = KernelArgs(args, plan);
@@ -90,7 +97,9 @@ Status LaunchMonarchPlan(const MonarchArgs& args, const MonarchCudaPlan& plan,
   MRT_RETURN_IF_ERROR(FromCuda(
       "monarch", "cudaMemsetAsync",
       cudaMemsetAsync(kernel_args.counters, 0, static_cast<size_t>(counter_bytes), stream)));
-  return FromCuda("monarch", "the kernel launch", kLaunchers[plan.kernel](kernel_args, stream));
+  const Launcher launch =
+      plan.resident >= 0 ? kResidentLaunchers[plan.resident] : kLaunchers[plan.kernel];
+  return FromCuda("monarch", "the kernel launch", launch(kernel_args, stream));
 }
 
 Result<int64_t> MonarchCudaScratchBytes(const MonarchShape& shape) {
