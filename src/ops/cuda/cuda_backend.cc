@@ -27,7 +27,8 @@ CudaBackend::CudaBackend(int index) : index_(index) {
   cudaStream_t made = nullptr;
   CheckCuda("cudaStreamCreate", cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
   stream_.reset(made);
-  ring_ = std::make_unique<PinnedRing>();
+  uploads_ = std::make_unique<PinnedRing>();
+  downloads_ = std::make_unique<PinnedRing>();
   matmul_ = std::make_unique<CublasMatmul>();
 }
 
@@ -62,9 +63,13 @@ void CudaBackend::Copy(void* to, const void* from, int64_t bytes) {
         "cudaMemcpyAsync on the device",
         cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, on));
   MRT_CHECK(to_device || from_device);
-  const std::lock_guard<std::mutex> lock(copy_mutex_);
-  if (to_device) return ring_->Upload(to, from, bytes, on);
-  ring_->Download(to, from, bytes, on);
+  if (to_device) {
+    const std::lock_guard<std::mutex> lock(upload_mutex_);
+    uploads_->Upload(to, from, bytes, on);
+  } else {
+    const std::lock_guard<std::mutex> lock(download_mutex_);
+    downloads_->Download(to, from, bytes, on);
+  }
 }
 
 void CudaBackend::Synchronize() { CheckCuda("the device's work", cudaStreamSynchronize(stream())); }

@@ -73,8 +73,9 @@ class CudaBackend : public Backend {
  private:
   const int index_;
   StreamOwner stream_;
-  std::mutex copy_mutex_;  // guards ring_
-  std::unique_ptr<PinnedRing> ring_;
+  // Each guarded by its mutex. Two, so that nobody's upload waits with somebody's download.
+  std::mutex upload_mutex_, download_mutex_;
+  std::unique_ptr<PinnedRing> uploads_, downloads_;
   std::unique_ptr<CublasMatmul> matmul_;
 };
 
