@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "model/wan/conditioning.h"
 #include "model/wan/config.h"
 #include "ops/kv_frames.h"
 #include "tensor/tensor.h"
@@ -63,6 +64,9 @@ class KvCache {
   /// BeginChunk or Clear.
   ops::KvFrames Layer(int64_t layer) const;
 
+  /// Of the forwards with this cache.
+  ConditioningMemo& conditioning() { return conditioning_; }
+
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
   int64_t num_layers() const { return num_layers_; }
@@ -86,6 +90,7 @@ class KvCache {
   int64_t later_frames_ = 0;  // during a revisit: those of the window behind the current chunk
   int64_t chunk_frames_ = 0;
   int64_t frames_seen_ = 0;
+  ConditioningMemo conditioning_;
 };
 
 }  // namespace mrt

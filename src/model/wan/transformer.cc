@@ -148,12 +148,18 @@ void WanTransformer::Forward(ops::Context& context, const ConstTensorView& laten
   MRT_CHECK(grid.frames == cache.chunk_frames() && grid.rows == cache.rows() &&
             grid.cols == cache.cols() && cache.num_layers() == config_.num_layers);
   MRT_CHECK(static_cast<int64_t>(timesteps.size()) == grid.frames);
+  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
+  ConditioningMemo& memo = cache.conditioning();
+  const RopeTable rope = memo.Rope(context, config_.head_dim(), cache.chunk_position(), grid.frames,
+                                   grid.rows, grid.cols);
   // Frames of one chunk usually share their timestep: then one group of modulation vectors does.
-  if (std::ranges::all_of(timesteps, [&](float t) { return t == timesteps.front(); }))
-    timesteps = timesteps.first(1);
+  const float first = timesteps.front();
+  const TimeVectors time = std::ranges::all_of(timesteps, [&](float t) { return t == first; })
+                               ? memo.Time(context, time_embedding_, config_.dim, first)
+                               : MakeTimeVectors(context, time_embedding_, config_.dim, timesteps);
   Run(
-      context, latents, timesteps, cache.chunk_position(), text,
-      [&](int64_t layer) { return cache.Layer(layer); }, attention, flow);
+      context, latents, rope, time, text, [&](int64_t layer) { return cache.Layer(layer); },
+      attention, flow);
 }
 
 void WanTransformer::ForwardBidirectional(ops::Context& context, const ConstTensorView& latents,
@@ -172,38 +178,34 @@ void WanTransformer::ForwardBidirectional(ops::Context& context, const ConstTens
     v_frames[f] = v.Slice(f, f + 1).data;
   }
   const ops::KvFrames window{{k_frames, frames}, {v_frames, frames}, context.activation()};
+  const RopeTable rope = MakeRopeTable(context, config_.head_dim(), /*first_frame=*/0, grid.frames,
+                                       grid.rows, grid.cols);
+  const TimeVectors time = MakeTimeVectors(context, time_embedding_, config_.dim, {&timestep, 1});
   Run(
-      context, latents, {&timestep, 1}, /*first_frame=*/0, text, [&](int64_t) { return window; },
-      attention, flow);
+      context, latents, rope, time, text, [&](int64_t) { return window; }, attention, flow);
 }
 
 void WanTransformer::Run(ops::Context& context, const ConstTensorView& latents,
-                         std::span<const float> timesteps, int64_t first_frame, const CrossKv& text,
+                         const RopeTable& rope, const TimeVectors& time, const CrossKv& text,
                          WindowOfLayer window, LayerAttention attention,
                          const TensorView& flow) const {
   const WanConfig& c = config_;
   const TokenGrid grid = GridOf(c, latents.shape);
-  const auto groups = static_cast<int64_t>(timesteps.size());
-  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
+  const ArenaScope scope(context.arena());
 
   const TensorView x = context.Float({grid.tokens(), c.dim});  // the residual stream
   Embed(context, latents, x);
-  const TensorView time_embedding = context.HostFloat({groups, c.dim});
-  const TensorView time_projection = context.HostFloat({6, groups, c.dim});
-  time_embedding_.Run(context, timesteps, time_embedding, time_projection);
-
-  const BlockInputs inputs{
-      .config = c,
-      .frames = grid.frames,
-      .rows = grid.rows,
-      .cols = grid.cols,
-      .rope = MakeRopeTable(context, c.head_dim(), first_frame, grid.frames, grid.rows, grid.cols),
-      .time = ops::Upload(context, time_projection)};
+  const BlockInputs inputs{.config = c,
+                           .frames = grid.frames,
+                           .rows = grid.rows,
+                           .cols = grid.cols,
+                           .rope = rope,
+                           .time = time.projection};
   for (int64_t n = 0; n < c.num_layers; ++n) {
     if (context.stopped()) return;
     blocks_[static_cast<size_t>(n)].Run(context, inputs, attention[n], window(n), text.Layer(n), x);
   }
-  Head(context, x, ops::Upload(context, time_embedding), flow);
+  Head(context, x, time.embedding, flow);
 }
 
 void WanTransformer::Embed(ops::Context& context, const ConstTensorView& latents,

@@ -11,6 +11,7 @@
 
 #include "base/threads.h"
 #include "model/wan/block.h"
+#include "model/wan/conditioning.h"
 #include "model/wan/config.h"
 #include "model/wan/kv_cache.h"
 #include "model/wan/time_embedding.h"
@@ -109,9 +110,9 @@ class WanTransformer {
   WanTransformer(ops::Context& context, const Checkpoint& checkpoint, const WanConfig& config,
                  ops::WeightType weights);
 
-  void Run(ops::Context& context, const ConstTensorView& latents, std::span<const float> timesteps,
-           int64_t first_frame, const CrossKv& text, WindowOfLayer window, LayerAttention attention,
-           const TensorView& flow) const;
+  void Run(ops::Context& context, const ConstTensorView& latents, const RopeTable& rope,
+           const TimeVectors& time, const CrossKv& text, WindowOfLayer window,
+           LayerAttention attention, const TensorView& flow) const;
   void Embed(ops::Context& context, const ConstTensorView& latents, const TensorView& x) const;
   void Head(ops::Context& context, const TensorView& x, const TensorView& time_embedding,
             const TensorView& flow) const;

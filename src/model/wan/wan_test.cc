@@ -340,6 +340,39 @@ TEST(WanTransformer, DoesNotDependOnTheThreadCount) {
   EXPECT_LE(Compare(three.flow, one.flow).relative_l2, 1e-6);
 }
 
+TEST(ConditioningMemo, GivesWhatIsMadeAnew) {
+  ops::Context context(Precision::kF32);
+  const TimeEmbedding embedding(SmallConfig(), SyntheticWan(SmallConfig()));
+  const int64_t dim = SmallConfig().dim;
+  ConditioningMemo memo;
+  std::vector<const void*> places;
+  for (int round = 0; round < 2; ++round)
+    for (const float t : {1000.0f, 500.0f, 0.0f}) {
+      const ArenaScope scope(context.arena());
+      const TimeVectors got = memo.Time(context, embedding, dim, t);
+      const TimeVectors want = MakeTimeVectors(context, embedding, dim, {&t, 1});
+      EXPECT_EQ(Compare(got.embedding, want.embedding).relative_l2, 0) << t;
+      EXPECT_EQ(Compare(got.projection, want.projection).relative_l2, 0) << t;
+      places.push_back(got.embedding.data);
+    }
+  EXPECT_TRUE(std::equal(places.begin(), places.begin() + 3, places.begin() + 3));
+  for (int t = 1; t < 100; ++t) {  // more than are kept
+    const ArenaScope scope(context.arena());
+    const auto timestep = static_cast<float>(t % 40);
+    const TimeVectors want = MakeTimeVectors(context, embedding, dim, {&timestep, 1});
+    EXPECT_EQ(
+        Compare(memo.Time(context, embedding, dim, timestep).embedding, want.embedding).relative_l2,
+        0);
+  }
+  for (const auto& [first, frames] : {std::pair{0, 1}, {1, 3}, {1, 3}, {4, 3}, {1, 3}}) {
+    const ArenaScope scope(context.arena());
+    const RopeTable got = memo.Rope(context, 32, first, frames, 4, 6);
+    const RopeTable want = MakeRopeTable(context, 32, first, frames, 4, 6);
+    EXPECT_EQ(Compare(got.cos, want.cos).relative_l2, 0) << first;
+    EXPECT_EQ(Compare(got.sin, want.sin).relative_l2, 0) << first;
+  }
+}
+
 // Without self-attention no frame sees another, so every frame follows its own timestep only.
 TEST(WanTransformer, EveryFrameHasItsOwnTimestep) {
   Checkpoint checkpoint = SyntheticWan(SmallConfig());
