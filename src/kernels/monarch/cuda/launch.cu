@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <iterator>
 #include <numbers>
 #include <string>
@@ -35,7 +36,8 @@ constexpr auto kResidentLaunchers =
 Result<MonarchCudaPlan> PlanHere(const MonarchShape& shape) {
   MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
   MRT_ASSIGN_OR_RETURN(const GpuLimits gpu, CurrentGpu());
-  return PlanMonarchCuda(shape, gpu);
+  const char* forced = std::getenv("MRT_MONARCH_CUDA_IMPL");
+  return PickMonarchCudaPlan(shape, gpu, forced == nullptr ? "" : forced);
 }
 
 MonarchKernelArgs KernelArgs(const MonarchArgs& args, const MonarchCudaPlan& plan) {

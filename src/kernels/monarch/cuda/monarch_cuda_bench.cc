@@ -250,9 +250,11 @@ bool IsSafe(const MonarchCudaPlan& plan) {
 
 Result<MonarchCudaPlan> MakePlan(const MonarchShape& shape, const std::string& change,
                                  const cudaDeviceProp& gpu) {
-  MRT_ASSIGN_OR_RETURN(MonarchCudaPlan plan, change.rfind("resident=1", 0) == 0
-                                                 ? PlanMonarchResident(shape, Limits(gpu))
-                                                 : PlanMonarchCuda(shape, Limits(gpu)));
+  MRT_ASSIGN_OR_RETURN(MonarchCudaPlan plan,
+                       PickMonarchCudaPlan(shape, Limits(gpu),
+                                           change.empty()                       ? ""
+                                           : change.rfind("resident=1", 0) == 0 ? "resident"
+                                                                                : "ring"));
   if (!change.empty()) Vary(shape, change, plan);
   if (!IsSafe(plan)) return Unavailable("that order of tasks may never end");
   return plan;

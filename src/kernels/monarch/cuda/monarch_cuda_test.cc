@@ -226,6 +226,7 @@ const MonarchShape kResidentShapes[] = {
     {.heads = 3, .frames_q = 7, .frames_kv = 9, .rows = 6, .cols = 52},
     {.heads = 7, .frames_q = 3, .frames_kv = 40, .rows = 5, .cols = 52},
     {.heads = 2, .frames_q = 3, .frames_kv = 4, .rows = 45, .cols = 80},
+    {.heads = 4, .frames_q = 3, .frames_kv = 6, .rows = 30, .cols = 52, .head_dim = 64},
 };
 
 TEST_F(MonarchCuda, ResidentMatchesTheReference) {

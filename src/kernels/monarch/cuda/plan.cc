@@ -79,6 +79,8 @@ int PickKernel(const MonarchShape& s, const GpuLimits& gpu) {
   return best;
 }
 
+// Not before it has been measured.
+constexpr bool kPreferResident = false;
 // Keys of a slice of the resident kernel: two items of kAcrossKeys, or one tile.
 constexpr int kResidentSliceKeys = 2 * kAcrossKeys;
 
@@ -233,6 +235,19 @@ Result<MonarchCudaPlan> PlanMonarchResident(const MonarchShape& s, const GpuLimi
   plan.ring = CeilDiv(plan.blocks - plan.consumers, plan.average_tasks) + 2 * plan.interleave + 1;
   FinishMonarchCudaPlan(s, plan);
   return plan;
+}
+
+Result<MonarchCudaPlan> PickMonarchCudaPlan(const MonarchShape& s, const GpuLimits& gpu,
+                                            const std::string& forced) {
+  if (forced == "resident") return PlanMonarchResident(s, gpu);
+  if (!forced.empty() && forced != "ring")
+    return InvalidArgument("[monarch] got the CUDA kernel '" + forced +
+                           "', need 'ring' or 'resident'");
+  if (kPreferResident && forced.empty()) {
+    Result<MonarchCudaPlan> plan = PlanMonarchResident(s, gpu);
+    if (plan.ok()) return plan;
+  }
+  return PlanMonarchCuda(s, gpu);
 }
 
 std::string Describe(const MonarchCudaPlan& p) {

@@ -97,10 +97,8 @@ struct MonarchResidentKernel {
 
 // All that exist: one file in inst/ each.
 inline constexpr MonarchResidentKernel kMonarchResidentKernels[] = {
-    {128, 7, 3, 160, 2},
-    {128, 7, 1, 64, 2},
-    {128, 7, 3, 160, 1},
-    {128, 10, 2, 128, 4},
+    {128, 7, 3, 160, 2},  {128, 7, 1, 64, 2}, {128, 7, 3, 160, 1},
+    {128, 10, 2, 128, 4}, {64, 7, 3, 160, 2}, {64, 7, 1, 64, 2},
 };
 
 // cudaDeviceProp holds these.
@@ -157,6 +155,11 @@ Result<MonarchCudaPlan> PlanMonarchCuda(const MonarchShape& shape, const GpuLimi
 
 /// The plan for the resident kernel; Unavailable with the reason.
 Result<MonarchCudaPlan> PlanMonarchResident(const MonarchShape& shape, const GpuLimits& gpu);
+
+/// The one that RunMonarchCuda uses. `forced` is the name of a kernel, "ring" or "resident", or
+/// empty for the faster one that takes the shape; InvalidArgument for another name.
+Result<MonarchCudaPlan> PickMonarchCudaPlan(const MonarchShape& shape, const GpuLimits& gpu,
+                                            const std::string& forced);
 
 /// One line for logs.
 std::string Describe(const MonarchCudaPlan& plan);

@@ -229,6 +229,15 @@ TEST(MonarchCudaPlan, NeedsScratchThatHardlyGrowsWithTheWindow) {
   EXPECT_LT(PlanMonarchCuda(longer, kH100)->scratch_bytes, bytes * 11 / 10);
 }
 
+TEST(MonarchCudaPlan, MayBeForced) {
+  EXPECT_GE(PickMonarchCudaPlan(k480p, kH100, "resident")->resident, 0);
+  EXPECT_EQ(PickMonarchCudaPlan(k480p, kH100, "ring")->resident, -1);
+  EXPECT_THAT(PickMonarchCudaPlan(k480p, kH100, "x").status().message(), HasSubstr("need 'ring'"));
+  const MonarchShape high = Tiled(k480p, 3, 1);
+  EXPECT_EQ(PickMonarchCudaPlan(high, kH100, "resident").status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(PickMonarchCudaPlan(high, kH100, "")->resident, -1);
+}
+
 TEST(MonarchCudaPlan, RefusesWithASentence) {
   const struct {
     MonarchShape shape;
