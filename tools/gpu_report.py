@@ -54,6 +54,16 @@ class Runner:
         return done.returncode, time.monotonic() - begin, done.stdout, done.stderr
 
 
+def program(build, path):
+    """Where it lies: in a build folder, or in a folder that holds the programs alone."""
+    places = (build / path, build / "bin" / Path(path).name, build / Path(path).name)
+    return str(next((place for place in places if place.is_file()), places[0]))
+
+
+def gpu_index():
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
+
 def tail(text, lines=25):
     return "\n".join(text.strip().splitlines()[-lines:])
 
@@ -73,7 +83,7 @@ def run_tests(runner, build):
     for name in TESTS:
         with tempfile.NamedTemporaryFile(suffix=".json") as report:
             code, seconds, out, err = runner.run(
-                [str(build / name), f"--gtest_output=json:{report.name}"], 150)
+                [program(build, name), f"--gtest_output=json:{report.name}"], 150)
             text = Path(report.name).read_text(encoding="utf-8")
         result = {"step": "tests", "name": Path(name).name, "seconds": round(seconds, 1),
                   "exit": code, "ok": False}
@@ -94,7 +104,7 @@ def run_tests(runner, build):
 def run_verify(runner, build, dtype="bf16"):
     """Golden rollouts and autoencoders."""
     for folder in ("wan_dit", "wan_vae", "taehv", "toy_wan"):
-        command = [str(build / "apps/monarchrt"), "verify", f"tests/golden/{folder}", "--device",
+        command = [program(build, "apps/monarchrt"), "verify", f"tests/golden/{folder}", "--device",
                    "cuda", "--dtype", dtype]
         code, seconds, out, err = runner.run(command, 60)
         yield {"step": "verify", "name": folder, "command": " ".join(command),
@@ -105,7 +115,7 @@ def run_verify(runner, build, dtype="bf16"):
 def run_attention(runner, build):
     """The Monarch kernel beside PyTorch's dense attention, in one run."""
     for shape in ("480p", "720p_f_tied3"):
-        bench = str(build / "src/kernels/monarch/monarch_cuda_bench")
+        bench = program(build, "src/kernels/monarch/monarch_cuda_bench")
         command = [bench, "--shape", shape]
         if shape == "480p":
             command = [sys.executable, "bench/gpu_attention.py", "--bench", bench]
@@ -119,7 +129,7 @@ def run_attention(runner, build):
 
 
 class GpuMemory:
-    """The most memory of the first GPU that nvidia-smi sees in use while this is open."""
+    """The most memory of the GPU that nvidia-smi sees in use while this is open."""
 
     def __enter__(self):
         self.most_bytes = None
@@ -133,7 +143,8 @@ class GpuMemory:
         self.thread.join()
 
     def watch(self):
-        command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+        command = ["nvidia-smi", "-i", gpu_index(), "--query-gpu=memory.used",
+                   "--format=csv,noheader,nounits"]
         while not self.done.wait(0.5):
             try:
                 out = subprocess.run(command, capture_output=True, text=True, check=True,
@@ -154,7 +165,7 @@ GENERATIONS = (
 def run_generation(runner, build):
     """Random weights of Wan 2.1 1.3B, text to encoded video."""
     for name, vae, size, frames, limit_s in GENERATIONS:
-        command = [str(build / "apps/monarchrt"), "bench", "generate", "--synthetic",
+        command = [program(build, "apps/monarchrt"), "bench", "generate", "--synthetic",
                    "wan2.1-1.3b", "--device", "cuda", "--vae", vae, "--size", size, "--frames",
                    str(frames), "--json"]
         with GpuMemory() as memory:
@@ -177,7 +188,8 @@ def machine():
     query = "name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.limit,memory.total"
     facts = {}
     for key, command in {
-            "gpu": ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"],
+            "gpu": ["nvidia-smi", "-i", gpu_index(), f"--query-gpu={query}",
+                    "--format=csv,noheader"],
             "commit": ["git", "rev-parse", "--short=12", "HEAD"]}.items():
         try:
             facts[key] = subprocess.run(command, capture_output=True, text=True, check=True,
