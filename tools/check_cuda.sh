@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# check_cuda.sh: compiles the host side of the CUDA Monarch kernel, three of its kernels and the
+# check_cuda.sh: compiles the host side of the CUDA Monarch kernel, three of its kernels and all
 # others, with wgmma (sm_90a) and without (sm_80). Fails on a warning or a spilled register. All
 # kernels for all GPUs take minutes: scripts/build.sh cuda. Needs nvcc, no GPU.
 set -euo pipefail
@@ -19,4 +19,5 @@ for architecture in 80 90a; do
   compile $architecture src/kernels/dense/cuda/dense_cuda.cu
   compile $architecture src/kernels/conv/cuda/conv_cuda.cu
 done
-echo "check_cuda: 8 files compile"
+for rows in norms elementwise softmax; do compile 80 src/ops/cuda/$rows.cu; done
+echo "check_cuda: 11 files compile"

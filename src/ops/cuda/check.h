@@ -1,7 +1,6 @@
-// Turns what CUDA's libraries return into the exceptions of ops/backend.h.
+// Turns what CUDA's runtime returns into the exceptions of ops/backend.h.
 #pragma once
 
-#include <cublasLt.h>
 #include <cuda_runtime.h>
 
 namespace mrt::ops {
@@ -9,7 +8,6 @@ namespace mrt::ops {
 /// Throws std::bad_alloc for lack of device memory, else std::runtime_error with the call's name
 /// and CUDA's words.
 void CheckCuda(const char* call, cudaError_t error);
-void CheckCublas(const char* call, cublasStatus_t status);
 
 /// After every kernel launch: whether it was accepted.
 inline void CheckLaunch(const char* kernel) { CheckCuda(kernel, cudaGetLastError()); }

@@ -23,10 +23,6 @@ using StreamOwner = Owner<cudaStream_t, cudaStreamDestroy>;
 using EventOwner = Owner<cudaEvent_t, cudaEventDestroy>;
 using DeviceOwner = Owner<void*, static_cast<cudaError_t (*)(void*)>(cudaFree)>;
 using PinnedOwner = Owner<void*, static_cast<cudaError_t (*)(void*)>(cudaFreeHost)>;
-using CublasOwner = Owner<cublasLtHandle_t, cublasLtDestroy>;
-using MatmulDescOwner = Owner<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
-using MatrixLayoutOwner = Owner<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
-using MatmulPreferenceOwner = Owner<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
 /// Throws std::bad_alloc.
 inline DeviceOwner AllocateOnDevice(int64_t bytes) {

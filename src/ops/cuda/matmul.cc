@@ -1,6 +1,9 @@
 #include "ops/cuda/matmul.h"
 
 #include <algorithm>
+#include <new>
+#include <stdexcept>
+#include <string>
 
 #include "base/check.h"
 
@@ -65,6 +68,13 @@ cublasLtEpilogue_t EpilogueOf(const MatmulProblem& problem) {
 }
 
 }  // namespace
+
+void CheckCublas(const char* call, cublasStatus_t status) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) throw std::bad_alloc();
+  throw std::runtime_error(std::string("[cuda] ") + call + " says " +
+                           cublasLtGetStatusString(status));
+}
 
 CublasMatmul::CublasMatmul() {
   cublasLtHandle_t handle = nullptr;

@@ -6,7 +6,7 @@
 #include <map>
 #include <mutex>
 
-#include "ops/cuda/handles.h"
+#include "ops/cuda/cublas.h"
 #include "ops/linear.h"
 
 namespace mrt::ops {

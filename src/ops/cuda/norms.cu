@@ -101,7 +101,7 @@ __device__ RowFactor FactorOf(const NormParams& p, int lane, const float (&x)[kV
 }
 
 template <Norm kNorm, typename X, typename Y, int kVectors>
-__global__ void __launch_bounds__(kThreads) NormKernel(const NormParams p) {
+__global__ void __launch_bounds__(kThreads, 2) NormKernel(const NormParams p) {
   const int groups_per_block = kThreads / p.lanes;
   const int lane = static_cast<int>(threadIdx.x) % p.lanes;
   const int64_t row = int64_t{blockIdx.x} * groups_per_block + threadIdx.x / p.lanes;
