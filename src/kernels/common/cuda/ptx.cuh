@@ -47,6 +47,16 @@ __device__ __forceinline__ uint64_t PolicyEvictNormal() {
   asm("createpolicy.fractional.L2::evict_normal.b64 %0;" : "=l"(policy));
   return policy;
 }
+__device__ __forceinline__ uint64_t PolicyEvictLast() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_last.b64 %0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ void Store16(void* p, const uint32_t (&x)[4], uint64_t policy) {
+  asm volatile("st.global.L2::cache_hint.v4.b32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(p), "r"(x[0]),
+               "r"(x[1]), "r"(x[2]), "r"(x[3]), "l"(policy)
+               : "memory");
+}
 __device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bool valid,
                                             uint64_t policy) {
   const int source_bytes = valid ? 16 : 0;

@@ -348,6 +348,8 @@ struct AverageTask {
   template <int kStorePanels>
   __device__ void StoreMeans(int t, const float (&y)[kStorePanels][8][4],
                              const float (&inverse_sum)[2], Bf16* means) {
+    const uint64_t policy =
+        args.plan.means_last ? ptx::PolicyEvictLast() : ptx::PolicyEvictNormal();
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
       const int m = RowOf(t) + 8 * row;
@@ -362,8 +364,7 @@ struct AverageTask {
           const float(&pair)[4] = y[block / 2][block % 2 * 4 + p];
           packed[p] = PackBf16(pair[2 * row] * scale, pair[2 * row + 1] * scale);
         }
-        *reinterpret_cast<uint4*>(to + 32 * block) =
-            make_uint4(packed[0], packed[1], packed[2], packed[3]);
+        ptx::Store16(to + 32 * block, packed, policy);
       }
     }
   }

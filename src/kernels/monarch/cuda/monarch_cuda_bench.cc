@@ -63,7 +63,9 @@ constexpr const char* kCandidates[] = {
     "",
     "task_tiles=3,ring=8,delay=117",
     "slice_tiles=7,ring=5,delay=377",
+    "means_last=1",
     "resident=1",
+    "resident=1,means_last=1",
     "resident=1,ring=10",
     "resident=1,ring=16",
     "resident=1,ring=20",
@@ -214,7 +216,8 @@ void SetField(MonarchCudaPlan& plan, const std::string& name, int value) {
                                                  {"interleave", &plan.interleave},
                                                  {"delay", &plan.delay},
                                                  {"ring", &plan.ring},
-                                                 {"blocks", &plan.blocks}};
+                                                 {"blocks", &plan.blocks},
+                                                 {"means_last", &plan.means_last}};
   if (name == "resident") return;  // MakePlan() has looked at it
   for (const auto& [field, target] : fields)
     if (name == field) {

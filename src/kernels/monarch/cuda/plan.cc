@@ -104,9 +104,9 @@ bool PickResidentKernel(const MonarchShape& s, MonarchCudaPlan& plan) {
     const int blocks =
         CeilDiv(plan.query_tiles, group_tiles) * CeilDiv(group_tiles * b2, block_rows);
     const int row_products = 8 * kernel.score_tiles + 2 * kernel.Average().KeyRows();
-    // Rows that a unit has and does not need cost a little.
+    // Multiplications of padded tiles per key row and channel, as in Cost().
     const int64_t cost = int64_t{blocks} * (block_rows + kRowsPerLoad) * row_products +
-                         int64_t{plan.query_tiles} * kernel.unit_warps;
+                         int64_t{2} * plan.query_tiles * b2 * 16 * kernel.unit_warps;
     if (plan.resident >= 0 && cost >= best_cost) continue;
     best_cost = cost;
     plan.resident = static_cast<int>(n);

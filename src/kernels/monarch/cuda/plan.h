@@ -128,6 +128,7 @@ struct MonarchCudaPlan {
   int blocks = 0;         // thread blocks
   int consumers = 0;      // of them, if resident
   int smem_bytes = 0;     // of each
+  int means_last = 0;     // 1: means are marked to leave L2 last
 
   int64_t entropies_begin = 0;  // bytes from the start of scratch; means begin at 0
   int64_t state_begin = 0;

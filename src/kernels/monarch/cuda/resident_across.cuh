@@ -39,6 +39,9 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
   int tiles_seen = 0, slices_seen = 0;
   // The next item to load: kbar (even, with c) or vbar (odd) of kAcrossKeys keys of a slice.
   int load_slice = 0, load_item = 0, load_slot = 0;
+  int load_keys = 0;                      // of its slice
+  const Bf16* load_means = nullptr;       // of its slice
+  const float* load_entropies = nullptr;  // of its slice
   int use_slot = 0;
 
   __device__ ResidentAcross(const MonarchKernelArgs& a, Smem& shared)
@@ -79,6 +82,7 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
 #pragma unroll 1
     for (int slice = 0; slice < slices_seen; ++slice) {
       const int keys = KeysOf(slice);
+      Bf16* const means = Means(slice);
 #pragma unroll 1
       for (int key_begin = 0; key_begin < keys; key_begin += kAcrossKeys) {
         float x[1][2][4] = {};
@@ -87,7 +91,8 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
         this->Logits(kbar, keys - key_begin, x);
         this->Softmax(x, running);
         const Slot& vbar = NextItem();
-        if (unit_warp == 0) Discard(slice, key_begin, min(kAcrossKeys, keys - key_begin));
+        if (unit_warp == 0)
+          Discard(means + key_begin * 2 * kHeadDim, min(kAcrossKeys, keys - key_begin));
         this->Accumulate(vbar, x, running);
       }
       SayRead(slice);
@@ -138,16 +143,22 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
   // One group of copies, empty after the last item. Waits for the slice before its first item.
   __device__ void LoadNext() {
     if (load_slice < slices_seen) {
-      if (load_item == 0) {
-        if (lane == 0) WaitFor(AverageDone(args, Position(load_slice)), args.plan.average_tasks);
-        __syncwarp();
-      }
+      if (load_item == 0) OpenSlice();
       LoadItem(smem.slots[load_slot]);
       ++load_item;
-      if (load_item / 2 * kAcrossKeys >= KeysOf(load_slice)) load_item = 0, ++load_slice;
+      if (load_item / 2 * kAcrossKeys >= load_keys) load_item = 0, ++load_slice;
     }
     load_slot = load_slot + 1 == kSlots ? 0 : load_slot + 1;
     ptx::CopyAsyncCommit();
+  }
+
+  // Finds the means of the slice to load while it may still be written, then waits for it.
+  __device__ void OpenSlice() {
+    load_keys = KeysOf(load_slice);
+    load_means = Means(load_slice);
+    load_entropies = Entropies(load_slice);
+    if (lane == 0) WaitFor(AverageDone(args, Position(load_slice)), args.plan.average_tasks);
+    __syncwarp();
   }
 
   // Each warp its share of the rows; keys past the end are zero.
@@ -155,9 +166,9 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
     constexpr int kRowsAtOnce = 32 / kChunks;
     static_assert(kRowsPerWarp % kRowsAtOnce == 0);
     const int key_begin = load_item / 2 * kAcrossKeys;
-    const int keys_left = KeysOf(load_slice) - key_begin;
+    const int keys_left = load_keys - key_begin;
     const int row_begin = unit_warp * kRowsPerWarp + lane / kChunks, chunk = lane % kChunks;
-    const Bf16* from = Means(load_slice) + (key_begin * 2 + load_item % 2) * kHeadDim;
+    const Bf16* from = load_means + (key_begin * 2 + load_item % 2) * kHeadDim;
 #pragma unroll
     for (int n = 0; n < kRowsPerWarp; n += kRowsAtOnce) {
       const int row = row_begin + n;
@@ -166,15 +177,13 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
                        valid ? from + row * 2 * kHeadDim + 8 * chunk : from, valid);
     }
     if (load_item % 2 == 0 && unit_warp == 0 && lane < kAcrossKeys / 4)
-      ptx::CopyAsync16(&slot.entropies[4 * lane], Entropies(load_slice) + key_begin + 4 * lane,
-                       true);
+      ptx::CopyAsync16(&slot.entropies[4 * lane], load_entropies + key_begin + 4 * lane, true);
   }
 
   // The means of these keys are in shared memory and nobody else reads them: their lines need not
   // be written to memory, and make room in L2.
-  __device__ void Discard(int slice, int key_begin, int keys) {
+  __device__ void Discard(Bf16* begin, int keys) {
     constexpr int kLinesPerKey = 4 * kHeadDim / 128;
-    Bf16* begin = Means(slice) + key_begin * 2 * kHeadDim;
     for (int line = lane; line < keys * kLinesPerKey; line += 32)
       ptx::DiscardLine(begin + 64 * line);
   }
