@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # check_headers.sh: compiles headers on their own, so that each includes what it uses: the public
 # ones, which see include/ only (those for C also as C99), and those beside which no source of the
-# same name lies (tools/check_layers.py makes such a source include its header first). Not those that
-# need CUDA: its own compiler sees them.
+# same name lies (tools/check_layers.py makes such a source include its header first). Not those
+# that need CUDA: its own compiler sees them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
