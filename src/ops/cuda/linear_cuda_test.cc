@@ -39,9 +39,9 @@ Tensor RandomWeight(DType dtype, int64_t out, int64_t in) {
 }
 
 TEST_F(CudaOpsTest, LinearOfManyShapes) {
-  for (const LinearShape& s : kShapes)
+  for (const LinearShape& s : kShapes) {
+    const Tensor weight = RandomWeight(DType::kBF16, s.out, s.in);
     for (bool has_bias : {false, true}) {
-      const Tensor weight = RandomWeight(DType::kBF16, s.out, s.in);
       Tensor bias;
       if (has_bias) bias = RandomTensor(DType::kBF16, {s.out}, 2);
       const Bf16Pair x({s.rows, s.in}, 3);
@@ -52,6 +52,7 @@ TEST_F(CudaOpsTest, LinearOfManyShapes) {
       ASSERT_EQ(FirstMismatch(Here(y), want, AllowedFor(Activation::kNone, DType::kBF16, s.in)), "")
           << NameOf(s) << ", bias " << has_bias;
     }
+  }
 }
 
 TEST_F(CudaOpsTest, LinearOfEveryWeightDTypeAndActivation) {
@@ -79,11 +80,11 @@ TEST_F(CudaOpsTest, LinearOfEveryWeightDTypeAndActivation) {
 }
 
 TEST_F(CudaOpsTest, LinearAddsToTheResidualWithoutRounding) {
-  for (const LinearShape& s : kShapes)
+  for (const LinearShape& s : kShapes) {
+    const Tensor weight = RandomWeight(DType::kBF16, s.out, s.in);
     for (bool has_bias : {false, true})
       for (int64_t groups : {0, 1, 3}) {
         if (groups > 0 && s.rows % groups != 0) continue;
-        const Tensor weight = RandomWeight(DType::kBF16, s.out, s.in);
         Tensor bias, gate, there_gate;
         if (has_bias) bias = RandomTensor(DType::kF32, {s.out}, 2);
         if (groups > 0) gate = RandomTensor(DType::kF32, {groups, s.out}, 3);
@@ -97,6 +98,7 @@ TEST_F(CudaOpsTest, LinearAddsToTheResidualWithoutRounding) {
         ASSERT_EQ(FirstMismatch(Here(got), residual, FloatSums(magnitude)), "")
             << NameOf(s) << ", bias " << has_bias << ", groups " << groups;
       }
+  }
 }
 
 TEST_F(CudaOpsTest, LinearGivesTheSameBitsEveryTime) {
