@@ -22,9 +22,10 @@ TEST_F(Cli, GeneratesAVideoWithStatsAndContactSheet) {
   EXPECT_EQ(ReadFile(In("c.png")).substr(1, 3), "PNG");
   EXPECT_EQ(FilesLeft(), 3u);
   const auto stats = mrt::ParseJson(ReadFile(In("s.json")));
-  for (const char* key : {"load_s", "text_s", "first_frame_s", "frames", "fps_transformer",
-                          "fps_with_vae", "fps_end_to_end", "chunk_ms", "peak_rss_bytes", "model",
-                          "text_cache", "attention", "dtype", "threads", "cpu", "version"})
+  for (const char* key :
+       {"load_s", "text_s", "first_frame_s", "frames", "fps_transformer", "fps_with_vae",
+        "fps_end_to_end", "chunk_ms", "peak_rss_bytes", "model", "text_cache", "attention", "dtype",
+        "threads", "cpu", "device", "version"})
     EXPECT_TRUE(stats.contains(key)) << key;
   EXPECT_EQ(stats["frames"], 21);
   EXPECT_EQ(stats["attention"]["mode"], "monarch");

@@ -23,6 +23,11 @@ int RunDoctor() {
   std::printf("threads   %d\n", r.threads);
   std::printf("memory    %s, of which %s are free\n", FormatBytes(r.memory_total_bytes).c_str(),
               FormatBytes(r.memory_available_bytes).c_str());
+  for (const auto& gpu : r.gpus)
+    std::printf("GPU       %s: %s, %s, of which %s are free\n", gpu.name.c_str(),
+                gpu.description.c_str(), FormatBytes(gpu.memory_total_bytes).c_str(),
+                FormatBytes(gpu.memory_available_bytes).c_str());
+  if (r.gpus.empty()) std::printf("GPU       none: %s\n", r.no_gpu.c_str());
   std::string operation;
   for (const auto& kernel : r.kernels) {
     if (kernel.operation != operation)

@@ -49,9 +49,9 @@ class ErrorsPageCli : public Cli {};
 TEST_F(ErrorsPageCli, QuotesTheProgram) {
   const std::string page = ReadFile(kRoot / "docs/errors.md");
   const std::vector<std::pair<std::string, std::string>> flags = {
-      {"--seed", "-1"},    {"--size", "833x480"}, {"--frames", "9223372036854775807"},
-      {"--sink", "-7"},    {"--fps", "0"},        {"--prompt-at", "1e400:x"},
-      {"--device", "cuda"}};
+      {"--seed", "-1"},   {"--size", "833x480"}, {"--frames", "9223372036854775807"},
+      {"--sink", "-7"},   {"--fps", "0"},        {"--prompt-at", "1e400:x"},
+      {"--device", "gpu"}};
   for (const auto& [flag, value] : flags) {
     const Outcome outcome = Generate({flag, value});
     EXPECT_THAT(page, HasSubstr(outcome.err)) << flag;

@@ -62,7 +62,7 @@ void AddModelFlags(CLI::App& command, GenerationFlags& flags) {
   command.add_option("--vae", flags.vae, "autoencoder: wan, or taehv, the tiny one")
       ->check(CLI::IsMember({"wan", "taehv"}))
       ->capture_default_str();
-  command.add_option("--device", engine.device, "where to run; this build has only cpu")
+  command.add_option("--device", engine.device, "where to run: cpu, cuda or cuda:N")
       ->capture_default_str();
   command.add_option("--threads", engine.threads, "0: all CPUs this process may use")
       ->transform(Number<int>())
@@ -204,13 +204,16 @@ std::vector<std::string> AttentionModeNames() {
   return names;
 }
 
-void AddDtypeFlag(CLI::App& command, std::string& dtype) {
-  command
-      .add_option("--dtype", dtype,
-                  "f32, bf16, int8 (weights of the transformer), or auto: int8 if the file has it, "
-                  "else bf16 where the CPU computes with it")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
-      ->capture_default_str();
+void AddDtypeFlag(CLI::App& command, std::string& dtype, const std::string& otherwise) {
+  CLI::Option* option =
+      command
+          .add_option(
+              "--dtype", dtype,
+              "f32, bf16, int8 (weights of the transformer), or auto: int8 if the file has it, "
+              "else bf16 where the device computes with it" +
+                  (otherwise.empty() ? "" : " " + otherwise))
+          ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}));
+  if (otherwise.empty()) option->capture_default_str();
 }
 
 monarchrt::Precision ToPrecision(const std::string& dtype) {

@@ -48,8 +48,8 @@ monarchrt::Status SaveTrace(const GenerationFlags& flags, FILE* table);
 /// What --attention takes.
 std::vector<std::string> AttentionModeNames();
 
-/// --dtype, shared with verify.
-void AddDtypeFlag(CLI::App& command, std::string& dtype);
+/// --dtype, shared with verify. `otherwise` says what holds without it, if not what `dtype` holds.
+void AddDtypeFlag(CLI::App& command, std::string& dtype, const std::string& otherwise = "");
 monarchrt::Precision ToPrecision(const std::string& dtype);
 
 }  // namespace mrt::apps

@@ -15,7 +15,7 @@ namespace {
 struct VerifyFlags {
   std::vector<std::string> paths;
   bool json = false;
-  std::string dtype = "f32";
+  std::string dtype;  // empty: f32 on the CPU, auto on a GPU
   monarchrt::VerifyOptions options;
 };
 
@@ -32,6 +32,7 @@ void PrintLine(const monarchrt::VerifyLine& line) {
 }
 
 int Run(VerifyFlags& flags) {
+  if (flags.dtype.empty()) flags.dtype = flags.options.device == "cpu" ? "f32" : "auto";
   flags.options.precision = ToPrecision(flags.dtype);
   std::vector<monarchrt::VerifyLine> lines;
   for (const std::string& path : flags.paths) {
@@ -66,7 +67,9 @@ void AddVerify(CLI::App& app, Action& action) {
       ->required()
       ->type_name("PATH");
   command->add_flag("--json", flags->json, "print one JSON object instead of lines");
-  AddDtypeFlag(*command, flags->dtype);
+  command->add_option("--device", flags->options.device, "where to run: cpu, cuda or cuda:N")
+      ->capture_default_str();
+  AddDtypeFlag(*command, flags->dtype, "(default: f32 on the CPU, auto on a GPU)");
   command->add_option("--threads", flags->options.threads, "0: all CPUs this process may use")
       ->transform(Number<int>())
       ->capture_default_str();

@@ -37,9 +37,10 @@ MAY_INCLUDE = {
 }
 # std only and without state, so every layer may use them.
 OPEN_HEADERS = {"include/monarchrt/status.h"}
-# Of the kernels these layers see the contracts only: kernels/OP/OP.h and kernels/*.h.
+# Of the kernels these layers see the contracts only: kernels/OP/OP.h, kernels/OP/cuda/OP_cuda.h and
+# kernels/*.h.
 CONTRACTS_ONLY = {"src/attention", "src/ops", "src/pipeline"}
-CONTRACT = re.compile(r"src/kernels/(?:(\w+)/\1|\w+)\.h")
+CONTRACT = re.compile(r"src/kernels/(?:(\w+)/(?:\1|cuda/\1_cuda)|\w+)\.h")
 # Tests and benchmarks beside the code may use what their folder may, and these.
 TEST_SUFFIXES = ("_test.cc", "_bench.cc", "/test_util.h")
 TEST_EXTRA = {"testing", "src/tensor", "src/base"}
@@ -52,7 +53,7 @@ VENDOR = [
     (r"sentencepiece.*", ["src/model/tokenizer"]),
     (r"utf8proc\.h", ["src/model/tokenizer"]),
     (r"(\w+mmintrin|immintrin|arm_neon)\.h", ["*/cpu"]),
-    (r"cuda\w*\.h", ["*/cuda"]),
+    (r"(cuda|cublas)\w*\.h", ["*/cuda"]),
     (r"omp\.h", ["src/base"]),
     (r"CLI/.*", ["apps"]),
     (r"nlohmann/.*", ["src/base"]),

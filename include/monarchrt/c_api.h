@@ -265,7 +265,7 @@ typedef struct mrt_engine_options {
   const char* model;      /* a model directory, or a tree with one in wan_models/ */
   const char* checkpoint; /* FILE or FILE:key; NULL: the model's own */
   const char* synthetic;  /* "wan2.1-1.3b": random weights instead of files */
-  const char* device;     /* "cpu": a name of mrt_device_at */
+  const char* device;     /* "cpu", "cuda:0": a name of mrt_device_at */
   const char* cache_dir;  /* where text embeddings are kept between runs; NULL: nowhere */
   mrt_trace* trace;       /* records loading and all streams; NULL: none */
   int32_t vae;            /* MRT_VAE_WAN */
@@ -352,7 +352,7 @@ typedef struct mrt_model_info {
   int32_t independent_first_frame; /* 1: config.json says so */
   int32_t reserved;
   char name[MRT_TEXT_BYTES];   /* "wan 30 layers, dim 1536, 12 heads" */
-  char device[MRT_NAME_BYTES]; /* "cpu" */
+  char device[MRT_NAME_BYTES]; /* "cpu", "cuda:0" */
   char dtype[MRT_NAME_BYTES];  /* "f32", "bf16" or "int8" */
 } mrt_model_info;
 

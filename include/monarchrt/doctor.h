@@ -16,6 +16,13 @@ struct KernelReport {
   std::string refuses;    // why it cannot run here, or empty
 };
 
+struct GpuReport {
+  std::string name;         // as EngineOptions::device takes it: "cuda:0"
+  std::string description;  // "NVIDIA H200"
+  int64_t memory_total_bytes = 0;
+  int64_t memory_available_bytes = 0;
+};
+
 struct DoctorReport {
   std::string version;
   std::string cpu;
@@ -25,6 +32,8 @@ struct DoctorReport {
   int threads = 0;           // CPUs this process may use
   int64_t memory_total_bytes = 0;
   int64_t memory_available_bytes = 0;
+  std::vector<GpuReport> gpus;  // that this build can use
+  std::string no_gpu;           // if there are none, why
   std::vector<KernelReport>
       kernels;  // for the shape of Wan 2.1 1.3B at 480x832, in this machine's precision
 };

@@ -86,8 +86,11 @@ struct EngineOptions {
   std::string synthetic;
   VaeKind vae = VaeKind::kWan;  // a package has its own and says which
   Precision precision = Precision::kAuto;
-  int threads = 0;               // 0: all CPUs this process may use
-  std::string device = "cpu";    // one of ListDevices()
+  int threads = 0;  // 0: all CPUs this process may use
+  /// One of ListDevices(), or "cuda" for the first GPU. On a GPU transformer and autoencoder run,
+  /// in bf16 (kAuto means that there) and with dense or Monarch attention of one iteration; the
+  /// text encoder stays on the CPU.
+  std::string device = "cpu";
   std::shared_ptr<Trace> trace;  // of loading and of all streams; null: none is recorded
   /// A folder where text embeddings are kept between runs, so that a prompt is encoded once. Made
   /// for this user alone if it is not there; at most 256 files and 512 MiB, the least used go. What
@@ -190,8 +193,8 @@ class MRT_API Stream {
 
 /// Where an engine can run.
 struct DeviceInfo {
-  std::string name;         // as EngineOptions::device takes it: "cpu"
-  std::string description;  // "AMD EPYC, 2 threads, native bf16"
+  std::string name;         // as EngineOptions::device takes it: "cpu", "cuda:0"
+  std::string description;  // "AMD EPYC, 2 threads, native bf16", "NVIDIA H200"
   int64_t memory_total_bytes = 0;
   int64_t memory_available_bytes = 0;  // what this process can still get
 };
@@ -201,7 +204,7 @@ MRT_API std::vector<DeviceInfo> ListDevices();
 /// What a loaded model is.
 struct ModelInfo {
   std::string name;                      // "wan 30 layers, dim 1536, 12 heads"
-  std::string device;                    // "cpu"
+  std::string device;                    // "cpu", "cuda:0"
   std::string dtype;                     // "f32", "bf16" or "int8"
   int64_t layers = 0;                    // of the transformer
   int width_multiple = 0;                // width is a multiple of it, in pixels; with Monarch
@@ -210,13 +213,16 @@ struct ModelInfo {
   int64_t weights_bytes = 0;             // packed, transformer and autoencoder
 };
 
-/// The memory of one generation. Planned before anything is loaded; what runs stays below.
+/// The memory of one generation, of the host but for the last two. Planned before anything is
+/// loaded; what runs stays below.
 struct MemoryEstimate {
-  int64_t weights_bytes = 0;    // packed transformer and autoencoder, from Load on
-  int64_t text_bytes = 0;       // while a prompt is encoded
-  int64_t stream_bytes = 0;     // KV cache, activations, autoencoder states, frames
-  int64_t peak_bytes = 0;       // the most of it at one time
-  int64_t available_bytes = 0;  // what this process can still get now
+  int64_t weights_bytes = 0;           // packed transformer and autoencoder, from Load on
+  int64_t text_bytes = 0;              // while a prompt is encoded
+  int64_t stream_bytes = 0;            // KV cache, activations, autoencoder states, frames
+  int64_t peak_bytes = 0;              // the most of it at one time
+  int64_t available_bytes = 0;         // what this process can still get now
+  int64_t device_peak_bytes = 0;       // the most of a GPU's memory at one time; 0 on the CPU
+  int64_t device_available_bytes = 0;  // what it has free
 };
 
 /// A loaded model. Move-only.

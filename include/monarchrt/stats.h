@@ -52,6 +52,7 @@ struct MRT_API GenerationStats {
   std::string dtype;    // "f32", "bf16" or "int8"
   int threads = 0;
   std::string cpu;
+  std::string device;   // where the models ran: "cpu", "cuda:0"
   std::string version;  // of monarchrt
 
   double FpsTransformer() const;  // frames / transformer_s
@@ -62,7 +63,7 @@ struct MRT_API GenerationStats {
 /// One JSON object with the keys load_s, text_s, text_cache, first_frame_s, frames,
 /// fps_transformer, fps_with_vae, fps_end_to_end, chunk_ms {transformer_p50, transformer_p95,
 /// vae_p50, vae_p95}, prompts [{prompt, first_frame, start_s, text_s, text_cache}], peak_rss_bytes,
-/// model, attention {mode, tiles, iterations, sparsity}, dtype, threads, cpu, version.
+/// model, attention {mode, tiles, iterations, sparsity}, dtype, threads, cpu, device, version.
 MRT_API std::string ToJson(const GenerationStats& stats);
 
 /// The version of this library, "0.1.0".

@@ -14,7 +14,10 @@ namespace monarchrt {
 struct VerifyOptions {
   Precision precision = Precision::kF32;
   int threads = 0;             // 0: all CPUs this process may use
-  std::string implementation;  // an attention kernel's name, or empty for the best
+  std::string implementation;  // an attention kernel's name, or empty for the best; CPU only
+  /// As EngineOptions::device. What a GPU does not compute comes as skipped: gradients, sparse or
+  /// refined attention; text is encoded on the CPU. Precision must be kAuto or kBF16 there.
+  std::string device = "cpu";
 };
 
 /// The verdict on one tensor.

@@ -3,6 +3,8 @@
 #include <omp.h>
 #include <pthread.h>
 
+#include <initializer_list>
+
 namespace mrt {
 namespace {
 

@@ -9,6 +9,8 @@
 #include "kernels/dense/dense.h"
 #include "kernels/monarch/monarch.h"
 #include "kernels/sparse/sparse.h"
+#include "ops/backend.h"
+#include "ops/operation_span.h"
 #include "ops/storage.h"
 
 namespace mrt::ops {
@@ -71,6 +73,18 @@ Status ValidateDivides(const std::string& name, int part, int whole, const std::
                          ", need a divisor: " + need);
 }
 
+Status ValidateTiling(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
+                      int frames_kv) {
+  if (grid.rows < 1 || grid.cols < 1 || frames_q < 1 || frames_kv < 1) return {};
+  MRT_RETURN_IF_ERROR(
+      ValidateDivides("h_reduce", config.h_reduce, grid.rows, std::to_string(grid.rows) + " rows"));
+  MRT_RETURN_IF_ERROR(ValidateDivides("w_reduce", config.w_reduce, grid.cols,
+                                      std::to_string(grid.cols) + " columns"));
+  return ValidateDivides(
+      "f_tied", config.f_tied, std::gcd(frames_q, frames_kv),
+      std::to_string(frames_q) + " query and " + std::to_string(frames_kv) + " key frames");
+}
+
 template <typename Impl, typename Args>
 void RunInArena(Context& context, const Impl& impl, Args args) {
   ArenaScope scope(context.arena());
@@ -90,9 +104,16 @@ const Impl& Picked(const Result<const Impl*>& picked) {
 }  // namespace
 
 Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
-                         int frames_kv, Precision precision) {
+                         int frames_kv, Precision precision, Backend* backend) {
   const StorageType storage =
       precision == Precision::kBF16 ? StorageType::kBF16 : StorageType::kF32;
+  if (backend != nullptr && !config.implementation.empty())
+    return InvalidArgument("[attention] got implementation '" + config.implementation +
+                           "', kernels have names to choose from on device cpu only");
+  // What a kernel would refuse too, but it does not know which values would do.
+  if (config.mode == AttentionMode::kMonarch)
+    MRT_RETURN_IF_ERROR(ValidateTiling(config, grid, frames_q, frames_kv));
+  if (backend != nullptr) return backend->ValidateAttention(config, grid, frames_q, frames_kv);
   if (config.mode == AttentionMode::kDense)
     return PickDense(ShapeOfDense(grid, frames_q, frames_kv, storage),
                      config.implementation.c_str())
@@ -101,16 +122,6 @@ Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& gri
     return PickSparse(ShapeOfSparse(config, grid, frames_q, frames_kv, storage),
                       config.implementation.c_str())
         .status();
-  // What the kernel would refuse too, but it does not know which values would do.
-  if (grid.rows >= 1 && grid.cols >= 1 && frames_q >= 1 && frames_kv >= 1) {
-    MRT_RETURN_IF_ERROR(ValidateDivides("h_reduce", config.h_reduce, grid.rows,
-                                        std::to_string(grid.rows) + " rows"));
-    MRT_RETURN_IF_ERROR(ValidateDivides("w_reduce", config.w_reduce, grid.cols,
-                                        std::to_string(grid.cols) + " columns"));
-    MRT_RETURN_IF_ERROR(ValidateDivides(
-        "f_tied", config.f_tied, std::gcd(frames_q, frames_kv),
-        std::to_string(frames_q) + " query and " + std::to_string(frames_kv) + " key frames"));
-  }
   return PickMonarch(ShapeOfMonarch(config, grid, frames_q, frames_kv, storage),
                      config.implementation.c_str())
       .status();
@@ -126,7 +137,8 @@ double AttentionDensity(const AttentionConfig& config, const AttentionGrid& grid
 }
 
 int64_t AttentionScratchBytes(const AttentionConfig& config, const AttentionGrid& grid,
-                              int frames_q, int frames_kv, Precision precision) {
+                              int frames_q, int frames_kv, Precision precision, Backend* backend) {
+  if (backend != nullptr) return backend->AttentionScratchBytes(config, grid, frames_q, frames_kv);
   const StorageType storage =
       precision == Precision::kBF16 ? StorageType::kBF16 : StorageType::kF32;
   if (config.mode == AttentionMode::kDense) {
@@ -149,6 +161,7 @@ void SelfAttention(Context& context, const AttentionConfig& config, const Attent
   MRT_CHECK(kv.keys.size() == kv.values.size() && q.dtype == out.dtype);
   MRT_CHECK(kv.dtype == q.dtype || kv.dtype == DType::kBF16);
   MRT_CHECK(q.dtype == context.activation() && q.shape.elements() == out.shape.elements());
+  Backend* const backend = context.backend();
   const int frames_q = static_cast<int>(q.shape[0]);
   const int frames_kv = static_cast<int>(kv.size());
   const StorageType storage = Storage(q.dtype);
@@ -160,8 +173,9 @@ void SelfAttention(Context& context, const AttentionConfig& config, const Attent
   if (config.mode == AttentionMode::kDense) {
     DenseShape shape = ShapeOfDense(grid, frames_q, frames_kv, storage);
     shape.kv_bf16 = kv_bf16;
-    const Span span(context.span_log(), "dense attention", SpanKind::kMatrix,
-                    {.flop = DenseFlop(shape), .bytes = bytes});
+    const OperationSpan span(context, "dense attention", SpanKind::kMatrix,
+                             {.flop = DenseFlop(shape), .bytes = bytes});
+    if (backend != nullptr) return backend->SelfAttention(context, config, grid, q, kv, out);
     RunInArena(context, Picked(PickDense(shape, config.implementation.c_str())),
                DenseArgs{.shape = shape,
                          .q = q.data,
@@ -171,8 +185,9 @@ void SelfAttention(Context& context, const AttentionConfig& config, const Attent
   } else if (config.mode == AttentionMode::kMonarch) {
     MonarchShape shape = ShapeOfMonarch(config, grid, frames_q, frames_kv, storage);
     shape.kv_bf16 = kv_bf16;
-    const Span span(context.span_log(), "monarch attention", SpanKind::kMatrix,
-                    {.flop = MonarchFlop(shape), .bytes = bytes});
+    const OperationSpan span(context, "monarch attention", SpanKind::kMatrix,
+                             {.flop = MonarchFlop(shape), .bytes = bytes});
+    if (backend != nullptr) return backend->SelfAttention(context, config, grid, q, kv, out);
     RunInArena(context, Picked(PickMonarch(shape, config.implementation.c_str())),
                MonarchArgs{.shape = shape,
                            .q = q.data,
@@ -182,8 +197,9 @@ void SelfAttention(Context& context, const AttentionConfig& config, const Attent
   } else {
     SparseShape shape = ShapeOfSparse(config, grid, frames_q, frames_kv, storage);
     shape.kv_bf16 = kv_bf16;
-    const Span span(context.span_log(), "sparse attention", SpanKind::kMatrix,
-                    {.flop = SparseFlop(shape), .bytes = bytes});
+    const OperationSpan span(context, "sparse attention", SpanKind::kMatrix,
+                             {.flop = SparseFlop(shape), .bytes = bytes});
+    if (backend != nullptr) return backend->SelfAttention(context, config, grid, q, kv, out);
     RunInArena(context, Picked(PickSparse(shape, config.implementation.c_str())),
                SparseArgs{.shape = shape,
                           .q = q.data,
@@ -211,9 +227,11 @@ void DenseAttention(Context& context, const ConstTensorView& q, const ConstTenso
                          .head_dim = static_cast<int>(q.shape[2]),
                          .scale = scale,
                          .storage = Storage(q.dtype)};
-  const Span span(
-      context.span_log(), "text and vae attention", SpanKind::kMatrix,
+  const OperationSpan span(
+      context, "text and vae attention", SpanKind::kMatrix,
       {.flop = DenseFlop(shape), .bytes = BytesOf(q) + BytesOf(k) + BytesOf(v) + BytesOf(out)});
+  if (Backend* backend = context.backend())
+    return backend->DenseAttention(context, q, k, v, scale, bias, out);
   RunInArena(context, Picked(PickDense(shape)),
              DenseArgs{.shape = shape,
                        .q = q.data,

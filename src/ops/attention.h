@@ -32,10 +32,11 @@ struct AttentionGrid {
   int head_dim = 1;
 };
 
-/// Says whether the tiling fits and the kernel runs here in `precision` (that of the context to be
-/// used): InvalidArgument or Unavailable with got and need otherwise.
+/// Says whether the tiling fits and the kernel runs here in `precision` and on `backend` (those of
+/// the context to be used): InvalidArgument or Unavailable with got and need otherwise.
 Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
-                         int frames_kv, Precision precision = Precision::kF32);
+                         int frames_kv, Precision precision = Precision::kF32,
+                         Backend* backend = nullptr);
 
 /// Monarch: parameters for each entry of the attention map. Else what is computed of its entries.
 /// The shapes have been validated.
@@ -45,7 +46,8 @@ double AttentionDensity(const AttentionConfig& config, const AttentionGrid& grid
 /// Bytes of the arena that SelfAttention takes for itself with the current thread count. The shapes
 /// have been validated.
 int64_t AttentionScratchBytes(const AttentionConfig& config, const AttentionGrid& grid,
-                              int frames_q, int frames_kv, Precision precision);
+                              int frames_q, int frames_kv, Precision precision,
+                              Backend* backend = nullptr);
 
 /// q, out: act [frames_q, rows, cols, heads, head_dim]. kv: what StoreKeys and StoreValues
 /// (rowwise.h) wrote. The caller has validated the shapes.

@@ -1,5 +1,5 @@
-// What every operation needs beside its tensors: the precision, scratch memory, and the vendor
-// library's state.
+// What every operation needs beside its tensors: the precision, the device, scratch memory, and the
+// vendor library's state.
 #pragma once
 
 #include <atomic>
@@ -11,6 +11,8 @@
 #include "tensor/tensor.h"
 
 namespace mrt::ops {
+
+class Backend;
 
 enum class Precision {
   kF32,           // everything in float32
@@ -24,9 +26,11 @@ enum class Precision {
 enum class Output { kActivation, kFloat };
 
 /// One per engine. Used by one thread at a time; operations spread over the thread pool themselves.
+/// With a backend (ops/backend.h) they run on its device, and their tensors lie in its memory.
 class Context {
  public:
-  explicit Context(Precision precision);
+  /// The backend must outlive the context; null: the CPU. kBF16Emulated is for the CPU only.
+  explicit Context(Precision precision, Backend* backend = nullptr);
   ~Context();
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
@@ -34,12 +38,19 @@ class Context {
   Precision precision() const { return precision_; }
   /// How activations are stored: BF16 in kBF16, else F32.
   DType activation() const { return precision_ == Precision::kBF16 ? DType::kBF16 : DType::kF32; }
+  Backend* backend() const { return backend_; }
+  /// For the tensors of operations: that of the backend, or null, the host's.
+  Memory* memory() const;
   /// Scratch for activations; open an ArenaScope first.
   Arena& arena() { return arena_; }
+  /// Scratch of the host: without a backend the same arena.
+  Arena& host_arena() { return backend_ == nullptr ? arena_ : host_arena_; }
   /// Shorthand for an activation of that shape.
   TensorView Activation(const Shape& shape) { return arena_.Allocate(activation(), shape); }
   /// Shorthand for a float32 tensor of that shape (the residual stream).
   TensorView Float(const Shape& shape) { return arena_.Allocate(DType::kF32, shape); }
+  /// The same of the host.
+  TensorView HostFloat(const Shape& shape) { return host_arena().Allocate(DType::kF32, shape); }
   /// Every operation calls this on an activation it has written: rounds it in kBF16Emulated, else
   /// nothing.
   void RoundActivation(TensorView y) const;
@@ -58,9 +69,11 @@ class Context {
 
  private:
   Precision precision_;
+  Backend* backend_;
   const std::atomic<bool>* stop_ = nullptr;
   SpanLog* span_log_ = nullptr;
   Arena arena_;
+  Arena host_arena_;  // unused without a backend
   std::unique_ptr<Vendor> vendor_;
 };
 

@@ -5,6 +5,8 @@
 
 #include "base/check.h"
 #include "base/threads.h"
+#include "ops/backend.h"
+#include "ops/operation_span.h"
 #include "ops/storage.h"
 
 namespace mrt::ops {
@@ -30,9 +32,9 @@ void CheckSame(const ConstTensorView& x, const ConstTensorView& y) {
 }
 
 /// What an operation of rows does: nothing that counts as matrix arithmetic.
-Span RowwiseSpan(const Context& context, const char* name, const ConstTensorView& in,
-                 const ConstTensorView& out) {
-  return Span(context.span_log(), name, SpanKind::kOther, {.bytes = BytesOf(in) + BytesOf(out)});
+OperationSpan RowwiseSpan(const Context& context, const char* name, const ConstTensorView& in,
+                          const ConstTensorView& out) {
+  return OperationSpan(context, name, SpanKind::kOther, {.bytes = BytesOf(in) + BytesOf(out)});
 }
 
 RmsNormRopeArgs NormRopeArgs(const ConstTensorView& x, const RotaryNorm& norm, const RowsOut& y,
@@ -53,10 +55,16 @@ RmsNormRopeArgs NormRopeArgs(const ConstTensorView& x, const RotaryNorm& norm, c
           .eps = norm.eps};
 }
 
-Span StoreSpan(const Context& context, const char* name, const ConstTensorView& x,
-               const KvFrames& kv) {
+OperationSpan StoreSpan(const Context& context, const char* name, const ConstTensorView& x,
+                        const KvFrames& kv) {
   const auto stored = static_cast<double>(x.shape.elements() * DTypeSize(kv.dtype));
-  return Span(context.span_log(), name, SpanKind::kOther, {.bytes = BytesOf(x) + stored});
+  return OperationSpan(context, name, SpanKind::kOther, {.bytes = BytesOf(x) + stored});
+}
+
+void CheckStore(const Context& context, const ConstTensorView& x, const KvFrames& kv) {
+  MRT_CHECK(x.shape.rank() == 3 && x.dtype == context.activation() && kv.size() > 0);
+  MRT_CHECK(kv.keys.size() == kv.values.size());
+  MRT_CHECK(x.shape[0] % static_cast<int64_t>(kv.size()) == 0);
 }
 
 /// One frame of x [all tokens, heads, head_dim], and where it goes.
@@ -70,9 +78,7 @@ struct FrameOfTokens {
 template <typename Store>
 void StoreFrames(Context& context, const ConstTensorView& x, std::span<void* const> frames,
                  DType dtype, Store store) {
-  MRT_CHECK(x.shape.rank() == 3 && x.dtype == context.activation() && !frames.empty());
   const int64_t count = static_cast<int64_t>(frames.size()), tokens = x.shape[0] / count;
-  MRT_CHECK(x.shape[0] == count * tokens);
   const int64_t heads = x.shape[1], head_dim = x.shape[2];
   for (int64_t f = 0; f < count; ++f) {
     const TensorView to{frames[static_cast<size_t>(f)], dtype, {tokens, heads, head_dim}};
@@ -109,10 +115,11 @@ void Context::RoundActivation(TensorView y) const {
 
 void LayerNormModulate(Context& context, const ConstTensorView& x, const ConstTensorView& scale,
                        const ConstTensorView& shift, float eps, const TensorView& y) {
-  const Span span = RowwiseSpan(context, "norm and modulation", x, y);
+  const OperationSpan span = RowwiseSpan(context, "norm and modulation", x, y);
   CheckSame(x, y);
   MRT_CHECK(scale.shape.elements() == shift.shape.elements());
   const int64_t width = x.shape.back();
+  if (Backend* b = context.backend()) return b->LayerNormModulate(context, x, scale, shift, eps, y);
   const LayerNormArgs args{.x = In(x),
                            .y = Out(y),
                            .scale = scale.as<float>(),
@@ -127,10 +134,11 @@ void LayerNormModulate(Context& context, const ConstTensorView& x, const ConstTe
 
 void LayerNorm(Context& context, const ConstTensorView& x, const ConstTensorView& weight,
                const ConstTensorView& bias, float eps, const TensorView& y) {
-  const Span span = RowwiseSpan(context, "layer norm", x, y);
+  const OperationSpan span = RowwiseSpan(context, "layer norm", x, y);
   CheckSame(x, y);
   const int64_t width = x.shape.back();
   MRT_CHECK(weight.shape.elements() == width && bias.shape.elements() == width);
+  if (Backend* b = context.backend()) return b->LayerNorm(context, x, weight, bias, eps, y);
   const LayerNormArgs args{.x = In(x),
                            .y = Out(y),
                            .scale = weight.as<float>(),
@@ -144,10 +152,11 @@ void LayerNorm(Context& context, const ConstTensorView& x, const ConstTensorView
 
 void RmsNorm(Context& context, const ConstTensorView& x, const ConstTensorView& weight, float eps,
              const TensorView& y, Output output) {
-  const Span span = RowwiseSpan(context, "rms norm", x, y);
+  const OperationSpan span = RowwiseSpan(context, "rms norm", x, y);
   CheckSame(x, y);
   const int64_t width = x.shape.back();
   MRT_CHECK(weight.shape.elements() == width);
+  if (Backend* b = context.backend()) return b->RmsNorm(context, x, weight, eps, y);
   const RmsNormArgs args{In(x), Out(y), weight.as<float>(), width, eps};
   Spread(Rowwise().rms_norm, args, x.shape.rows(), width);
   RoundIfActivation(context, y, output);
@@ -155,10 +164,11 @@ void RmsNorm(Context& context, const ConstTensorView& x, const ConstTensorView& 
 
 void ChannelNorm(Context& context, const ConstTensorView& x, const ConstTensorView& gamma,
                  bool silu, const TensorView& y) {
-  const Span span = RowwiseSpan(context, "channel norm", x, y);
+  const OperationSpan span = RowwiseSpan(context, "channel norm", x, y);
   CheckSame(x, y);
   const int64_t width = x.shape.back();
   MRT_CHECK(gamma.shape.elements() == width);
+  if (Backend* b = context.backend()) return b->ChannelNorm(context, x, gamma, silu, y);
   const ChannelNormArgs args{In(x), Out(y), gamma.as<float>(), width, silu};
   Spread(Rowwise().channel_norm, args, x.shape.rows(), width);
   context.RoundActivation(y);
@@ -166,31 +176,36 @@ void ChannelNorm(Context& context, const ConstTensorView& x, const ConstTensorVi
 
 void Add(Context& context, const TensorView& x, const ConstTensorView& y, bool relu,
          Output output) {
-  const Span span = RowwiseSpan(context, "add", x, x);
+  const OperationSpan span = RowwiseSpan(context, "add", x, x);
   MRT_CHECK(x.shape.elements() == y.shape.elements());
+  if (Backend* b = context.backend()) return b->Add(context, x, y, relu);
   const BinaryArgs args{Out(x), In(y), 1};
   Spread(relu ? Rowwise().add_relu : Rowwise().add, args, x.shape.elements(), 1);
   RoundIfActivation(context, x, output);
 }
 
 void Multiply(Context& context, const TensorView& x, const ConstTensorView& y) {
-  const Span span = RowwiseSpan(context, "multiply", x, x);
+  const OperationSpan span = RowwiseSpan(context, "multiply", x, x);
   MRT_CHECK(x.shape.elements() == y.shape.elements());
+  if (Backend* b = context.backend()) return b->Multiply(context, x, y);
   Spread(Rowwise().multiply, BinaryArgs{Out(x), In(y), 1}, x.shape.elements(), 1);
   context.RoundActivation(x);
 }
 
 void RmsNormRope(Context& context, const TensorView& x, const RotaryNorm& norm) {
-  const Span span = RowwiseSpan(context, "rms norm and rotary embedding", x, x);
+  const OperationSpan span = RowwiseSpan(context, "rms norm and rotary embedding", x, x);
   const TokenStrides strides = StridesOf(KvLayout::kTokenMajor, x.shape[0], x.shape[1], x.shape[2]);
-  Spread(Rowwise().rms_norm_rope, NormRopeArgs(x, norm, Out(x), strides), x.shape[0],
-         x.shape[1] * x.shape[2]);
+  const RmsNormRopeArgs args = NormRopeArgs(x, norm, Out(x), strides);
+  if (Backend* b = context.backend()) return b->RmsNormRope(context, x, norm);
+  Spread(Rowwise().rms_norm_rope, args, x.shape[0], x.shape[1] * x.shape[2]);
   context.RoundActivation(x);
 }
 
 void StoreKeys(Context& context, const ConstTensorView& x, const RotaryNorm& norm,
                const KvFrames& kv) {
-  const Span span = StoreSpan(context, "rms norm and rotary embedding", x, kv);
+  const OperationSpan span = StoreSpan(context, "rms norm and rotary embedding", x, kv);
+  CheckStore(context, x, kv);
+  if (Backend* b = context.backend()) return b->StoreKeys(context, x, norm, kv);
   StoreFrames(context, x, kv.keys, kv.dtype, [&](const FrameOfTokens& frame) {
     const RotaryNorm of_frame = {.weight = norm.weight,
                                  .cos = norm.cos.Slice(frame.first, frame.first + frame.tokens),
@@ -202,7 +217,9 @@ void StoreKeys(Context& context, const ConstTensorView& x, const RotaryNorm& nor
 }
 
 void StoreValues(Context& context, const ConstTensorView& x, const KvFrames& kv) {
-  const Span span = StoreSpan(context, "store values", x, kv);
+  const OperationSpan span = StoreSpan(context, "store values", x, kv);
+  CheckStore(context, x, kv);
+  if (Backend* b = context.backend()) return b->StoreValues(context, x, kv);
   StoreFrames(context, x, kv.values, kv.dtype, [&](const FrameOfTokens& frame) {
     const MoveTokensArgs args{In(frame.x), frame.to, frame.strides, x.shape[1], x.shape[2]};
     Spread(Rowwise().move_tokens, args, frame.tokens, frame.width);
@@ -210,35 +227,39 @@ void StoreValues(Context& context, const ConstTensorView& x, const KvFrames& kv)
 }
 
 void Cast(Context& context, const ConstTensorView& x, const TensorView& y) {
-  const Span span = RowwiseSpan(context, "cast", x, y);
+  const OperationSpan span = RowwiseSpan(context, "cast", x, y);
   MRT_CHECK(x.shape.elements() == y.shape.elements());
+  if (Backend* b = context.backend()) return b->Cast(context, x, y);
   Spread(Rowwise().cast, CastArgs{In(x), Out(y), 1}, x.shape.elements(), 1);
   context.RoundActivation(y);
 }
 
 void ScaleBias(Context& context, const ConstTensorView& x, const ConstTensorView& scale,
                const ConstTensorView& bias, const TensorView& y, Output output) {
-  const Span span = RowwiseSpan(context, "scale and bias", x, y);
+  const OperationSpan span = RowwiseSpan(context, "scale and bias", x, y);
   CheckSame(x, y);
   const int64_t width = x.shape.back();
   MRT_CHECK(scale.shape.elements() == width && bias.shape.elements() == width);
+  if (Backend* b = context.backend()) return b->ScaleBias(context, x, scale, bias, y);
   const ScaleBiasArgs args{In(x), Out(y), scale.as<float>(), bias.as<float>(), width};
   Spread(Rowwise().scale_bias, args, x.shape.rows(), width);
   RoundIfActivation(context, y, output);
 }
 
 void Softmax(Context& context, const TensorView& x, float scale, Output output) {
-  const Span span = RowwiseSpan(context, "softmax", x, x);
+  const OperationSpan span = RowwiseSpan(context, "softmax", x, x);
   const int64_t width = x.shape.back();
+  if (Backend* b = context.backend()) return b->Softmax(context, x, scale);
   Spread(Rowwise().softmax, SoftmaxArgs{Out(x), width, scale}, x.shape.rows(), width);
   RoundIfActivation(context, x, output);
 }
 
 void UpsampleNearest2x(Context& context, const ConstTensorView& x, const TensorView& y) {
-  const Span span = RowwiseSpan(context, "upsample", x, y);
+  const OperationSpan span = RowwiseSpan(context, "upsample", x, y);
   MRT_CHECK(x.shape.rank() == 4 && x.dtype == y.dtype);
   const int64_t time = x.shape[0], rows = x.shape[1], cols = x.shape[2], channels = x.shape[3];
   MRT_CHECK((y.shape == Shape{time, 2 * rows, 2 * cols, channels}));
+  if (Backend* b = context.backend()) return b->UpsampleNearest2x(context, x, y);
   const int64_t pixel_bytes = channels * DTypeSize(x.dtype);
   const int64_t row_bytes = 2 * cols * pixel_bytes;  // of y
   ParallelFor(time * rows, 1, [&](int64_t begin, int64_t end) {

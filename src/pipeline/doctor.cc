@@ -7,7 +7,7 @@
 #include "kernels/monarch/monarch.h"
 #include "kernels/sparse/sparse.h"
 #include "monarchrt/stats.h"
-#include "ops/context.h"
+#include "ops/backend.h"
 
 namespace monarchrt {
 namespace {
@@ -40,6 +40,12 @@ DoctorReport Diagnose() {
   report.threads = mrt::UsableCpuCount();
   report.memory_total_bytes = mrt::TotalMemoryBytes();
   report.memory_available_bytes = mrt::AvailableMemoryBytes();
+  for (const mrt::ops::GpuDescription& gpu : mrt::ops::ListGpus())
+    report.gpus.push_back({.name = "cuda:" + std::to_string(gpu.index),
+                           .description = gpu.name,
+                           .memory_total_bytes = gpu.memory_total_bytes,
+                           .memory_available_bytes = gpu.memory_available_bytes});
+  if (report.gpus.empty()) report.no_gpu = mrt::ops::MakeCudaBackend(0).status().message();
   const auto storage = report.native_bf16 ? mrt::StorageType::kBF16 : mrt::StorageType::kF32;
   const mrt::MonarchShape monarch = {.heads = 12,
                                      .frames_q = 3,

@@ -21,35 +21,38 @@ constexpr size_t kPromptBytesMax = size_t{1} << 20;
 
 Status CheckEngineOptions(const EngineOptions& options) {
   MRT_RETURN_IF_ERROR(CheckThreads(options.threads));
-  if (options.device != "cpu")
-    return Unavailable("[device] got '" + options.device + "', this build has only cpu");
+  MRT_RETURN_IF_ERROR(Device::CheckName(options.device));
   if (options.model.empty() == options.synthetic.empty())
     return InvalidArgument("[model] need either a model directory or a synthetic model");
   return {};
 }
 
-Result<MemoryPlan> PlanWithoutLoading(const EngineOptions& engine, const StreamOptions& stream) {
-  MRT_RETURN_IF_ERROR(CheckEngineOptions(engine));
+Result<MemoryPlan> PlanWithoutLoading(const Device& device, const EngineOptions& engine,
+                                      const StreamOptions& stream) {
   SetThreadCount(engine.threads);
   MRT_RETURN_IF_ERROR(Engine::CheckPrompt(stream.prompt));
   MRT_RETURN_IF_ERROR(Schedule::Make(stream.steps, stream.timestep_shift).status());
-  MRT_ASSIGN_OR_RETURN(const auto precision, ResolvePrecision(engine.precision));
+  MRT_ASSIGN_OR_RETURN(const auto precision, device.ResolvePrecision(engine.precision));
+  MRT_ASSIGN_OR_RETURN(const auto text_precision, device.ResolveTextPrecision(engine.precision));
   MRT_ASSIGN_OR_RETURN(const ModelFiles files, OpenModelFiles(engine));
   MRT_ASSIGN_OR_RETURN(const auto weights,
                        ResolveWeights(engine.precision, files.transformer, files.config));
-  MRT_ASSIGN_OR_RETURN(const VideoPlan plan, PlanVideo(files.config, stream, precision));
+  MRT_RETURN_IF_ERROR(device.CheckWeights(weights));
+  MRT_ASSIGN_OR_RETURN(const VideoPlan plan,
+                       PlanVideo(files.config, stream, precision, device.backend()));
   MRT_RETURN_IF_ERROR(CheckInitialFrames(stream));
   MRT_RETURN_IF_ERROR(WanTransformer::Check(files.transformer, files.config));
   MRT_ASSIGN_OR_RETURN(const PromptEncoder prompts,
-                       PromptEncoder::Open(files, engine.cache_dir, precision));
+                       PromptEncoder::Open(files, engine.cache_dir, text_precision));
   const int64_t text_bytes = prompts.PeakBytes(prompts.Prepare(stream.prompt));
-  mrt::ops::Context context(precision);
+  mrt::ops::Context context(precision, device.backend());
   MRT_ASSIGN_OR_RETURN(const auto decoder, LoadDecoder(context, files));
   std::unique_ptr<VideoEncoder> encoder;
   if (stream.initial_frames > 0) {
     MRT_ASSIGN_OR_RETURN(encoder, LoadEncoder(context, files));
   }
-  return PlanMemory(files.config, text_bytes, *decoder, encoder.get(), plan, precision, weights);
+  return PlanMemory(files.config, text_bytes, *decoder, encoder.get(), plan, precision, weights,
+                    device.backend());
 }
 
 }  // namespace
@@ -80,12 +83,17 @@ Status Engine::Impl::Load(const PhaseCallback& on_phase) {
   phase("opening files");
   MRT_ASSIGN_OR_RETURN(files, OpenModelFiles(options));
   MRT_ASSIGN_OR_RETURN(weights, ResolveWeights(options.precision, files.transformer, files.config));
-  MRT_ASSIGN_OR_RETURN(prompts, PromptEncoder::Open(files, options.cache_dir, precision));
+  MRT_RETURN_IF_ERROR(device.CheckWeights(weights));
+  MRT_ASSIGN_OR_RETURN(text_precision, device.ResolveTextPrecision(options.precision));
+  MRT_ASSIGN_OR_RETURN(prompts, PromptEncoder::Open(files, options.cache_dir, text_precision));
   phase("loading the autoencoder");
-  mrt::ops::Context context(precision);
+  mrt::ops::Context context(precision, device.backend());
   MRT_ASSIGN_OR_RETURN(decoder, LoadDecoder(context, files));
   MRT_RETURN_IF_ERROR(WanTransformer::Check(files.transformer, files.config));
-  MRT_RETURN_IF_ERROR(CheckMemory(WanTransformer::WeightBytes(files.config, precision, weights)));
+  const int64_t weight_bytes = WanTransformer::WeightBytes(files.config, precision, weights);
+  MRT_RETURN_IF_ERROR(CheckMemory(
+      device.backend() == nullptr ? weight_bytes : WanTransformer::HostWeightBytes(files.config)));
+  MRT_RETURN_IF_ERROR(device.CheckMemory(weight_bytes));
   phase("loading the transformer");
   MRT_ASSIGN_OR_RETURN(transformer,
                        WanTransformer::Load(context, files.transformer, files.config, weights));
@@ -96,10 +104,17 @@ Status Engine::Impl::Load(const PhaseCallback& on_phase) {
 Result<EncodedPrompt> Engine::Impl::EncodePrompt(PromptEncoder::Prompt prompt,
                                                  const std::atomic<bool>* stop) const {
   const Span span(LogOf(options.trace), "text", SpanKind::kStage);
-  mrt::ops::Context context(precision);
+  PromptEncoder::Encoded encoded;
+  {
+    mrt::ops::Context context(text_precision);
+    context.set_stop(stop);
+    context.set_span_log(LogOf(options.trace));
+    MRT_ASSIGN_OR_RETURN(encoded, prompts->Encode(context, std::move(prompt)));
+  }
+  const auto lock = LockDevice();
+  mrt::ops::Context context(precision, device.backend());
   context.set_stop(stop);
   context.set_span_log(LogOf(options.trace));
-  MRT_ASSIGN_OR_RETURN(PromptEncoder::Encoded encoded, prompts->Encode(context, std::move(prompt)));
   CrossKv kv = transformer->EncodeText(context, encoded.embedding);
   if (context.stopped()) return Cancelled("[stream] was cancelled");
   return EncodedPrompt{std::move(kv), encoded.cache, std::move(encoded.cache_problem)};
@@ -119,20 +134,28 @@ Engine::~Engine() = default;
 
 Status Engine::Validate(const EngineOptions& engine, const StreamOptions& stream) {
   return Guard([&]() -> Status {
-    MRT_ASSIGN_OR_RETURN(const MemoryPlan plan, PlanWithoutLoading(engine, stream));
-    return CheckMemory(plan.PeakBytes());
+    MRT_RETURN_IF_ERROR(CheckEngineOptions(engine));
+    MRT_ASSIGN_OR_RETURN(const Device device, Device::Open(engine.device));
+    MRT_ASSIGN_OR_RETURN(const MemoryPlan plan, PlanWithoutLoading(device, engine, stream));
+    MRT_RETURN_IF_ERROR(CheckMemory(plan.host.PeakBytes()));
+    return device.CheckMemory(plan.device.PeakBytes());
   });
 }
 
 Result<MemoryEstimate> Engine::EstimateMemory(const EngineOptions& engine,
                                               const StreamOptions& stream) {
   return Guard([&]() -> Result<MemoryEstimate> {
-    MRT_ASSIGN_OR_RETURN(const MemoryPlan plan, PlanWithoutLoading(engine, stream));
-    return MemoryEstimate{.weights_bytes = plan.weights_bytes,
-                          .text_bytes = plan.text_bytes,
-                          .stream_bytes = std::max(plan.initial_bytes, plan.generating_bytes),
-                          .peak_bytes = plan.PeakBytes(),
-                          .available_bytes = ObtainableMemoryBytes()};
+    MRT_RETURN_IF_ERROR(CheckEngineOptions(engine));
+    MRT_ASSIGN_OR_RETURN(const Device device, Device::Open(engine.device));
+    MRT_ASSIGN_OR_RETURN(const MemoryPlan plan, PlanWithoutLoading(device, engine, stream));
+    const MemoryUse& host = plan.host;
+    return MemoryEstimate{.weights_bytes = host.weights_bytes,
+                          .text_bytes = host.text_bytes,
+                          .stream_bytes = std::max(host.initial_bytes, host.generating_bytes),
+                          .peak_bytes = host.PeakBytes(),
+                          .available_bytes = ObtainableMemoryBytes(),
+                          .device_peak_bytes = plan.device.PeakBytes(),
+                          .device_available_bytes = device.AvailableBytes()};
   });
 }
 
@@ -146,9 +169,10 @@ Result<StreamOptions> Engine::DefaultStreamOptions(const EngineOptions& engine) 
 Result<Engine> Engine::Load(const EngineOptions& options, const PhaseCallback& on_phase) {
   return Guard([&]() -> Result<Engine> {
     MRT_RETURN_IF_ERROR(CheckEngineOptions(options));
-    MRT_ASSIGN_OR_RETURN(const auto precision, ResolvePrecision(options.precision));
+    MRT_ASSIGN_OR_RETURN(Device device, Device::Open(options.device));
+    MRT_ASSIGN_OR_RETURN(const auto precision, device.ResolvePrecision(options.precision));
     SetThreadCount(options.threads);
-    auto impl = std::make_shared<Impl>(options, precision);
+    auto impl = std::make_shared<Impl>(options, std::move(device), precision);
     MRT_RETURN_IF_ERROR(impl->Load(on_phase));
     return Engine(std::move(impl));
   });
@@ -158,7 +182,7 @@ ModelInfo Engine::info() const {
   const Impl& e = *impl_;
   const WanConfig& config = e.files.config;
   return {.name = e.ModelName(),
-          .device = e.options.device,
+          .device = e.device.name(),
           .dtype = DtypeName(e.precision, e.weights),
           .layers = config.num_layers,
           .width_multiple = static_cast<int>(kPixelsPerLatent * config.patch_size[2]),
@@ -169,11 +193,18 @@ ModelInfo Engine::info() const {
 
 std::vector<DeviceInfo> ListDevices() {
   SetThreadCount(0);
-  return {{.name = "cpu",
-           .description = GetCpuFeatures().brand + ", " + std::to_string(ThreadCount()) +
-                          " threads" + (mrt::ops::HasNativeBF16() ? ", native bf16" : ""),
-           .memory_total_bytes = TotalMemoryBytes(),
-           .memory_available_bytes = ObtainableMemoryBytes()}};
+  std::vector<DeviceInfo> devices;
+  for (const mrt::ops::GpuDescription& gpu : mrt::ops::ListGpus())
+    devices.push_back({.name = "cuda:" + std::to_string(gpu.index),
+                       .description = gpu.name,
+                       .memory_total_bytes = gpu.memory_total_bytes,
+                       .memory_available_bytes = gpu.memory_available_bytes});
+  devices.push_back({.name = "cpu",
+                     .description = GetCpuFeatures().brand + ", " + std::to_string(ThreadCount()) +
+                                    " threads" + (mrt::ops::HasNativeBF16() ? ", native bf16" : ""),
+                     .memory_total_bytes = TotalMemoryBytes(),
+                     .memory_available_bytes = ObtainableMemoryBytes()});
+  return devices;
 }
 
 }  // namespace monarchrt

@@ -3,13 +3,16 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "model/vae/video_codec.h"
 #include "model/wan/transformer.h"
 #include "monarchrt/engine.h"
 #include "ops/context.h"
+#include "pipeline/device.h"
 #include "pipeline/model_files.h"
 #include "pipeline/prompt_encoder.h"
 
@@ -23,17 +26,21 @@ struct EncodedPrompt {
 };
 
 struct Engine::Impl {
-  Impl(const EngineOptions& engine_options, mrt::ops::Precision engine_precision)
-      : options(engine_options), precision(engine_precision) {}
+  Impl(const EngineOptions& engine_options, mrt::Device engine_device,
+       mrt::ops::Precision engine_precision)
+      : options(engine_options), device(std::move(engine_device)), precision(engine_precision) {}
 
   const EngineOptions options;
+  const mrt::Device device;  // before all that lies in its memory
   const mrt::ops::Precision precision;
+  mrt::ops::Precision text_precision = mrt::ops::Precision::kF32;    // of the text encoder
   mrt::ops::WeightType weights = mrt::ops::WeightType::kActivation;  // of the transformer's blocks
   mrt::ModelFiles files;
   std::optional<mrt::WanTransformer> transformer;
   std::unique_ptr<mrt::VideoDecoder> decoder;
   std::optional<mrt::PromptEncoder> prompts;
   double load_s = 0;
+  mutable std::mutex device_mutex;  // see LockDevice
 
   Status Load(const PhaseCallback& on_phase);
 
@@ -43,6 +50,12 @@ struct Engine::Impl {
                                      const std::atomic<bool>* stop) const;
 
   std::string ModelName() const;
+
+  /// Held by a stream while it uses the device: a GPU serves one at a time, the CPU all.
+  std::unique_lock<std::mutex> LockDevice() const {
+    return device.backend() == nullptr ? std::unique_lock<std::mutex>()
+                                       : std::unique_lock(device_mutex);
+  }
 };
 
 /// Ok if the bytes of the initial frames are those of that many frames.

@@ -22,7 +22,8 @@ LatentMaker::LatentMaker(ops::Context& context, const WanTransformer& transforme
                              .kv_dtype = plan.kv_dtype,
                              .sink_frames = plan.sink_frames,
                              .latent_rows = plan.latent_rows,
-                             .latent_cols = plan.latent_cols}) {}
+                             .latent_cols = plan.latent_cols,
+                             .memory = context.memory()}) {}
 
 LatentChunk LatentMaker::NewChunk() const {
   LatentChunk chunk;

@@ -22,11 +22,10 @@ using monarchrt::StreamOptions;
 constexpr int kSideMax = 8192;              // pixels; keeps every product far from overflow
 constexpr int64_t kFramesMax = 10'000'000;  // a week of video
 
-std::string Gigabytes(int64_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.2f GB", static_cast<double>(bytes) * 1e-9);
-  return text;
-}
+// With a GPU: workspaces of its libraries, and the ends of its arenas' blocks; the arenas that the
+// host has beside them.
+constexpr int64_t kLibraryBytes = int64_t{512} << 20;
+constexpr int64_t kHostScratchBytes = int64_t{256} << 20;
 
 // The multiples of `unit` on both sides of `value`, for messages: "464 or 480".
 std::string NearestMultiples(int64_t value, int64_t unit) {
@@ -130,8 +129,14 @@ int64_t AddressSpaceLeft() {
 
 }  // namespace
 
+std::string Gigabytes(int64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.2f GB", static_cast<double>(bytes) * 1e-9);
+  return text;
+}
+
 Result<VideoPlan> PlanVideo(const WanConfig& config, const StreamOptions& options,
-                            ops::Precision precision) {
+                            ops::Precision precision, ops::Backend* backend) {
   VideoPlan plan;
   plan.kv_dtype = ResolveKvCache(options.kv_cache, precision);
   MRT_ASSIGN_OR_RETURN(
@@ -153,7 +158,7 @@ Result<VideoPlan> PlanVideo(const WanConfig& config, const StreamOptions& option
     for (const auto& [queries, keys] :
          {std::pair{first, first}, {plan.chunk_frames(), plan.window_frames}})
       MRT_RETURN_IF_ERROR(ops::ValidateAttention(attention, plan.grid, static_cast<int>(queries),
-                                                 static_cast<int>(keys), precision));
+                                                 static_cast<int>(keys), precision, backend));
   return plan;
 }
 
@@ -169,7 +174,7 @@ Status CheckRecache(const VideoPlan& plan) {
 
 MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDecoder& decoder,
                       const VideoEncoder* initial_encoder, const VideoPlan& plan,
-                      ops::Precision precision, ops::WeightType weights) {
+                      ops::Precision precision, ops::WeightType weights, ops::Backend* backend) {
   // x264 keeps this many frames while it looks ahead ("veryfast": 10, and its threads and
   // references).
   constexpr int64_t kEncoderFrames = 24;
@@ -185,26 +190,33 @@ MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDe
   const int64_t encoder_bytes = kEncoderFrames * frame_pixels * 3 / 2;  // yuv420p
   int64_t attention_bytes = 0;
   for (const ops::AttentionConfig& attention : plan.attention.different())
-    attention_bytes =
-        std::max(attention_bytes,
-                 ops::AttentionScratchBytes(attention, plan.grid, static_cast<int>(chunk),
-                                            static_cast<int>(plan.window_frames), precision));
+    attention_bytes = std::max(
+        attention_bytes,
+        ops::AttentionScratchBytes(attention, plan.grid, static_cast<int>(chunk),
+                                   static_cast<int>(plan.window_frames), precision, backend));
   MemoryPlan memory;
-  memory.weights_bytes =
+  MemoryUse& models = backend == nullptr ? memory.host : memory.device;
+  models.weights_bytes =
       WanTransformer::WeightBytes(config, precision, weights) + decoder.weight_bytes();
-  memory.text_bytes = text_bytes;
   if (initial_encoder != nullptr)
-    memory.initial_bytes =
+    models.initial_bytes =
         initial_encoder->weight_bytes() +
         initial_encoder->WorkingBytes(plan.latent_rows, plan.latent_cols, precision);
-  memory.generating_bytes =
+  models.generating_bytes =
       kTextsMax * 2 * config.num_layers * config.text_len * config.dim * DTypeSize(dtype) +
       KvCache::Bytes(config, plan.grid.rows, plan.grid.cols, plan.window_frames, plan.kv_dtype) +
-      latent_frame * (plan.window_frames + plan.initial_latents + 4 * chunk) +
       WanTransformer::ScratchBytes(config, chunk, plan.grid.rows, plan.grid.cols, precision,
                                    weights) +
-      attention_bytes + decoder.WorkingBytes(plan.latent_rows, plan.latent_cols, precision) +
-      chunk_frames_bytes + encoder_bytes;
+      attention_bytes + decoder.WorkingBytes(plan.latent_rows, plan.latent_cols, precision);
+  memory.host.text_bytes = text_bytes;
+  memory.host.generating_bytes +=
+      latent_frame * (plan.window_frames + plan.initial_latents + 4 * chunk) + chunk_frames_bytes +
+      encoder_bytes;
+  if (backend == nullptr) return memory;
+  memory.device.generating_bytes += kLibraryBytes;
+  // What the host computes of the transformer: timesteps, patches, rotary tables.
+  memory.host.weights_bytes += WanTransformer::HostWeightBytes(config);
+  memory.host.generating_bytes += kHostScratchBytes;
   return memory;
 }
 

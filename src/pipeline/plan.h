@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
 
 #include "model/vae/video_codec.h"
 #include "model/wan/config.h"
@@ -32,31 +33,39 @@ struct VideoPlan {
   int64_t chunk_frames() const { return std::min(kChunkLatentFrames, latents); }
 };
 
-/// Checks every number of `options` against the model: InvalidArgument with the nearest sizes that
-/// fit.
+/// Checks every number of `options` against the model and its backend: InvalidArgument with the
+/// nearest sizes that fit.
 Result<VideoPlan> PlanVideo(const WanConfig& config, const monarchrt::StreamOptions& options,
-                            ops::Precision precision);
+                            ops::Precision precision, ops::Backend* backend = nullptr);
 
 /// Ok if the window's frames can be computed anew: every part of a chunk that is left in it must be
 /// whole tiles.
 Status CheckRecache(const VideoPlan& plan);
 
-/// Bytes a generation takes. The text encoder is gone when the initial frames are encoded, and
-/// their encoder when the cache and the decoder's state are made.
-struct MemoryPlan {
+/// Bytes a generation takes in one memory. The text encoder is gone when the initial frames are
+/// encoded, and their encoder when the cache and the decoder's state are made.
+struct MemoryUse {
   int64_t weights_bytes = 0;     // packed transformer and decoder; there from loading on
-  int64_t text_bytes = 0;        // while the prompt is encoded
-  int64_t initial_bytes = 0;     // while the initial frames are encoded, packed encoder included
+  int64_t text_bytes = 0;        // the text encoder, one matrix at a time
+  int64_t initial_bytes = 0;     // the initial frames' encoder
   int64_t generating_bytes = 0;  // KV caches, activations, decoder state, frames, video encoder
   int64_t PeakBytes() const { return weights_bytes + OpenBytes(); }
   /// Beyond the weights.
   int64_t OpenBytes() const { return std::max({text_bytes, initial_bytes, generating_bytes}); }
 };
+struct MemoryPlan {
+  MemoryUse host;
+  MemoryUse device;  // of a GPU; else all 0
+};
 /// `text_bytes` is of the prompt (PromptEncoder::PeakBytes). `initial_encoder` encodes the initial
-/// frames; null if there are none.
+/// frames; null if there are none. `backend`: of the models.
 MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDecoder& decoder,
                       const VideoEncoder* initial_encoder, const VideoPlan& plan,
-                      ops::Precision precision, ops::WeightType weights);
+                      ops::Precision precision, ops::WeightType weights,
+                      ops::Backend* backend = nullptr);
+
+/// "1.23 GB"
+std::string Gigabytes(int64_t bytes);
 
 /// Bytes this process can still get: of the machine, its control group and its address space.
 int64_t ObtainableMemoryBytes();

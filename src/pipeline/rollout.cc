@@ -11,7 +11,7 @@ namespace {
 KvCache MakeCache(const WanConfig& config, const RolloutOptions& options) {
   return KvCache(config, options.latent_rows / config.patch_size[1],
                  options.latent_cols / config.patch_size[2], options.window_frames,
-                 options.sink_frames, options.kv_dtype);
+                 options.sink_frames, options.kv_dtype, options.memory);
 }
 
 // A chunk of the cache that is forgotten unless Keep() is reached: on errors, exceptions,
@@ -70,9 +70,9 @@ Status Rollout::Next(ops::Context& context, const Schedule& schedule, const Cros
 Status Rollout::Recache(ops::Context& context, const CrossKv& text, int64_t chunk_frames,
                         bool single_first) {
   const int64_t window = cache_.frames_visible();
-  const ArenaScope scope(context.arena());
+  const ArenaScope scope(context.host_arena());
   const Shape& shape = clean_.shape();
-  const TensorView latents = context.Float({chunk_frames, shape[1], shape[2], shape[3]});
+  const TensorView latents = context.HostFloat({chunk_frames, shape[1], shape[2], shape[3]});
   for (int64_t first = 0, frames = 0; first < window; first += frames) {
     // As many frames as are left of their chunk: the sink and eviction may have cut it.
     const int64_t position = cache_.PositionOf(first);
@@ -96,9 +96,9 @@ Status Rollout::Recache(ops::Context& context, const CrossKv& text, int64_t chun
 Status Rollout::Denoise(ops::Context& context, const Schedule& schedule, const CrossKv& text,
                         NoiseSource noise, const TensorView& latents, FlowObserver observer) {
   const int64_t first_frame = cache_.chunk_position();
-  const ArenaScope scope(context.arena());
-  const TensorView flow = context.Float(latents.shape);
-  const TensorView fresh = context.Float(latents.shape);
+  const ArenaScope scope(context.host_arena());
+  const TensorView flow = context.HostFloat(latents.shape);
+  const TensorView fresh = context.HostFloat(latents.shape);
   noise(first_frame, 0, latents);
   const std::vector<DenoisingStep>& steps = schedule.steps();
   for (size_t s = 0; s < steps.size(); ++s) {
@@ -121,8 +121,8 @@ Status Rollout::Denoise(ops::Context& context, const Schedule& schedule, const C
 Status Rollout::CleanPass(ops::Context& context, const ConstTensorView& latents,
                           const CrossKv& text) {
   const Span span(context.span_log(), "clean pass", SpanKind::kPart);
-  const ArenaScope scope(context.arena());
-  const TensorView unused = context.Float(latents.shape);
+  const ArenaScope scope(context.host_arena());
+  const TensorView unused = context.HostFloat(latents.shape);
   timesteps_.assign(static_cast<size_t>(latents.shape[0]), 0.0f);
   transformer_.Forward(context, latents, timesteps_, text, cache_, options_.attention.CleanPass(),
                        unused);

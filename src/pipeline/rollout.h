@@ -28,6 +28,7 @@ struct RolloutOptions {
   int64_t sink_frames = 0;       // of these, the first ones that always stay
   int64_t latent_rows = 0;       // of a latent frame; patch_size times the token grid
   int64_t latent_cols = 0;
+  Memory* memory = nullptr;  // of the context it will run with
 };
 
 /// Every call returns Cancelled if the context was stopped meanwhile. The cache is then without the

@@ -68,6 +68,7 @@ std::string ToJson(const GenerationStats& s) {
   json["dtype"] = s.dtype;
   json["threads"] = s.threads;
   json["cpu"] = s.cpu;
+  json["device"] = s.device;
   json["version"] = s.version;
   return mrt::DumpJson(json, 2);
 }

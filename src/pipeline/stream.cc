@@ -28,7 +28,9 @@ double SecondsSince(Clock::time_point start) {
 // docs/perf-log.md: with few threads both parts use them all the better one after the other.
 constexpr int kOverlapThreadsMin = 8;
 
-bool Overlaps(DecodeOverlap overlap, int threads) {
+// A GPU does one thing after the other anyway.
+bool Overlaps(DecodeOverlap overlap, int threads, const mrt::Device& device) {
+  if (device.backend() != nullptr) return false;
   if (overlap == DecodeOverlap::kAuto) return threads >= kOverlapThreadsMin;
   return overlap == DecodeOverlap::kOn;
 }
@@ -86,13 +88,17 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   const Engine::Impl& e = *engine;
   const WanConfig& config = e.transformer->config();
   MRT_RETURN_IF_ERROR(Engine::CheckPrompt(options.prompt));
-  MRT_ASSIGN_OR_RETURN(plan, PlanVideo(config, options, e.precision));
+  mrt::ops::Backend* const backend = e.device.backend();
+  if (backend != nullptr && options.decode_overlap == DecodeOverlap::kOn)
+    return InvalidArgument("[overlap] got on, need off or auto on " + e.device.name());
+  MRT_ASSIGN_OR_RETURN(plan, PlanVideo(config, options, e.precision, backend));
   MRT_RETURN_IF_ERROR(CheckInitialFrames(options));
   MRT_ASSIGN_OR_RETURN(Schedule schedule, Schedule::Make(options.steps, options.timestep_shift));
   PromptEncoder::Prompt prompt = e.prompts->Prepare(options.prompt);
-  MRT_RETURN_IF_ERROR(CheckMemory(PlanMemory(config, e.prompts->PeakBytes(prompt), *e.decoder,
-                                             nullptr, plan, e.precision, e.weights)
-                                      .OpenBytes()));
+  const MemoryPlan memory = PlanMemory(config, e.prompts->PeakBytes(prompt), *e.decoder, nullptr,
+                                       plan, e.precision, e.weights, backend);
+  MRT_RETURN_IF_ERROR(CheckMemory(memory.host.OpenBytes()));
+  MRT_RETURN_IF_ERROR(e.device.CheckMemory(memory.device.OpenBytes()));
   if (on_phase) on_phase("encoding the prompt");
   MRT_ASSIGN_OR_RETURN(EncodedPrompt text, e.EncodePrompt(std::move(prompt), &cancelled));
   stats.text_cache = text.cache;
@@ -105,9 +111,10 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   }
 
   const int all_threads = ThreadCount();
-  const bool overlap = Overlaps(options.decode_overlap, all_threads);
+  const bool overlap = Overlaps(options.decode_overlap, all_threads, e.device);
   threads = overlap ? std::max(1, all_threads / 2) : all_threads;
-  transformer_context.emplace(e.precision);
+  const auto lock = e.LockDevice();
+  transformer_context.emplace(e.precision, backend);
   transformer_context->set_stop(&cancelled);
   transformer_context->set_span_log(LogOf(e.options.trace));
   if (overlap) {
@@ -130,6 +137,7 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   stats.dtype = DtypeName(e.precision, e.weights);
   stats.threads = all_threads;
   stats.cpu = GetCpuFeatures().brand;
+  stats.device = e.device.name();
   stats.version = Version();
   const auto chunks_max = static_cast<size_t>(plan.latents / plan.chunk_frames() + 1);
   stats.chunk_transformer_ms.reserve(chunks_max);
@@ -140,13 +148,15 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
 // The encoder is loaded for this alone: its weights and scratch are gone when this returns.
 Result<Tensor> Stream::Impl::EncodeInitial() {
   const Engine::Impl& e = *engine;
-  mrt::ops::Context context(e.precision);
+  const auto lock = e.LockDevice();
+  mrt::ops::Context context(e.precision, e.device.backend());
   context.set_stop(&cancelled);
   context.set_span_log(LogOf(e.options.trace));
   const Span span(context.span_log(), "initial frames", SpanKind::kStage);
   MRT_ASSIGN_OR_RETURN(const auto encoder, LoadEncoder(context, e.files));
-  MRT_RETURN_IF_ERROR(
-      CheckMemory(encoder->WorkingBytes(plan.latent_rows, plan.latent_cols, e.precision)));
+  const int64_t working = encoder->WorkingBytes(plan.latent_rows, plan.latent_cols, e.precision);
+  MRT_RETURN_IF_ERROR(e.device.backend() == nullptr ? CheckMemory(working)
+                                                    : e.device.CheckMemory(working));
   const Clock::time_point begin = Clock::now();
   MRT_ASSIGN_OR_RETURN(Tensor latents, EncodeInitialFrames(context, *encoder, options.initial_rgb,
                                                            options.initial_frames, options.height,
@@ -172,6 +182,7 @@ int64_t Stream::Impl::NextFrames() const {
 Status Stream::Impl::Next(Chunk& chunk) {
   const Engine::Impl& e = *engine;
   const Clock::time_point begin = Clock::now();
+  const auto lock = e.LockDevice();
   double transformer_s = 0, vae_s = 0;
   for (bool hidden = true; hidden;) {
     SetThreadCount(threads);

@@ -7,24 +7,34 @@
 namespace mrt {
 namespace {
 
-constexpr int64_t kAlignment = 64;                     // a cache line, and an AVX-512 vector
+constexpr int64_t kAlignment = 64;  // a cache line, and an AVX-512 vector
+constexpr int64_t kDeviceAlignment = 256;
 constexpr int64_t kBlockBytesMin = int64_t{32} << 20;  // few blocks, and the last one wastes little
 
-int64_t RoundUp(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+int64_t RoundUp(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 }  // namespace
 
-void Arena::Free::operator()(char* p) const { std::free(p); }
+void Arena::Free::operator()(char* p) const {
+  if (memory == nullptr) return std::free(p);
+  memory->Free(p);
+}
+
+char* Arena::NewBlock(int64_t bytes) const {
+  if (memory_ != nullptr) return static_cast<char*>(memory_->Allocate(bytes));
+  void* const data = std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
+  if (data == nullptr) throw std::bad_alloc();
+  return static_cast<char*>(data);
+}
 
 TensorView Arena::Allocate(DType dtype, const Shape& shape) {
-  const int64_t bytes = RoundUp(std::max<int64_t>(1, shape.elements() * DTypeSize(dtype)));
+  const int64_t bytes = RoundUp(std::max<int64_t>(1, shape.elements() * DTypeSize(dtype)),
+                                memory_ == nullptr ? kAlignment : kDeviceAlignment);
   while (top_.block < blocks_.size() && top_.used + bytes > blocks_[top_.block].size)
     top_ = {top_.block + 1, 0};
   if (top_.block == blocks_.size()) {
     const int64_t size = std::max(bytes, kBlockBytesMin);
-    auto* data = static_cast<char*>(std::aligned_alloc(kAlignment, static_cast<size_t>(size)));
-    if (data == nullptr) throw std::bad_alloc();
-    blocks_.push_back({std::unique_ptr<char, Free>(data), size});
+    blocks_.push_back({std::unique_ptr<char, Free>(NewBlock(size), Free{memory_}), size});
   }
   TensorView view{blocks_[top_.block].data.get() + top_.used, dtype, shape};
   top_.used += bytes;

@@ -14,6 +14,10 @@ namespace mrt {
 
 class Arena {
  public:
+  Arena() = default;
+  /// Its blocks lie in the memory of a device, which must outlive it.
+  explicit Arena(Memory* memory) : memory_(memory) {}
+
   /// A tensor valid until the enclosing ArenaScope ends. Contents are undefined. Throws
   /// std::bad_alloc.
   TensorView Allocate(DType dtype, const Shape& shape);
@@ -28,12 +32,16 @@ class Arena {
     int64_t used = 0;  // bytes of that block
   };
   struct Free {
+    Memory* memory;  // null: of the host
     void operator()(char* p) const;
   };
   struct Block {
     std::unique_ptr<char, Free> data;
     int64_t size = 0;  // bytes
   };
+  char* NewBlock(int64_t bytes) const;
+
+  Memory* memory_ = nullptr;
   std::vector<Block> blocks_;
   Mark top_;
 };

@@ -86,12 +86,37 @@ TensorView TensorView::Slice(int64_t begin, int64_t end) const {
   return SliceOf(*this, begin, end);
 }
 
-void Tensor::Free::operator()(void* p) const { std::free(p); }
+namespace {
 
-Tensor::Tensor(DType dtype, const Shape& shape) : dtype_(dtype), shape_(shape) {
+/// Zeros of the host, then copies of what is zero already.
+void ZeroThere(Memory& memory, char* data, int64_t bytes) {
+  constexpr int64_t kFirstBytes = 4096;
+  static constexpr char kZeros[kFirstBytes] = {};
+  int64_t done = std::min(bytes, kFirstBytes);
+  memory.Copy(data, kZeros, done);
+  while (done < bytes) {
+    const int64_t more = std::min(done, bytes - done);
+    memory.Copy(data + done, data, more);
+    done += more;
+  }
+}
+
+}  // namespace
+
+void Tensor::Free::operator()(void* p) const {
+  if (memory == nullptr) return std::free(p);
+  memory->Free(p);
+}
+
+Tensor::Tensor(DType dtype, const Shape& shape, Memory* memory) : dtype_(dtype), shape_(shape) {
   constexpr int64_t kAlignment = 64;  // a cache line, and an AVX-512 vector
   const int64_t bytes =
       std::max(kAlignment, (this->bytes() + kAlignment - 1) / kAlignment * kAlignment);
+  if (memory != nullptr) {
+    data_ = {memory->Allocate(bytes), Free{memory}};
+    ZeroThere(*memory, static_cast<char*>(data_.get()), bytes);
+    return;
+  }
   data_.reset(std::aligned_alloc(kAlignment, static_cast<size_t>(bytes)));
   if (data_ == nullptr) throw std::bad_alloc();
   std::memset(data_.get(), 0, static_cast<size_t>(bytes));
@@ -107,6 +132,13 @@ float ElementAsFloat(const ConstTensorView& tensor, int64_t i) {
     default: MRT_CHECK(!"a floating point dtype");
   }
   return 0;
+}
+
+Tensor MoveTo(Memory* memory, Tensor host) {
+  if (memory == nullptr || host.empty()) return host;
+  Tensor there(host.dtype(), host.shape(), memory);
+  memory->Copy(there.view().data, host.view().data, host.bytes());
+  return there;
 }
 
 Tensor ToFloat32(const ConstTensorView& tensor) {

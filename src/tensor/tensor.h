@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/float16.h"
+#include "tensor/memory.h"
 
 namespace mrt {
 
@@ -132,11 +133,13 @@ struct TensorView {
   TensorView Slice(int64_t begin, int64_t end) const;
 };
 
-/// Owns its elements: 64-byte aligned, zeroed. Move-only. Throws std::bad_alloc.
+/// Owns its elements: 64-byte aligned, zeroed. Move-only. Throws std::bad_alloc. They lie in the
+/// memory of a device if there is one, which must outlive the tensor: then only shape, dtype and
+/// views are for the host.
 class Tensor {
  public:
   Tensor() = default;
-  Tensor(DType dtype, const Shape& shape);
+  Tensor(DType dtype, const Shape& shape, Memory* memory = nullptr);
 
   TensorView view() const { return {data_.get(), dtype_, shape_}; }
   operator TensorView() const { return view(); }       // NOLINT: implicit on purpose
@@ -152,6 +155,7 @@ class Tensor {
 
  private:
   struct Free {
+    Memory* memory;  // null: of the host
     void operator()(void* p) const;
   };
   std::unique_ptr<void, Free> data_;
@@ -162,6 +166,9 @@ class Tensor {
 /// Element `i` of a floating point tensor (F32, F16, BF16, F64) as float. For tests and small
 /// tables.
 float ElementAsFloat(const ConstTensorView& tensor, int64_t i);
+
+/// `host` itself without a memory, else a copy of it there.
+Tensor MoveTo(Memory* memory, Tensor host);
 
 /// A float32 copy of a floating point tensor (F32, F16, BF16, F64).
 Tensor ToFloat32(const ConstTensorView& tensor);

@@ -8,6 +8,9 @@
 #include "kernels/dense/reference.h"
 #include "kernels/monarch/monarch.h"
 #include "kernels/monarch/reference.h"
+#include "ops/attention.h"
+#include "ops/rowwise.h"
+#include "ops/transfer.h"
 #include "verify/case_file.h"
 #include "verify/cases.h"
 #include "verify/metadata.h"
@@ -157,10 +160,86 @@ Tensor RunKernel(const Impl& impl, const KernelShape& shape, const AttentionCase
   return out;
 }
 
+ops::AttentionConfig ConfigOf(const AttentionCase& c, ops::AttentionMode mode) {
+  return {.mode = mode,
+          .f_tied = c.shape.f_tied,
+          .h_reduce = c.shape.h_reduce,
+          .w_reduce = c.shape.w_reduce,
+          .iterations = c.shape.iterations};
+}
+
+ops::AttentionGrid GridOfCase(const AttentionCase& c) {
+  return {.rows = c.shape.rows,
+          .cols = c.shape.cols,
+          .heads = c.shape.heads,
+          .head_dim = c.shape.head_dim};
+}
+
+// Stores tokens as they are as the frames of keys or of values: only the backend knows how they
+// lie.
+std::vector<void*> StoreFramesThere(ops::Context& context, const AttentionCase& c,
+                                    const ConstTensorView& tokens) {
+  const DType dtype = context.activation();
+  const int64_t frames = c.shape.frames_kv;
+  const TensorView there = context.arena().Allocate(dtype, {frames, c.frame_elements()});
+  std::vector<void*> pointers;
+  for (int64_t f = 0; f < frames; ++f) pointers.push_back(there.Slice(f, f + 1).data);
+  const Shape heads{tokens.shape.elements() / (c.shape.heads * c.shape.head_dim), c.shape.heads,
+                    c.shape.head_dim};
+  ops::StoreValues(context, ops::Upload(context, tokens.Reshape(heads)),
+                   {pointers, pointers, dtype});
+  return pointers;
+}
+
+// Runs an operation of the context's backend over the batch.
+Tensor RunThere(ops::Context& context, const AttentionCase& c, ops::AttentionMode mode,
+                const Checkpoint& file) {
+  const DType dtype = context.activation();
+  const Tensor q = Stored(file.Find("q"), dtype), k = Stored(file.Find("k"), dtype),
+               v = Stored(file.Find("v"), dtype);
+  const Shape queries{c.shape.frames_q, c.shape.rows, c.shape.cols, c.shape.heads,
+                      c.shape.head_dim};
+  Tensor out(dtype, q.shape());
+  for (int64_t b = 0; b < c.batch; ++b) {
+    const ArenaScope scope(context.arena());
+    const std::vector<void*> keys = StoreFramesThere(context, c, k.view().Slice(b, b + 1));
+    const std::vector<void*> values = StoreFramesThere(context, c, v.view().Slice(b, b + 1));
+    const TensorView made = context.Activation(queries);
+    ops::SelfAttention(context, ConfigOf(c, mode), GridOfCase(c),
+                       ops::Upload(context, q.view().Slice(b, b + 1).Reshape(queries)),
+                       {keys, values, dtype}, made);
+    ops::DownloadTo(context, made, out.view().Slice(b, b + 1));
+  }
+  return out;
+}
+
+Status VerifyThere(const AttentionCase& c, const Checkpoint& file, ops::Context& context,
+                   const RunOptions& options, Judge& judge) {
+  for (const auto& [tensor, mode] : {std::pair{"out", ops::AttentionMode::kMonarch},
+                                     {"dense_out", ops::AttentionMode::kDense}}) {
+    if (file.Find(tensor).empty()) continue;
+    const Status runs =
+        c.shape.causal_block_frames > 0
+            ? Unavailable("[attention] there is no causal mask on " + options.device)
+            : ops::ValidateAttention(ConfigOf(c, mode), GridOfCase(c), c.shape.frames_q,
+                                     c.shape.frames_kv, context.precision(), context.backend());
+    if (!runs.ok())
+      judge.Skip(file.path(), tensor, runs.message());
+    else
+      judge.Compare(file.path(), tensor, RunThere(context, c, mode, file), file.Find(tensor),
+                    kTensorLimit);
+  }
+  for (const char* tensor : {"grad_q", "grad_k", "grad_v"})
+    if (!file.Find(tensor).empty())
+      judge.Skip(file.path(), tensor, "there is no backward pass on " + options.device);
+  return {};
+}
+
 // What rounding costs the definition, where the kernel that bfloat16 would run rounds.
 template <typename Impl>
-Rounding RoundingOf(const Impl& impl) {
-  return impl.bf16_products ? Rounding::kBf16Operands : Rounding::kBf16Output;
+Rounding RoundingOf(const Impl& impl, const RunOptions& options) {
+  const bool products = impl.bf16_products || options.device != "cpu";
+  return products ? Rounding::kBf16Operands : Rounding::kBf16Output;
 }
 
 Status CompareRounded(const AttentionCase& c, const DenseShape& dense, bool has_dense,
@@ -174,7 +253,7 @@ Status CompareRounded(const AttentionCase& c, const DenseShape& dense, bool has_
                 JoinRoundedBatch(c, file,
                                  [&](const Inputs& in) {
                                    return MonarchReference(c.shape, in.q, in.k, in.v,
-                                                           RoundingOf(*monarch_impl));
+                                                           RoundingOf(*monarch_impl, options));
                                  }),
                 file.Find("out"), kTensorLimit);
   if (!has_dense) return {};
@@ -186,7 +265,7 @@ Status CompareRounded(const AttentionCase& c, const DenseShape& dense, bool has_
                 JoinRoundedBatch(c, file,
                                  [&](const Inputs& in) {
                                    return DenseReference(dense, in.q, in.k, in.v, {},
-                                                         RoundingOf(*dense_impl));
+                                                         RoundingOf(*dense_impl, options));
                                  }),
                 file.Find("dense_out"), kTensorLimit);
   return {};
@@ -216,6 +295,7 @@ Status VerifyAttention(const std::string& path, ops::Context& context, const Run
                        Judge& judge) {
   MRT_ASSIGN_OR_RETURN(const Checkpoint file, OpenCase(path));
   MRT_ASSIGN_OR_RETURN(AttentionCase c, ReadCase(file));
+  if (context.backend() != nullptr) return VerifyThere(c, file, context, options, judge);
   const DType dtype = context.activation();
   c.shape.storage = dtype == DType::kBF16 ? StorageType::kBF16 : StorageType::kF32;
   const DenseShape dense = AsDense(c.shape);

@@ -16,7 +16,8 @@ namespace mrt::verify {
 struct RunOptions {
   std::string implementation;                                   // of the attention; empty: the best
   monarchrt::Precision precision = monarchrt::Precision::kF32;  // what was asked for
-  bool skip_int8 = false;  // leave out what comes out of a transformer with int8 weights
+  std::string device = "cpu";  // of the last pass; those before it run on the CPU
+  bool skip_int8 = false;      // leave out what comes out of a transformer with int8 weights
 };
 
 /// A case: its file, and the directory of the model it belongs to.
@@ -36,8 +37,9 @@ Status VerifyTaehv(const std::string& directory, const Files& files, ops::Contex
 /// text_N -> ids_N -> embedding_N.
 Status VerifyText(const std::string& directory, const Files& files, ops::Context& context,
                   Judge& judge);
-/// Whole runs in a checkpoint tree: prompt -> ids -> context -> latents -> video.
+/// Whole runs in a checkpoint tree: prompt -> ids -> context -> latents -> video. The text encoder
+/// has a context of its own, which may be the other one.
 Status VerifyRuns(const std::string& tree, const Files& files, ops::Context& context,
-                  const RunOptions& options, Judge& judge);
+                  ops::Context& text_context, const RunOptions& options, Judge& judge);
 
 }  // namespace mrt::verify

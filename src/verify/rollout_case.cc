@@ -48,7 +48,8 @@ Status CheckTextContext(const WanConfig& config, const Checkpoint& file, const s
                  std::to_string(config.text_dim) + "]");
 }
 
-Status RolloutCase::CheckTiling(const WanConfig& config, ops::Precision precision) const {
+Status RolloutCase::CheckTiling(const WanConfig& config, ops::Precision precision,
+                                ops::Backend* backend) const {
   const ops::AttentionGrid grid = {
       .rows = static_cast<int>(options.latent_rows / config.patch_size[1]),
       .cols = static_cast<int>(options.latent_cols / config.patch_size[2]),
@@ -60,7 +61,7 @@ Status RolloutCase::CheckTiling(const WanConfig& config, ops::Precision precisio
       seen = std::min(seen + frames, options.window_frames);
       MRT_RETURN_IF_ERROR(ops::ValidateAttention(options.attention.different()[0], grid,
                                                  static_cast<int>(frames), static_cast<int>(seen),
-                                                 precision));
+                                                 precision, backend));
     }
   return {};
 }
@@ -135,6 +136,7 @@ Result<RolloutResult> RunRolloutCase(ops::Context& context, const WanTransformer
   const CrossKv text_1_kv = transformer.EncodeText(context, switches ? text_1 : text);
   RolloutOptions options = c.options;
   options.kv_dtype = context.activation();
+  options.memory = context.memory();
   Rollout rollout(transformer, options);
   const Shape& noise_shape = c.noise.shape();
   const int64_t initial = c.initial_latents.empty() ? 0 : c.initial_latents.shape()[0];

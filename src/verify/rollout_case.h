@@ -24,9 +24,9 @@ struct RolloutCase {
   static Result<RolloutCase> Read(const WanConfig& config, const Checkpoint& file,
                                   const std::string& implementation, ops::Precision precision);
 
- private:
-  /// Every chunk with the frames it will see must fit the tiling.
-  Status CheckTiling(const WanConfig& config, ops::Precision precision) const;
+  /// Every chunk with the frames it will see must fit the tiling and the backend.
+  Status CheckTiling(const WanConfig& config, ops::Precision precision,
+                     ops::Backend* backend = nullptr) const;
 };
 
 struct RolloutResult {

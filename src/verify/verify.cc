@@ -5,6 +5,7 @@
 #include <new>
 
 #include "base/threads.h"
+#include "pipeline/device.h"
 #include "pipeline/plan.h"
 #include "verify/case_file.h"
 #include "verify/cases.h"
@@ -115,8 +116,8 @@ Result<std::vector<Group>> FindGroups(const std::string& path) {
       "and what they become");
 }
 
-Status RunGroup(const Group& group, ops::Context& context, const RunOptions& options,
-                Judge& judge) {
+Status RunGroup(const Group& group, ops::Context& context, ops::Context& text_context,
+                const RunOptions& options, Judge& judge) {
   switch (group.kind) {
     case Kind::kAttention:
       for (const std::string& file : group.files)
@@ -125,28 +126,42 @@ Status RunGroup(const Group& group, ops::Context& context, const RunOptions& opt
     case Kind::kWan: return VerifyWan(group.directory, group.files, context, options, judge);
     case Kind::kWanVae: return VerifyWanVae(group.directory, group.files, context, judge);
     case Kind::kTaehv: return VerifyTaehv(group.directory, group.files, context, judge);
-    case Kind::kText: return VerifyText(group.directory, group.files, context, judge);
-    case Kind::kRuns: return VerifyRuns(group.directory, group.files, context, options, judge);
+    case Kind::kText: return VerifyText(group.directory, group.files, text_context, judge);
+    case Kind::kRuns:
+      return VerifyRuns(group.directory, group.files, context, text_context, options, judge);
     case Kind::kNone: break;
   }
+  return {};
+}
+
+Status RunPass(const std::vector<Group>& groups, ops::Context& context, ops::Context& text_context,
+               const RunOptions& options, Judge& judge) {
+  for (const Group& group : groups)
+    MRT_RETURN_IF_ERROR(RunGroup(group, context, text_context, options, judge));
   return {};
 }
 
 Status RunPass(const std::vector<Group>& groups, ops::Precision precision,
                const RunOptions& options, Judge& judge) {
   ops::Context context(precision);
-  for (const Group& group : groups) MRT_RETURN_IF_ERROR(RunGroup(group, context, options, judge));
-  return {};
+  return RunPass(groups, context, context, options, judge);
 }
 
 Result<std::vector<monarchrt::VerifyLine>> Run(const std::string& path,
                                                const monarchrt::VerifyOptions& options,
                                                const monarchrt::VerifyCallback& on_line) {
   MRT_RETURN_IF_ERROR(CheckThreads(options.threads));
-  MRT_ASSIGN_OR_RETURN(const ops::Precision precision, ResolvePrecision(options.precision));
+  MRT_ASSIGN_OR_RETURN(const Device device, Device::Open(options.device));
+  MRT_ASSIGN_OR_RETURN(const auto precision, device.ResolvePrecision(options.precision));
+  MRT_ASSIGN_OR_RETURN(const auto text_precision, device.ResolveTextPrecision(options.precision));
+  if (device.backend() != nullptr && !options.implementation.empty())
+    return InvalidArgument("[verify] got implementation '" + options.implementation +
+                           "', kernels have names to choose from on device cpu only");
   MRT_ASSIGN_OR_RETURN(const std::vector<Group> groups, FindGroups(path));
   SetThreadCount(options.threads);
-  RunOptions run = {.implementation = options.implementation, .precision = options.precision};
+  RunOptions run = {.implementation = options.implementation,
+                    .precision = options.precision,
+                    .device = device.name()};
   Judge judge(on_line);
   if (precision == ops::Precision::kBF16) {
     // int8 may be off by what bf16 may, too: these passes are without it.
@@ -161,7 +176,12 @@ Result<std::vector<monarchrt::VerifyLine>> Run(const std::string& path,
     run.precision = options.precision;
     run.skip_int8 = false;
   }
-  MRT_RETURN_IF_ERROR(RunPass(groups, precision, run, judge));
+  if (device.backend() == nullptr) {
+    MRT_RETURN_IF_ERROR(RunPass(groups, precision, run, judge));
+    return judge.lines();
+  }
+  ops::Context context(precision, device.backend()), text_context(text_precision);
+  MRT_RETURN_IF_ERROR(RunPass(groups, context, text_context, run, judge));
   return judge.lines();
 }
 

@@ -31,6 +31,12 @@ Status VerifyBidirectional(const WanTransformer& transformer, const Checkpoint& 
   const int frames = static_cast<int>(latents.shape()[0]);
   MRT_RETURN_IF_ERROR(ops::ValidateAttention(attention, GridOf(config, latents.shape()), frames,
                                              frames, context.precision()));
+  const Status runs = ops::ValidateAttention(attention, GridOf(config, latents.shape()), frames,
+                                             frames, context.precision(), context.backend());
+  if (!runs.ok()) {
+    judge.Skip(label, "flow", runs.message());
+    return {};
+  }
   const CrossKv text = transformer.EncodeText(context, ToFloat32(file.Find("context")));
   Tensor flow(DType::kF32, {frames, config.out_dim, latents.shape()[2], latents.shape()[3]});
   transformer.ForwardBidirectional(context, latents, static_cast<float>(timestep), text, attention,
@@ -52,6 +58,13 @@ Status VerifyRollout(const WanTransformer& transformer, const Checkpoint& file,
   MRT_ASSIGN_OR_RETURN(
       const RolloutCase rollout_case,
       RolloutCase::Read(transformer.config(), file, options.implementation, context.precision()));
+  const Status runs =
+      rollout_case.CheckTiling(transformer.config(), context.precision(), context.backend());
+  if (!runs.ok()) {
+    for (const char* tensor : {"first_flow", "latents"})
+      if (!file.Find(tensor).empty()) judge.Skip(label, tensor, runs.message());
+    return {};
+  }
   const std::vector<DenoisingStep>& steps = rollout_case.schedule.steps();
   const ConstTensorView timesteps = file.Find("timesteps");
   if (!timesteps.empty()) {

@@ -8,6 +8,7 @@
 #include "model/taehv/taehv.h"
 #include "model/vae/planar.h"
 #include "ops/rowwise.h"
+#include "ops/transfer.h"
 
 namespace mrt {
 namespace {
@@ -122,9 +123,9 @@ void TaehvDecoder::Decode(ops::Context& context, DecoderState& state,
 /// latent F32 [1, z, rows, cols] -> the newest frame of the first memory block.
 void TaehvDecoder::Input(ops::Context& context, TaehvDecoderState& state,
                          const ConstTensorView& latent) const {
-  ArenaScope scope(context.arena());
+  ArenaScope scope(context.arena()), host_scope(context.host_arena());
   const Shape shape{1, state.rows, state.cols, latent_channels()};
-  const TensorView x = context.Float(shape);
+  const TensorView x = context.HostFloat(shape);
   const TensorView y = context.Activation(shape);
   PlanarToChannelsLast(latent.Reshape({latent_channels(), state.rows, state.cols}), x);
   constexpr float kLimit = 3;  // the model's soft clamp
@@ -132,7 +133,7 @@ void TaehvDecoder::Input(ops::Context& context, TaehvDecoderState& state,
     float& value = x.as<float>()[j];
     value = kLimit * std::tanh(value / kLimit);
   }
-  ops::Cast(context, x, y);
+  ops::Cast(context, ops::Upload(context, x), y);
   input_.Run(context, y, state.levels[0][0].Newest(), ops::Activation::kRelu);
 }
 
@@ -180,8 +181,11 @@ void TaehvDecoder::Upsample(ops::Context& context, TaehvDecoderState& state, siz
 
 void TaehvDecoder::Output(ops::Context& context, const TensorView& x, FrameWriter& writer) const {
   constexpr int64_t kGrain = 1 << 14;  // elements worth a thread
+  ArenaScope scope(context.arena());
   const TensorView frame = writer.frames.Slice(writer.next, writer.next + 1);
-  output_.Run(context, x, frame, ops::Activation::kNone, ops::Output::kFloat);
+  const TensorView made = ops::RoomFor(context, frame);
+  output_.Run(context, x, made, ops::Activation::kNone, ops::Output::kFloat);
+  ops::DownloadTo(context, made, frame);
   float* pixels = frame.as<float>();
   ParallelFor(frame.shape.elements(), kGrain, [pixels](int64_t begin, int64_t end) {
     for (int64_t j = begin; j < end; ++j) pixels[j] = std::clamp(pixels[j], 0.0f, 1.0f);

@@ -6,6 +6,7 @@
 #include "model/taehv/taehv.h"
 #include "model/vae/planar.h"
 #include "ops/rowwise.h"
+#include "ops/transfer.h"
 
 namespace mrt {
 namespace {
@@ -56,6 +57,7 @@ class TaehvEncoder final : public VideoEncoder {
   void Output(ops::Context& context, const TensorView& x, LatentWriter& writer) const;
 
   DType activation_;
+  Memory* memory_;  // of a stream's frames
   ops::Conv input_;
   std::vector<Level> levels_;
   ops::Conv output_;
@@ -63,6 +65,7 @@ class TaehvEncoder final : public VideoEncoder {
 
 TaehvEncoder::TaehvEncoder(ops::Context& context, const TaehvWeights& weights)
     : activation_(context.activation()),
+      memory_(context.memory()),
       input_(SameSizeConv(context, weights.input)),
       output_(SameSizeConv(context, weights.output)) {
   constexpr ops::ConvParams kHalfSize{
@@ -84,7 +87,8 @@ std::unique_ptr<EncoderState> TaehvEncoder::NewState(int64_t rows, int64_t cols)
   state->rows = rows, state->cols = cols;
   for (const Level& level : levels_) {
     LevelState& level_state = state->levels.emplace_back();
-    level_state.pool = FrameRing(activation_, level.stride, rows, cols, level.time.in_channels());
+    level_state.pool =
+        FrameRing(activation_, level.stride, rows, cols, level.time.in_channels(), memory_);
     rows /= 2, cols /= 2;
     for (const MemoryBlock& block : level.blocks)
       level_state.blocks.push_back(block.NewRing(activation_, rows, cols));
@@ -111,7 +115,7 @@ void TaehvEncoder::Encode(ops::Context& context, EncoderState& state, const Cons
     ArenaScope scope(context.arena());
     const ConstTensorView frame = frames.Slice(i, i + 1);
     const TensorView pixels = context.Activation(frame.shape);
-    ops::Cast(context, frame, pixels);
+    ops::Cast(context, ops::Upload(context, frame), pixels);
     input_.Run(context, pixels, stream.levels[0].pool.Newest(), ops::Activation::kRelu);
     RunLevel(context, stream, 0, writer);
     ++stream.frames;
@@ -148,11 +152,12 @@ void TaehvEncoder::RunLevel(ops::Context& context, TaehvEncoderState& state, siz
 
 /// x act [1, rows, cols, c] -> the next latent frame.
 void TaehvEncoder::Output(ops::Context& context, const TensorView& x, LatentWriter& writer) const {
+  ArenaScope scope(context.arena()), host_scope(context.host_arena());
   const int64_t rows = x.shape[1], cols = x.shape[2], z = latent_channels();
   const TensorView y = context.Float({1, rows, cols, z});
   output_.Run(context, x, y, ops::Activation::kNone, ops::Output::kFloat);
   const TensorView latent = writer.latents.Slice(writer.next, writer.next + 1);
-  ChannelsLastToPlanar(y, latent.Reshape({z, rows, cols}));
+  ChannelsLastToPlanar(ops::Download(context, y), latent.Reshape({z, rows, cols}));
   ++writer.next;
 }
 

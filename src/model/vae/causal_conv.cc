@@ -23,7 +23,8 @@ Tensor RotateTime(const Tensor& weight, int64_t newest) {
 }  // namespace
 
 CausalConv::CausalConv(ops::Context& context, const ConstTensorView& weight,
-                       const ConstTensorView& bias) {
+                       const ConstTensorView& bias)
+    : memory_(context.memory()) {
   const Tensor float_weight = ToFloat32(weight);
   const int pad_rows = static_cast<int>(weight.shape[3] / 2);
   const int pad_cols = static_cast<int>(weight.shape[4] / 2);

@@ -16,9 +16,10 @@ namespace mrt {
 class FrameRing {
  public:
   FrameRing() = default;
-  /// `frames` slots of [rows, cols, channels].
-  FrameRing(DType dtype, int64_t frames, int64_t rows, int64_t cols, int64_t channels)
-      : frames_(dtype, {frames, rows, cols, channels}) {}
+  /// `frames` slots of [rows, cols, channels] in that memory, or the host's.
+  FrameRing(DType dtype, int64_t frames, int64_t rows, int64_t cols, int64_t channels,
+            Memory* memory)
+      : frames_(dtype, {frames, rows, cols, channels}, memory) {}
 
   /// act [1, rows, cols, channels]: the newest frame. To be written before a convolution runs.
   TensorView Newest() const { return frames_.view().Slice(newest_, newest_ + 1); }
@@ -52,7 +53,7 @@ class CausalConv {
 
   /// A ring for frames of that size.
   FrameRing NewRing(DType dtype, int64_t rows, int64_t cols) const {
-    return {dtype, static_cast<int64_t>(by_newest_.size()), rows, cols, in_channels()};
+    return {dtype, static_cast<int64_t>(by_newest_.size()), rows, cols, in_channels(), memory_};
   }
   /// Its bytes.
   int64_t RingBytes(DType dtype, int64_t rows, int64_t cols) const {
@@ -64,6 +65,7 @@ class CausalConv {
   bool empty() const { return by_newest_.empty(); }
 
  private:
+  Memory* memory_ = nullptr;          // of rings
   std::vector<ops::Conv> by_newest_;  // by the slot of the newest frame
 };
 

@@ -60,24 +60,28 @@ ChannelAffine Affine(size_t channels) {
   return {Tensor(DType::kF32, shape), Tensor(DType::kF32, shape)};
 }
 
+ChannelAffine MovedTo(Memory* memory, ChannelAffine affine) {
+  return {MoveTo(memory, std::move(affine.scale)), MoveTo(memory, std::move(affine.bias))};
+}
+
 }  // namespace
 
-ChannelAffine Denormalize(const LatentStatistics& statistics) {
+ChannelAffine Denormalize(const LatentStatistics& statistics, Memory* memory) {
   ChannelAffine affine = Affine(statistics.mean.size());
   for (size_t i = 0; i < statistics.mean.size(); ++i) {
     affine.scale.as<float>()[i] = statistics.std[i];
     affine.bias.as<float>()[i] = statistics.mean[i];
   }
-  return affine;
+  return MovedTo(memory, std::move(affine));
 }
 
-ChannelAffine Normalize(const LatentStatistics& statistics) {
+ChannelAffine Normalize(const LatentStatistics& statistics, Memory* memory) {
   ChannelAffine affine = Affine(statistics.mean.size());
   for (size_t i = 0; i < statistics.mean.size(); ++i) {
     affine.scale.as<float>()[i] = 1 / statistics.std[i];
     affine.bias.as<float>()[i] = -statistics.mean[i] / statistics.std[i];
   }
-  return affine;
+  return MovedTo(memory, std::move(affine));
 }
 
 }  // namespace mrt

@@ -44,13 +44,13 @@ ops::Linear PixelLinear(ops::Context& context, const ConvWeights& weights) {
   return {context, weights.weight.Reshape({shape[0], shape[1]}), weights.bias};
 }
 
-Tensor Gamma(const ConstTensorView& gamma) {
-  return ToFloat32(gamma.Reshape({gamma.shape.elements()}));
+Tensor Gamma(ops::Context& context, const ConstTensorView& gamma) {
+  return MoveTo(context.memory(), ToFloat32(gamma.Reshape({gamma.shape.elements()})));
 }
 
 ResidualBlock::ResidualBlock(ops::Context& context, const ResidualWeights& weights)
-    : gamma_1_(Gamma(weights.gamma_1)),
-      gamma_2_(Gamma(weights.gamma_2)),
+    : gamma_1_(Gamma(context, weights.gamma_1)),
+      gamma_2_(Gamma(context, weights.gamma_2)),
       conv_1_(context, weights.conv_1.weight, weights.conv_1.bias),
       conv_2_(context, weights.conv_2.weight, weights.conv_2.bias) {
   if (!weights.shortcut.empty()) shortcut_ = PixelLinear(context, weights.shortcut);
@@ -86,7 +86,7 @@ int64_t ResidualBlock::bytes() const {
 }
 
 AttentionBlock::AttentionBlock(ops::Context& context, const AttentionBlockWeights& weights)
-    : gamma_(Gamma(weights.gamma)), proj_(PixelLinear(context, weights.proj)) {
+    : gamma_(Gamma(context, weights.gamma)), proj_(PixelLinear(context, weights.proj)) {
   const int64_t c = weights.proj.weight.shape[0];
   const auto part = [&](int64_t begin) {
     return PixelLinear(context, {weights.qkv.weight.Slice(begin, begin + c),

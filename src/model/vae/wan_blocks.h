@@ -57,7 +57,7 @@ class AttentionBlock {
 /// A convolution of one pixel as a matrix: weight [out, in, 1, ...].
 ops::Linear PixelLinear(ops::Context& context, const ConvWeights& weights);
 
-/// The scale of a norm as F32 [c].
-Tensor Gamma(const ConstTensorView& gamma);
+/// The scale of a norm as F32 [c], for the operations of the context.
+Tensor Gamma(ops::Context& context, const ConstTensorView& gamma);
 
 }  // namespace mrt

@@ -7,6 +7,7 @@
 #include "model/vae/wan_blocks.h"
 #include "model/vae/wan_vae.h"
 #include "ops/rowwise.h"
+#include "ops/transfer.h"
 
 namespace mrt {
 namespace {
@@ -86,13 +87,13 @@ CausalConv PackCausal(ops::Context& context, const ConvWeights& weights) {
 WanVaeDecoder::WanVaeDecoder(ops::Context& context, const CoderWeights& weights,
                              const LatentStatistics& statistics)
     : activation_(context.activation()),
-      denormalize_(Denormalize(statistics)),
+      denormalize_(Denormalize(statistics, context.memory())),
       latent_(PixelLinear(context, weights.latent)),
       input_(PackCausal(context, weights.input)),
       middle_1_(context, weights.middle_1),
       attention_(context, weights.attention),
       middle_2_(context, weights.middle_2),
-      head_gamma_(Gamma(weights.head_gamma)),
+      head_gamma_(Gamma(context, weights.head_gamma)),
       head_(PackCausal(context, weights.head)) {
   constexpr ops::ConvParams kSameSize{.pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
   for (const LevelWeights& from : weights.levels) {
@@ -154,11 +155,12 @@ TensorView WanVaeDecoder::Input(ops::Context& context, WanDecoderState& state,
   const int64_t z = latent_channels(), rows = state.rows, cols = state.cols;
   const TensorView x = context.Activation({1, rows, cols, input_.out_channels()});
   {
-    ArenaScope scope(context.arena());
-    const TensorView pixels = context.Float({rows, cols, z});
+    ArenaScope scope(context.arena()), host_scope(context.host_arena());
+    const TensorView pixels = context.HostFloat({rows, cols, z});
     const TensorView denormalized = context.Activation({rows, cols, z});
     PlanarToChannelsLast(latent.Reshape({z, rows, cols}), pixels);
-    ops::ScaleBias(context, pixels, denormalize_.scale, denormalize_.bias, denormalized);
+    ops::ScaleBias(context, ops::Upload(context, pixels), denormalize_.scale, denormalize_.bias,
+                   denormalized);
     latent_.Run(context, denormalized, state.input.Newest());
     input_.Run(context, state.input, x);
     state.input.Advance();
@@ -181,7 +183,9 @@ void WanVaeDecoder::RunLevel(ops::Context& context, WanDecoderState& state, size
   }
   if (level.space.empty()) {
     ops::ChannelNorm(context, x, head_gamma_, /*silu=*/true, state.head.Newest());
-    head_.Run(context, state.head, writer.Next(), ops::Activation::kNone, ops::Output::kFloat);
+    const TensorView frame = writer.Next(), made = ops::RoomFor(context, frame);
+    head_.Run(context, state.head, made, ops::Activation::kNone, ops::Output::kFloat);
+    ops::DownloadTo(context, made, frame);
     state.head.Advance();
     return;
   }

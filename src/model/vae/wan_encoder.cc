@@ -6,6 +6,7 @@
 #include "model/vae/wan_blocks.h"
 #include "model/vae/wan_vae.h"
 #include "ops/rowwise.h"
+#include "ops/transfer.h"
 
 namespace mrt {
 namespace {
@@ -80,12 +81,12 @@ ConvWeights MeanHalf(const CoderWeights& weights) {
 WanVaeEncoder::WanVaeEncoder(ops::Context& context, const CoderWeights& weights,
                              const LatentStatistics& statistics)
     : activation_(context.activation()),
-      normalize_(Normalize(statistics)),
+      normalize_(Normalize(statistics, context.memory())),
       input_(context, weights.input.weight, weights.input.bias),
       middle_1_(context, weights.middle_1),
       attention_(context, weights.attention),
       middle_2_(context, weights.middle_2),
-      head_gamma_(Gamma(weights.head_gamma)),
+      head_gamma_(Gamma(context, weights.head_gamma)),
       head_(context, weights.head.weight, weights.head.bias),
       latent_(PixelLinear(context, MeanHalf(weights))) {
   constexpr ops::ConvParams kHalfSize{.stride_space = 2, .pad_bottom = 1, .pad_right = 1};
@@ -135,7 +136,7 @@ void WanVaeEncoder::Encode(ops::Context& context, EncoderState& state,
   LatentWriter writer{latents};
   for (int64_t i = 0; i < n; ++i) {
     ArenaScope scope(context.arena());
-    ops::Cast(context, frames.Slice(i, i + 1), stream.input.Newest());
+    ops::Cast(context, ops::Upload(context, frames.Slice(i, i + 1)), stream.input.Newest());
     const TensorView x = context.Activation({1, stream.rows, stream.cols, input_.out_channels()});
     input_.Run(context, stream.input, x);
     stream.input.Advance();
@@ -174,7 +175,7 @@ void WanVaeEncoder::RunLevel(ops::Context& context, WanEncoderState& state, size
 /// x act [1, rows, cols, c] of the last level -> the next latent frame. Overwrites x.
 void WanVaeEncoder::Output(ops::Context& context, WanEncoderState& state, const TensorView& x,
                            LatentWriter& writer) const {
-  ArenaScope scope(context.arena());
+  ArenaScope scope(context.arena()), host_scope(context.host_arena());
   const int64_t rows = x.shape[1], cols = x.shape[2], z = latent_channels();
   middle_1_.Run(context, state.middle_1, x);
   attention_.Run(context, x);
@@ -188,7 +189,7 @@ void WanVaeEncoder::Output(ops::Context& context, WanEncoderState& state, const 
   latent_.Run(context, moments, mean, ops::Activation::kNone, ops::Output::kFloat);
   ops::ScaleBias(context, mean, normalize_.scale, normalize_.bias, normalized, ops::Output::kFloat);
   const TensorView latent = writer.latents.Slice(writer.next, writer.next + 1);
-  ChannelsLastToPlanar(normalized, latent.Reshape({z, rows, cols}));
+  ChannelsLastToPlanar(ops::Download(context, normalized), latent.Reshape({z, rows, cols}));
   ++writer.next;
 }
 

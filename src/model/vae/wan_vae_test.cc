@@ -10,6 +10,7 @@
 
 #include "model/vae/synthetic.h"
 #include "testing/compare.h"
+#include "testing/fake_device.h"
 #include "testing/video_codec.h"
 
 namespace mrt {
@@ -23,7 +24,8 @@ const std::string kGolden = MRT_GOLDEN_DIR "/wan_vae/";
 Checkpoint Open(const std::string& path) { return testing::ValueOf(Checkpoint::Open(path)); }
 
 struct Codec {
-  explicit Codec(ops::Precision precision) : context(precision) {
+  explicit Codec(ops::Precision precision, ops::Backend* backend = nullptr)
+      : context(precision, backend) {
     const Checkpoint weights = Open(kGolden + "Wan2.1_VAE.pth");
     decoder = testing::ValueOf(LoadWanVaeDecoder(context, weights, LatentStatistics::Wan21()));
     encoder = testing::ValueOf(LoadWanVaeEncoder(context, weights, LatentStatistics::Wan21()));
@@ -64,6 +66,27 @@ TEST(WanVae, DecodesTheGoldenRun) {
   constexpr double kHalfUlpF16 = 0x1p-11;  // relative: the video is stored as F16
   EXPECT_LE(testing::Compare(frames, testing::ToChannelsLast(golden.Find("video"))).relative_l2,
             1e-4 + kHalfUlpF16);
+}
+
+// The device runs the operations of the CPU, so that nothing but the place differs.
+TEST(WanVae, GivesOnADeviceWhatTheCpuGives) {
+  const Checkpoint golden = Open(kGolden + "vae_case.safetensors");
+  const Tensor video = testing::ToChannelsLast(golden.Find("video"));
+  for (const ops::Precision precision : {ops::Precision::kF32, ops::Precision::kBF16}) {
+    if (precision == ops::Precision::kBF16 && !ops::HasNativeBF16()) continue;
+    testing::FakeDevice device(precision);
+    Codec here(precision), there(precision, &device);
+    const Tensor frames = testing::Decode(there.context, *there.decoder, golden.Find("latents"));
+    const Tensor latents = testing::Encode(there.context, *there.encoder, video);
+    const auto difference = [](const Tensor& got, const Tensor& want) {
+      return testing::Compare(got, want).relative_l2;
+    };
+    EXPECT_EQ(
+        difference(frames, testing::Decode(here.context, *here.decoder, golden.Find("latents"))),
+        0);
+    EXPECT_EQ(difference(latents, testing::Encode(here.context, *here.encoder, video)), 0);
+    EXPECT_GT(device.operations(), 100);
+  }
 }
 
 TEST(WanVae, IsAsGoodInBF16AsRoundingAllows) {

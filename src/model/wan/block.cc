@@ -2,7 +2,9 @@
 
 #include <cmath>
 
+#include "model/wan/modulation.h"
 #include "ops/rowwise.h"
+#include "ops/transfer.h"
 #include "tensor/int8_weights.h"
 
 namespace mrt {
@@ -35,14 +37,14 @@ struct Modulation {
 Modulation Modulate(ops::Context& context, const Tensor& learned, const TensorView& time) {
   const int64_t groups = time.shape[1], dim = time.shape[2];
   const TensorView m = context.Float({6, groups, dim});
-  const float* const from = time.as<float>();
-  float* const to = m.as<float>();
-  for (int64_t part = 0; part < 6; ++part)
-    for (int64_t g = 0; g < groups; ++g)
-      for (int64_t c = 0; c < dim; ++c) {
-        const int64_t at = (part * groups + g) * dim + c;
-        to[at] = learned.as<float>()[part * dim + c] + from[at];
-      }
+  ops::Copy(context, time, m);
+  if (groups == 1) {
+    AddToRows(context, m.Reshape({1, 6 * dim}), learned);
+  } else {
+    for (int64_t i = 0; i < 6; ++i)
+      AddToRows(context, m.Slice(i, i + 1).Reshape({groups, dim}),
+                learned.view().Reshape({6, dim}).Slice(i, i + 1));
+  }
   const auto part = [&](int64_t i) { return m.Slice(i, i + 1).Reshape({groups, dim}); };
   return {part(0), part(1), part(2), part(3), part(4), part(5)};
 }
@@ -137,8 +139,8 @@ AttentionWeights::AttentionWeights(ops::Context& context, const Checkpoint& chec
       k(LoadLinear(context, checkpoint, name + ".k", weights)),
       v(LoadLinear(context, checkpoint, name + ".v", weights)),
       o(LoadLinear(context, checkpoint, name + ".o", weights)),
-      norm_q(ToFloat32(checkpoint.Find(name + ".norm_q.weight"))),
-      norm_k(ToFloat32(checkpoint.Find(name + ".norm_k.weight"))) {}
+      norm_q(MoveTo(context.memory(), ToFloat32(checkpoint.Find(name + ".norm_q.weight")))),
+      norm_k(MoveTo(context.memory(), ToFloat32(checkpoint.Find(name + ".norm_k.weight")))) {}
 
 int64_t AttentionWeights::bytes() const {
   return q.bytes() + k.bytes() + v.bytes() + o.bytes() + norm_q.bytes() + norm_k.bytes();
@@ -146,11 +148,11 @@ int64_t AttentionWeights::bytes() const {
 
 Block::Block(ops::Context& context, const Checkpoint& checkpoint, const std::string& name,
              ops::WeightType weights)
-    : modulation(ToFloat32(checkpoint.Find(name + ".modulation"))),
+    : modulation(MoveTo(context.memory(), ToFloat32(checkpoint.Find(name + ".modulation")))),
       self_attn(context, checkpoint, name + ".self_attn", weights),
       cross_attn(context, checkpoint, name + ".cross_attn", weights),
-      norm3_weight(ToFloat32(checkpoint.Find(name + ".norm3.weight"))),
-      norm3_bias(ToFloat32(checkpoint.Find(name + ".norm3.bias"))),
+      norm3_weight(MoveTo(context.memory(), ToFloat32(checkpoint.Find(name + ".norm3.weight")))),
+      norm3_bias(MoveTo(context.memory(), ToFloat32(checkpoint.Find(name + ".norm3.bias")))),
       ffn0(LoadLinear(context, checkpoint, name + ".ffn.0", weights)),
       ffn2(LoadLinear(context, checkpoint, name + ".ffn.2", weights)) {}
 

@@ -6,13 +6,13 @@
 namespace mrt {
 
 KvCache::KvCache(const WanConfig& config, int64_t rows, int64_t cols, int64_t capacity_frames,
-                 int64_t sink_frames, DType dtype)
+                 int64_t sink_frames, DType dtype, Memory* memory)
     : num_layers_(config.num_layers),
       rows_(rows),
       cols_(cols),
       capacity_frames_(capacity_frames),
       sink_frames_(sink_frames),
-      storage_(dtype, {config.num_layers, 2, capacity_frames, rows * cols, config.dim}),
+      storage_(dtype, {config.num_layers, 2, capacity_frames, rows * cols, config.dim}, memory),
       slots_(static_cast<size_t>(capacity_frames)),
       positions_(slots_.size()),
       keys_(static_cast<size_t>(config.num_layers * capacity_frames)),

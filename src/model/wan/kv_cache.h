@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "model/wan/conditioning.h"
 #include "model/wan/config.h"
 #include "ops/kv_frames.h"
 #include "tensor/tensor.h"
@@ -19,9 +20,10 @@ namespace mrt {
 /// (sink, then the window's past frames, oldest first, then the current chunk).
 class KvCache {
  public:
-  /// Allocates everything: Bytes(). rows, cols: tokens of one latent frame. Throws std::bad_alloc.
+  /// Allocates everything: Bytes(). rows, cols: tokens of one latent frame. `memory`: that of the
+  /// contexts it will be used with. Throws std::bad_alloc.
   KvCache(const WanConfig& config, int64_t rows, int64_t cols, int64_t capacity_frames,
-          int64_t sink_frames, DType dtype);
+          int64_t sink_frames, DType dtype, Memory* memory = nullptr);
 
   /// Makes room for a chunk of `frames`, evicting as many of the oldest non-sink frames as needed,
   /// and gives it slots. Every Forward until EndChunk overwrites these. InvalidArgument if the
@@ -62,6 +64,9 @@ class KvCache {
   /// BeginChunk or Clear.
   ops::KvFrames Layer(int64_t layer) const;
 
+  /// Of the forwards with this cache.
+  ConditioningMemo& conditioning() { return conditioning_; }
+
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
   int64_t num_layers() const { return num_layers_; }
@@ -85,6 +90,7 @@ class KvCache {
   int64_t later_frames_ = 0;  // during a revisit: those of the window behind the current chunk
   int64_t chunk_frames_ = 0;
   int64_t frames_seen_ = 0;
+  ConditioningMemo conditioning_;
 };
 
 }  // namespace mrt

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/threads.h"
+#include "ops/transfer.h"
 
 namespace mrt {
 namespace {
@@ -13,7 +14,8 @@ constexpr double kRopeBase = 10000;
 /// The table of one axis: F32 [positions, channels / 2].
 RopeTable MakeAxis(ops::Context& context, int64_t channels, int64_t first, int64_t positions) {
   const int64_t pairs = channels / 2;
-  const RopeTable axis{context.Float({positions, pairs}), context.Float({positions, pairs})};
+  const RopeTable axis{context.HostFloat({positions, pairs}),
+                       context.HostFloat({positions, pairs})};
   for (int64_t i = 0; i < pairs; ++i) {
     const double frequency =
         std::pow(kRopeBase, -2.0 * static_cast<double>(i) / static_cast<double>(channels));
@@ -38,9 +40,9 @@ RopeTable MakeRopeTable(ops::Context& context, int64_t head_dim, int64_t first_f
                         int64_t frames, int64_t rows, int64_t cols) {
   const int64_t space = 2 * (head_dim / 6);  // channels of the row, and of the column
   const int64_t half = head_dim / 2;
-  const RopeTable table{context.Float({frames * rows * cols, half}),
-                        context.Float({frames * rows * cols, half})};
-  const ArenaScope scope(context.arena());
+  const RopeTable table{context.HostFloat({frames * rows * cols, half}),
+                        context.HostFloat({frames * rows * cols, half})};
+  const ArenaScope scope(context.host_arena());
   const RopeTable time = MakeAxis(context, head_dim - 2 * space, first_frame, frames);
   const RopeTable row = MakeAxis(context, space, 0, rows);
   const RopeTable col = MakeAxis(context, space, 0, cols);
@@ -58,7 +60,7 @@ RopeTable MakeRopeTable(ops::Context& context, int64_t head_dim, int64_t first_f
   };
   fill(&RopeTable::cos);
   fill(&RopeTable::sin);
-  return table;
+  return {ops::Upload(context, table.cos), ops::Upload(context, table.sin)};
 }
 
 }  // namespace mrt

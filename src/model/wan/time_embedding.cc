@@ -55,12 +55,12 @@ TimeEmbedding::TimeEmbedding(const WanConfig& config, const Checkpoint& checkpoi
 
 void TimeEmbedding::Run(ops::Context& context, std::span<const float> timesteps,
                         const TensorView& embedding, const TensorView& projection) const {
-  const ArenaScope scope(context.arena());
+  const ArenaScope scope(context.host_arena());
   const auto n = static_cast<int64_t>(timesteps.size());
   const int64_t dim = embedding.shape.back(), half = freq_dim_ / 2;
-  float* const features = context.Float({freq_dim_}).as<float>();
-  float* const hidden = context.Float({dim}).as<float>();
-  float* const projected = context.Float({6, dim}).as<float>();
+  float* const features = context.HostFloat({freq_dim_}).as<float>();
+  float* const hidden = context.HostFloat({dim}).as<float>();
+  float* const projected = context.HostFloat({6, dim}).as<float>();
   for (int64_t t = 0; t < n; ++t) {
     for (int64_t i = 0; i < half; ++i) {
       const double frequency =

@@ -4,10 +4,12 @@
 #include <cmath>
 #include <cstring>
 
+#include "model/wan/modulation.h"
 #include "model/wan/patches.h"
 #include "model/wan/rope.h"
 #include "model/wan/weights.h"
 #include "ops/rowwise.h"
+#include "ops/transfer.h"
 #include "tensor/int8_weights.h"
 #include "tensor/weight_reader.h"
 
@@ -80,7 +82,7 @@ WanTransformer::WanTransformer(ops::Context& context, const Checkpoint& checkpoi
     : config_(config),
       weights_(weights),
       time_embedding_(config, checkpoint),
-      head_modulation_(ToFloat32(checkpoint.Find("head.modulation"))) {
+      head_modulation_(MoveTo(context.memory(), ToFloat32(checkpoint.Find("head.modulation")))) {
   const auto linear = [&](const std::string& name) {
     return ops::Linear(context, checkpoint.Find(name + ".weight"), checkpoint.Find(name + ".bias"));
   };
@@ -103,16 +105,16 @@ WanTransformer::WanTransformer(ops::Context& context, const Checkpoint& checkpoi
 CrossKv WanTransformer::EncodeText(ops::Context& context, const ConstTensorView& text) const {
   const WanConfig& c = config_;
   MRT_CHECK(text.shape.rank() == 2 && text.shape[0] <= c.text_len && text.shape[1] == c.text_dim);
-  const ArenaScope scope(context.arena());
+  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
   // All rows of padding become the same key and the same value: one row stands for them.
   const int64_t given = RowsBeforePadding(text), padding = c.text_len - given;
   const int64_t count = given + std::min<int64_t>(padding, 1);
-  const TensorView padded = context.Float({count, c.text_dim});
+  const TensorView padded = context.HostFloat({count, c.text_dim});
   std::memset(padded.data, 0, static_cast<size_t>(padded.bytes()));
   std::memcpy(padded.data, text.as<float>(), static_cast<size_t>(text.Slice(0, given).bytes()));
 
   const TensorView rows = context.Activation({count, c.text_dim});
-  ops::Cast(context, padded, rows);
+  ops::Cast(context, ops::Upload(context, padded), rows);
   const TensorView hidden = context.Activation({count, c.dim});
   text_embedding0_.Run(context, rows, hidden, ops::Activation::kGeluTanh);
   const TensorView embedded = context.Activation({count, c.dim});
@@ -120,13 +122,14 @@ CrossKv WanTransformer::EncodeText(ops::Context& context, const ConstTensorView&
 
   CrossKv kv;
   if (padding > 1) {
-    kv.bias_ = Tensor(DType::kF32, {count});
-    std::fill_n(kv.bias_.as<float>(), given, 0.0f);
-    kv.bias_.as<float>()[given] = std::log(static_cast<float>(padding));
+    Tensor bias(DType::kF32, {count});
+    std::fill_n(bias.as<float>(), given, 0.0f);
+    bias.as<float>()[given] = std::log(static_cast<float>(padding));
+    kv.bias_ = MoveTo(context.memory(), std::move(bias));
   }
   const Shape all{c.num_layers, count, c.num_heads, c.head_dim()};
-  kv.keys_ = Tensor(context.activation(), all);
-  kv.values_ = Tensor(context.activation(), all);
+  kv.keys_ = Tensor(context.activation(), all, context.memory());
+  kv.values_ = Tensor(context.activation(), all, context.memory());
   for (int64_t n = 0; n < c.num_layers; ++n) {
     const AttentionWeights& w = blocks_[static_cast<size_t>(n)].cross_attn;
     const TensorView k = kv.keys_.view().Slice(n, n + 1).Reshape({count, c.dim});
@@ -145,12 +148,18 @@ void WanTransformer::Forward(ops::Context& context, const ConstTensorView& laten
   MRT_CHECK(grid.frames == cache.chunk_frames() && grid.rows == cache.rows() &&
             grid.cols == cache.cols() && cache.num_layers() == config_.num_layers);
   MRT_CHECK(static_cast<int64_t>(timesteps.size()) == grid.frames);
+  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
+  ConditioningMemo& memo = cache.conditioning();
+  const RopeTable rope = memo.Rope(context, config_.head_dim(), cache.chunk_position(), grid.frames,
+                                   grid.rows, grid.cols);
   // Frames of one chunk usually share their timestep: then one group of modulation vectors does.
-  if (std::ranges::all_of(timesteps, [&](float t) { return t == timesteps.front(); }))
-    timesteps = timesteps.first(1);
+  const float first = timesteps.front();
+  const TimeVectors time = std::ranges::all_of(timesteps, [&](float t) { return t == first; })
+                               ? memo.Time(context, time_embedding_, config_.dim, first)
+                               : MakeTimeVectors(context, time_embedding_, config_.dim, timesteps);
   Run(
-      context, latents, timesteps, cache.chunk_position(), text,
-      [&](int64_t layer) { return cache.Layer(layer); }, attention, flow);
+      context, latents, rope, time, text, [&](int64_t layer) { return cache.Layer(layer); },
+      attention, flow);
 }
 
 void WanTransformer::ForwardBidirectional(ops::Context& context, const ConstTensorView& latents,
@@ -158,78 +167,73 @@ void WanTransformer::ForwardBidirectional(ops::Context& context, const ConstTens
                                           LayerAttention attention, const TensorView& flow) const {
   const TokenGrid grid = GridOf(config_, latents.shape);
   const auto frames = static_cast<size_t>(grid.frames);
-  const ArenaScope scope(context.arena());
+  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
   // No layer's keys and values outlive it: all layers share one window.
   const Shape shape{grid.frames, grid.rows * grid.cols, config_.dim};
   const TensorView k = context.Activation(shape), v = context.Activation(shape);
-  void** const k_frames = PointerArray(context.arena(), grid.frames);
-  void** const v_frames = PointerArray(context.arena(), grid.frames);
+  void** const k_frames = PointerArray(context.host_arena(), grid.frames);
+  void** const v_frames = PointerArray(context.host_arena(), grid.frames);
   for (int64_t f = 0; f < grid.frames; ++f) {
     k_frames[f] = k.Slice(f, f + 1).data;
     v_frames[f] = v.Slice(f, f + 1).data;
   }
   const ops::KvFrames window{{k_frames, frames}, {v_frames, frames}, context.activation()};
+  const RopeTable rope = MakeRopeTable(context, config_.head_dim(), /*first_frame=*/0, grid.frames,
+                                       grid.rows, grid.cols);
+  const TimeVectors time = MakeTimeVectors(context, time_embedding_, config_.dim, {&timestep, 1});
   Run(
-      context, latents, {&timestep, 1}, /*first_frame=*/0, text, [&](int64_t) { return window; },
-      attention, flow);
+      context, latents, rope, time, text, [&](int64_t) { return window; }, attention, flow);
 }
 
 void WanTransformer::Run(ops::Context& context, const ConstTensorView& latents,
-                         std::span<const float> timesteps, int64_t first_frame, const CrossKv& text,
+                         const RopeTable& rope, const TimeVectors& time, const CrossKv& text,
                          WindowOfLayer window, LayerAttention attention,
                          const TensorView& flow) const {
   const WanConfig& c = config_;
   const TokenGrid grid = GridOf(c, latents.shape);
-  const auto groups = static_cast<int64_t>(timesteps.size());
   const ArenaScope scope(context.arena());
 
   const TensorView x = context.Float({grid.tokens(), c.dim});  // the residual stream
   Embed(context, latents, x);
-  const TensorView time_embedding = context.Float({groups, c.dim});
-  const TensorView time_projection = context.Float({6, groups, c.dim});
-  time_embedding_.Run(context, timesteps, time_embedding, time_projection);
-
-  const BlockInputs inputs{
-      .config = c,
-      .frames = grid.frames,
-      .rows = grid.rows,
-      .cols = grid.cols,
-      .rope = MakeRopeTable(context, c.head_dim(), first_frame, grid.frames, grid.rows, grid.cols),
-      .time = time_projection};
+  const BlockInputs inputs{.config = c,
+                           .frames = grid.frames,
+                           .rows = grid.rows,
+                           .cols = grid.cols,
+                           .rope = rope,
+                           .time = time.projection};
   for (int64_t n = 0; n < c.num_layers; ++n) {
     if (context.stopped()) return;
     blocks_[static_cast<size_t>(n)].Run(context, inputs, attention[n], window(n), text.Layer(n), x);
   }
-  Head(context, x, time_embedding, flow);
+  Head(context, x, time.embedding, flow);
 }
 
 void WanTransformer::Embed(ops::Context& context, const ConstTensorView& latents,
                            const TensorView& x) const {
-  const ArenaScope scope(context.arena());
+  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
   const Shape shape{x.shape[0], patch_embedding_.in_features()};
-  const TensorView patches = context.Float(shape);
+  const TensorView patches = context.HostFloat(shape);
   Patchify(config_, latents, patches);
   const TensorView rounded = context.Activation(shape);
-  ops::Cast(context, patches, rounded);
+  ops::Cast(context, ops::Upload(context, patches), rounded);
   patch_embedding_.Run(context, rounded, x, ops::Activation::kNone, ops::Output::kFloat);
 }
 
 void WanTransformer::Head(ops::Context& context, const TensorView& x,
                           const TensorView& time_embedding, const TensorView& flow) const {
-  const ArenaScope scope(context.arena());
+  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
   const int64_t groups = time_embedding.shape[0], dim = config_.dim;
+  const ConstTensorView learned = head_modulation_.view().Reshape({2, dim});  // shift and scale
   const TensorView shift = context.Float({groups, dim}), scale = context.Float({groups, dim});
-  const float* const learned = head_modulation_.as<float>();  // [shift and scale, dim]
-  const float* const e = time_embedding.as<float>();
-  for (int64_t i = 0; i < groups * dim; ++i) {
-    shift.as<float>()[i] = learned[i % dim] + e[i];
-    scale.as<float>()[i] = learned[dim + i % dim] + e[i];
-  }
+  ops::Copy(context, time_embedding, shift);
+  AddToRows(context, shift, learned.Slice(0, 1));
+  ops::Copy(context, time_embedding, scale);
+  AddToRows(context, scale, learned.Slice(1, 2));
   const TensorView y = context.Activation({x.shape[0], dim});
   ops::LayerNormModulate(context, x, scale, shift, config_.eps, y);
   const TensorView patches = context.Float({x.shape[0], head_.out_features()});
   head_.Run(context, y, patches, ops::Activation::kNone, ops::Output::kFloat);
-  Unpatchify(config_, patches, flow);
+  Unpatchify(config_, ops::Download(context, patches), flow);
 }
 
 int64_t WanTransformer::weight_bytes() const {
@@ -251,6 +255,13 @@ int64_t WanTransformer::WeightBytes(const WanConfig& config, ops::Precision prec
     sum += int8 ? ops::Linear::Int8Bytes(tensor.shape[1], tensor.shape[0])
                 : tensor.shape.elements() * (is_float ? 4 : packed);
   }
+  return sum;
+}
+
+int64_t WanTransformer::HostWeightBytes(const WanConfig& config) {
+  int64_t sum = 0;
+  for (const NamedShape& tensor : WanTensors(config))
+    if (tensor.name.starts_with("time_")) sum += tensor.shape.elements() * 4;
   return sum;
 }
 

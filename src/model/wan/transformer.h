@@ -11,6 +11,7 @@
 
 #include "base/threads.h"
 #include "model/wan/block.h"
+#include "model/wan/conditioning.h"
 #include "model/wan/config.h"
 #include "model/wan/kv_cache.h"
 #include "model/wan/time_embedding.h"
@@ -95,6 +96,9 @@ class WanTransformer {
   static int64_t WeightBytes(const WanConfig& config, ops::Precision precision,
                              ops::WeightType weights);
 
+  /// What of it lies in host memory if the context has a backend.
+  static int64_t HostWeightBytes(const WanConfig& config);
+
   /// How large one Forward of that many frames of rows x cols tokens makes the context's arena, not
   /// counting the scratch of the attention kernel.
   static int64_t ScratchBytes(const WanConfig& config, int64_t frames, int64_t rows, int64_t cols,
@@ -106,9 +110,9 @@ class WanTransformer {
   WanTransformer(ops::Context& context, const Checkpoint& checkpoint, const WanConfig& config,
                  ops::WeightType weights);
 
-  void Run(ops::Context& context, const ConstTensorView& latents, std::span<const float> timesteps,
-           int64_t first_frame, const CrossKv& text, WindowOfLayer window, LayerAttention attention,
-           const TensorView& flow) const;
+  void Run(ops::Context& context, const ConstTensorView& latents, const RopeTable& rope,
+           const TimeVectors& time, const CrossKv& text, WindowOfLayer window,
+           LayerAttention attention, const TensorView& flow) const;
   void Embed(ops::Context& context, const ConstTensorView& latents, const TensorView& x) const;
   void Head(ops::Context& context, const TensorView& x, const TensorView& time_embedding,
             const TensorView& flow) const;

@@ -19,6 +19,7 @@
 #include "model/wan/transformer.h"
 #include "tensor/int8_weights.h"
 #include "testing/compare.h"
+#include "testing/fake_device.h"
 
 namespace {
 
@@ -67,8 +68,9 @@ T Get(Result<T> result) {
 
 /// The golden model in one precision.
 struct GoldenModel {
-  explicit GoldenModel(Precision precision, WeightType weights = WeightType::kActivation)
-      : context(precision) {
+  explicit GoldenModel(Precision precision, WeightType weights = WeightType::kActivation,
+                       ops::Backend* backend = nullptr)
+      : context(precision, backend) {
     const Checkpoint checkpoint =
         Get(Checkpoint::Open(kFolder + "/diffusion_pytorch_model.safetensors"));
     const WanConfig config = Get(WanConfig::Read(kFolder + "/config.json", checkpoint));
@@ -107,7 +109,7 @@ Tensor FirstFlow(GoldenModel& model, const GoldenCase& golden) {
                                      golden.Float("timesteps").as<float>()[0]);
   const CrossKv text = model.wan->EncodeText(model.context, golden.Float("context"));
   KvCache cache(model.wan->config(), TokensOf(noise.shape()[2]), TokensOf(noise.shape()[3]), frames,
-                0, model.context.activation());
+                0, model.context.activation(), model.context.memory());
   EXPECT_TRUE(cache.BeginChunk(frames).ok());
   const TensorView chunk = noise.view().Slice(0, frames);
   Tensor flow(DType::kF32, chunk.shape);
@@ -133,7 +135,7 @@ Tensor Rollout(GoldenModel& model, const GoldenCase& golden, DType kv_dtype) {
   const int64_t window = golden.Value("local_attn_size"), sink = golden.Value("sink_size");
   const int64_t steps_count = steps.shape()[0];
   KvCache cache(model.wan->config(), TokensOf(noise.shape()[2]), TokensOf(noise.shape()[3]),
-                window > 0 ? window : all_frames, sink, kv_dtype);
+                window > 0 ? window : all_frames, sink, kv_dtype, model.context.memory());
   const CrossKv text = model.wan->EncodeText(model.context, golden.Float("context"));
   Tensor latents = golden.Float("noise");
   for (int64_t chunk = 0; chunk < all_frames / frames; ++chunk) {
@@ -223,6 +225,37 @@ TEST(WanGolden, BFloat16CostsNoMoreThanItsRounding) {
   EXPECT_LE(Compare(BidirectionalFlow(native, golden), want).relative_l2, allowed);
 }
 
+void ExpectSameBits(const Tensor& got, const Tensor& want, const std::string& name) {
+  EXPECT_EQ(Compare(got, want).relative_l2, 0) << name;
+}
+
+// The device runs the operations of the CPU, so that nothing but the place differs.
+TEST(WanOnADevice, GivesWhatTheCpuGives) {
+  for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+    if (precision == Precision::kBF16 && !ops::HasNativeBF16()) continue;
+    testing::FakeDevice device(precision);
+    {
+      GoldenModel here(precision), there(precision, WeightType::kActivation, &device);
+      for (const std::string& name : GoldenNames("rollout_", "first_flow")) {
+        const GoldenCase golden(name);
+        ExpectSameBits(FirstFlow(there, golden), FirstFlow(here, golden), name);
+      }
+      for (const std::string name : {"bidirectional_dense", "bidirectional_monarch"}) {
+        const GoldenCase golden(name);
+        ExpectSameBits(BidirectionalFlow(there, golden), BidirectionalFlow(here, golden), name);
+      }
+      for (const std::string name : {"rollout_dense_window", "rollout_monarch_tiles"}) {
+        const GoldenCase golden(name);
+        ExpectSameBits(Rollout(there, golden, DType::kBF16), Rollout(here, golden, DType::kBF16),
+                       name);
+      }
+      EXPECT_EQ(there.wan->weight_bytes(), here.wan->weight_bytes());
+      EXPECT_GT(device.operations(), 1000);
+    }
+    EXPECT_EQ(device.allocated_bytes(), 0);
+  }
+}
+
 // ---- Properties, on synthetic weights ----
 
 WanConfig SmallConfig() {
@@ -251,11 +284,11 @@ struct SmallModel {
 
   explicit SmallModel(const Checkpoint& checkpoint = SyntheticWan(SmallConfig()),
                       Precision precision = Precision::kF32,
-                      WeightType weights = WeightType::kActivation)
-      : context(precision),
+                      WeightType weights = WeightType::kActivation, ops::Backend* backend = nullptr)
+      : context(precision, backend),
         wan(Get(WanTransformer::Load(context, checkpoint, SmallConfig(), weights))),
         text(wan.EncodeText(context, RandomTensor({5, SmallConfig().text_dim}, 1))),
-        cache(SmallConfig(), kRows, kCols, 6, 0, context.activation()),
+        cache(SmallConfig(), kRows, kCols, 6, 0, context.activation(), context.memory()),
         latents(RandomTensor({kFrames, SmallConfig().in_dim, 2 * kRows, 2 * kCols}, 2)),
         flow(DType::kF32, {kFrames, SmallConfig().out_dim, 2 * kRows, 2 * kCols}) {
     EXPECT_TRUE(cache.BeginChunk(kFrames).ok());
@@ -307,6 +340,39 @@ TEST(WanTransformer, DoesNotDependOnTheThreadCount) {
   EXPECT_LE(Compare(three.flow, one.flow).relative_l2, 1e-6);
 }
 
+TEST(ConditioningMemo, GivesWhatIsMadeAnew) {
+  ops::Context context(Precision::kF32);
+  const TimeEmbedding embedding(SmallConfig(), SyntheticWan(SmallConfig()));
+  const int64_t dim = SmallConfig().dim;
+  ConditioningMemo memo;
+  std::vector<const void*> places;
+  for (int round = 0; round < 2; ++round)
+    for (const float t : {1000.0f, 500.0f, 0.0f}) {
+      const ArenaScope scope(context.arena());
+      const TimeVectors got = memo.Time(context, embedding, dim, t);
+      const TimeVectors want = MakeTimeVectors(context, embedding, dim, {&t, 1});
+      EXPECT_EQ(Compare(got.embedding, want.embedding).relative_l2, 0) << t;
+      EXPECT_EQ(Compare(got.projection, want.projection).relative_l2, 0) << t;
+      places.push_back(got.embedding.data);
+    }
+  EXPECT_TRUE(std::equal(places.begin(), places.begin() + 3, places.begin() + 3));
+  for (int t = 1; t < 100; ++t) {  // more than are kept
+    const ArenaScope scope(context.arena());
+    const auto timestep = static_cast<float>(t % 40);
+    const TimeVectors want = MakeTimeVectors(context, embedding, dim, {&timestep, 1});
+    EXPECT_EQ(
+        Compare(memo.Time(context, embedding, dim, timestep).embedding, want.embedding).relative_l2,
+        0);
+  }
+  for (const auto& [first, frames] : {std::pair{0, 1}, {1, 3}, {1, 3}, {4, 3}, {1, 3}}) {
+    const ArenaScope scope(context.arena());
+    const RopeTable got = memo.Rope(context, 32, first, frames, 4, 6);
+    const RopeTable want = MakeRopeTable(context, 32, first, frames, 4, 6);
+    EXPECT_EQ(Compare(got.cos, want.cos).relative_l2, 0) << first;
+    EXPECT_EQ(Compare(got.sin, want.sin).relative_l2, 0) << first;
+  }
+}
+
 // Without self-attention no frame sees another, so every frame follows its own timestep only.
 TEST(WanTransformer, EveryFrameHasItsOwnTimestep) {
   Checkpoint checkpoint = SyntheticWan(SmallConfig());
@@ -331,6 +397,16 @@ TEST(WanTransformer, EveryFrameHasItsOwnTimestep) {
                   .relative_l2,
               1e-2);
   }
+}
+
+TEST(WanOnADevice, EveryFrameHasItsOwnTimestep) {
+  testing::FakeDevice device(Precision::kF32);
+  const std::array<float, 3> timesteps = {1000, 500, 20};
+  SmallModel here,
+      there(SyntheticWan(SmallConfig()), Precision::kF32, WeightType::kActivation, &device);
+  here.Forward(timesteps);
+  there.Forward(timesteps);
+  ExpectSameBits(there.flow, here.flow, "");
 }
 
 // oneDNN allocates a map of its arguments for every primitive it runs; that is not ours to change.

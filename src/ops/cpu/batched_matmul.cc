@@ -1,7 +1,9 @@
 #include "base/check.h"
 #include "base/threads.h"
+#include "ops/backend.h"
 #include "ops/cpu/vendor.h"
 #include "ops/linear.h"
+#include "ops/operation_span.h"
 #include "ops/rowwise.h"
 
 namespace mrt::ops {
@@ -10,13 +12,19 @@ namespace {
 using Desc = dnnl::memory::desc;
 using Tag = dnnl::memory::format_tag;
 
+OperationSpan MatmulSpan(const Context& context, const ConstTensorView& a, const ConstTensorView& b,
+                         const TensorView& y) {
+  const double k = static_cast<double>(a.shape[2]);
+  return OperationSpan(context, "batched matmul", SpanKind::kMatrix,
+                       {.flop = 2.0 * static_cast<double>(y.shape.elements()) * k,
+                        .bytes = static_cast<double>(a.bytes() + b.bytes() + y.bytes())});
+}
+
 /// y [batch, m, n] = activation(a [batch, m, k] b): a and b of one dtype, y of the same or F32.
 void Multiply(Context& context, const ConstTensorView& a, const ConstTensorView& b,
               bool b_transposed, const TensorView& y, Activation activation) {
   const int64_t batch = a.shape[0], m = a.shape[1], k = a.shape[2], n = y.shape[2];
-  const Span span(context.span_log(), "batched matmul", SpanKind::kMatrix,
-                  {.flop = 2.0 * static_cast<double>(batch * m * n) * static_cast<double>(k),
-                   .bytes = static_cast<double>(a.bytes() + b.bytes() + y.bytes())});
+  const OperationSpan span = MatmulSpan(context, a, b, y);
   const PrimitiveKey key{{PrimitiveKey::kBatchedMatmul, ThreadCount(), batch, m, k, n,
                           static_cast<int64_t>(a.dtype), static_cast<int64_t>(y.dtype),
                           b_transposed, static_cast<int64_t>(activation)}};
@@ -42,6 +50,10 @@ void BatchedMatmul(Context& context, const ConstTensorView& a, const ConstTensor
   MRT_CHECK(a.shape[2] == b.shape[b_transposed ? 2 : 1]);
   MRT_CHECK(y.shape[2] == b.shape[b_transposed ? 1 : 2]);
   if (y.shape.elements() == 0) return;
+  if (Backend* backend = context.backend()) {
+    const OperationSpan span = MatmulSpan(context, a, b, y);
+    return backend->BatchedMatmul(context, a, b, b_transposed, y, activation);
+  }
   ArenaScope scope(context.arena());
   const auto widened = [&](const ConstTensorView& x) -> ConstTensorView {
     if (x.dtype == DType::kF32) return x;

@@ -1,10 +1,13 @@
 #include "ops/conv.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/check.h"
 #include "base/threads.h"
+#include "ops/backend.h"
 #include "ops/cpu/vendor.h"
+#include "ops/operation_span.h"
 
 namespace mrt::ops {
 namespace {
@@ -85,14 +88,15 @@ ConvShape ShapeOfWeight(const Shape& weight, const ConvParams& params) {
 
 struct Conv::Impl {
   ConvShape shape;
-  DType dtype;  // of the packed weight
-  PackedWeight weight;
-  dnnl::memory bias;  // F32 [out], or empty
+  DType dtype;                         // of the packed weight
+  std::optional<PackedWeight> weight;  // either this one, maybe with a bias,
+  dnnl::memory bias;                   // F32 [out], or empty,
+  std::unique_ptr<BackendConv> there;  // or on the device of the context it was made with
 
   bool has_bias() const { return static_cast<bool>(bias); }
 
   Prepared Prepare(const ConvCall& call) const {
-    const auto pd = PreferLayout(weight.desc(), shape.AnyLayout(dtype),
+    const auto pd = PreferLayout(weight->desc(), shape.AnyLayout(dtype),
                                  [&](const Desc& w) { return DescribeConv(shape, call, w); });
     return Prepared(dnnl::convolution_forward(pd), pd, call.bias);
   }
@@ -132,6 +136,13 @@ Conv::Conv(Context& context, const ConstTensorView& weight, const ConstTensorVie
   const ConvShape shape = ShapeOfWeight(weight.shape, params);
   MRT_CHECK(bias.empty() || bias.shape.elements() == shape.out);
   const DType dtype = context.activation();
+  impl_.reset(new Impl{.shape = shape, .dtype = dtype});
+  if (Backend* backend = context.backend()) {
+    const Shape in_time{shape.out, shape.in, std::max<int64_t>(shape.kernel_time, 1),
+                        shape.kernel_rows, shape.kernel_cols};
+    impl_->there = backend->MakeConv(context, weight.Reshape(in_time), bias, params);
+    return;
+  }
   const Shape x{std::max<int64_t>(shape.kernel_time, 1), kPackingFrameRows, kPackingFrameCols,
                 shape.in};
   const ConvCall call{x, dtype, dtype, !bias.empty(), Activation::kNone};
@@ -140,27 +151,29 @@ Conv::Conv(Context& context, const ConstTensorView& weight, const ConstTensorVie
   const Desc plain(shape.weight_dims(), VendorType(dtype), shape.is_3d() ? Tag::oidhw : Tag::oihw);
   const Desc bias_desc({shape.out}, dnnl::memory::data_type::f32, Tag::a);
   const bool round = context.precision() == Precision::kBF16Emulated;
-  impl_.reset(new Impl{shape, dtype, PackedWeight(weight, plain, packed, round),
-                       PackBias(bias, bias_desc)});
+  impl_->weight.emplace(weight, plain, packed, round);
+  impl_->bias = PackBias(bias, bias_desc);
 }
 
 void Conv::Run(Context& context, const ConstTensorView& x, const TensorView& y,
                Activation activation, Output output) const {
   MRT_CHECK(impl_ != nullptr && x.dtype == impl_->dtype && y.shape == OutputShape(x.shape));
+  MRT_CHECK((context.backend() != nullptr) == (impl_->there != nullptr));
   if (y.shape.elements() == 0) return;
   const ConvShape& s = impl_->shape;
   const int64_t taps = std::max<int64_t>(s.kernel_time, 1) * s.kernel_rows * s.kernel_cols;
-  const Span span(
-      context.span_log(), "convolution", SpanKind::kMatrix,
+  const OperationSpan span(
+      context, "convolution", SpanKind::kMatrix,
       {.flop = 2.0 * static_cast<double>(y.shape.elements()) * static_cast<double>(taps * s.in),
        .bytes = static_cast<double>(x.bytes() + y.bytes() + bytes())});
+  if (impl_->there != nullptr) return impl_->there->Run(context, x, y, activation);
   const ConvCall call{x.shape, x.dtype, y.dtype, impl_->has_bias(), activation};
   const PrimitiveKey key = impl_->Key(call);
   auto& primitives = context.vendor().primitives;
   auto found = primitives.find(key);
   if (found == primitives.end()) found = primitives.emplace(key, impl_->Prepare(call)).first;
   Prepared& prepared = found->second;
-  prepared.Run(context, x.data, impl_->weight.In(prepared.weights_desc()), impl_->bias, y.data);
+  prepared.Run(context, x.data, impl_->weight->In(prepared.weights_desc()), impl_->bias, y.data);
   if (output == Output::kActivation) context.RoundActivation(y);
 }
 
@@ -168,7 +181,8 @@ Shape Conv::OutputShape(const Shape& x) const { return OutputShapeOf(impl_->shap
 int64_t Conv::in_channels() const { return impl_->shape.in; }
 int64_t Conv::out_channels() const { return impl_->shape.out; }
 int64_t Conv::bytes() const {
-  return impl_->weight.bytes() +
+  if (impl_->there != nullptr) return impl_->there->bytes();
+  return impl_->weight->bytes() +
          (impl_->has_bias() ? impl_->shape.out * int64_t{sizeof(float)} : 0);
 }
 

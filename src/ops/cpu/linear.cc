@@ -5,8 +5,10 @@
 
 #include "base/check.h"
 #include "base/threads.h"
+#include "ops/backend.h"
 #include "ops/cpu/int8_weight.h"
 #include "ops/cpu/vendor.h"
+#include "ops/operation_span.h"
 #include "ops/storage.h"
 
 namespace mrt::ops {
@@ -130,8 +132,13 @@ class FloatWeight {
 
 struct Linear::Impl {
   int64_t in, out;
-  std::optional<FloatWeight> floating;  // one of the two
+  std::optional<FloatWeight> floating;  // one of the three
   std::optional<Int8Weight> int8;
+  std::unique_ptr<BackendLinear> there;  // on the device of the context it was made with
+
+  bool fits(const Context& context) const {
+    return (context.backend() != nullptr) == (there != nullptr);
+  }
 };
 
 Linear::Linear() = default;
@@ -144,8 +151,11 @@ Linear::Linear(Context& context, const ConstTensorView& weight, const ConstTenso
   MRT_CHECK(weight.shape.rank() == 2);
   const int64_t out = weight.shape[0], in = weight.shape[1];
   MRT_CHECK(bias.empty() || bias.shape.elements() == out);
-  impl_.reset(new Impl{in, out, std::nullopt, std::nullopt});
-  if (type == WeightType::kActivation) {
+  impl_.reset(new Impl{in, out, std::nullopt, std::nullopt, nullptr});
+  if (Backend* backend = context.backend()) {
+    MRT_CHECK(type == WeightType::kActivation);
+    impl_->there = backend->MakeLinear(context, weight, bias);
+  } else if (type == WeightType::kActivation) {
     impl_->floating.emplace(context, weight, bias);
   } else {
     impl_->int8.emplace(QuantizedWeight(weight), bias, type);
@@ -156,7 +166,7 @@ Linear::Linear(const Int8WeightView& weight, const ConstTensorView& bias, Weight
   const Shape& shape = weight.values.shape;
   MRT_CHECK(type != WeightType::kActivation && shape.rank() == 2 &&
             (bias.empty() || bias.shape.elements() == shape[0]));
-  impl_.reset(new Impl{shape[1], shape[0], std::nullopt, std::nullopt});
+  impl_.reset(new Impl{shape[1], shape[0], std::nullopt, std::nullopt, nullptr});
   impl_->int8.emplace(weight, bias, type);
 }
 
@@ -164,13 +174,15 @@ void Linear::Run(Context& context, const ConstTensorView& x, const TensorView& y
                  Activation activation, Output output) const {
   MRT_CHECK(impl_ != nullptr && x.shape.back() == impl_->in && y.shape.back() == impl_->out);
   const int64_t rows = x.shape.rows();
-  MRT_CHECK(rows == y.shape.rows());
+  MRT_CHECK(rows == y.shape.rows() && impl_->fits(context));
   if (rows == 0) return;
-  const Span span(
-      context.span_log(), impl_->int8 ? "int8 linear" : "linear", SpanKind::kMatrix,
+  const OperationSpan span(
+      context, impl_->int8 ? "int8 linear" : "linear", SpanKind::kMatrix,
       {.flop = 2.0 * static_cast<double>(rows * impl_->in) * static_cast<double>(impl_->out),
        .bytes = static_cast<double>(x.bytes() + y.bytes() + bytes())});
-  if (impl_->int8) {
+  if (impl_->there != nullptr) {
+    impl_->there->Run(context, x, y, activation);
+  } else if (impl_->int8) {
     impl_->int8->Run(context, x, y, activation);
   } else {
     impl_->floating->Run(context, x, y, activation);
@@ -183,13 +195,14 @@ void Linear::AddTo(Context& context, const ConstTensorView& x, const TensorView&
   MRT_CHECK(impl_ != nullptr && x.shape.back() == impl_->in && residual.dtype == DType::kF32 &&
             residual.shape.back() == impl_->out);
   const int64_t rows = x.shape.rows(), groups = gate.empty() ? 1 : gate.shape.rows();
-  MRT_CHECK(rows == residual.shape.rows() && rows % groups == 0 &&
+  MRT_CHECK(rows == residual.shape.rows() && rows % groups == 0 && impl_->fits(context) &&
             (gate.empty() || (gate.dtype == DType::kF32 && gate.shape.back() == impl_->out)));
   if (rows == 0) return;
-  const Span span(
-      context.span_log(), impl_->int8 ? "int8 linear" : "linear", SpanKind::kMatrix,
+  const OperationSpan span(
+      context, impl_->int8 ? "int8 linear" : "linear", SpanKind::kMatrix,
       {.flop = 2.0 * static_cast<double>(rows * impl_->in) * static_cast<double>(impl_->out),
        .bytes = static_cast<double>(x.bytes() + 2 * residual.bytes() + gate.bytes() + bytes())});
+  if (impl_->there != nullptr) return impl_->there->AddTo(context, x, residual, gate);
   const ConstTensorView from = x.Reshape({rows, impl_->in});
   const TensorView to = residual.Reshape({rows, impl_->out});
   for (int64_t g = 0; g < groups; ++g) {
@@ -207,6 +220,7 @@ void Linear::AddTo(Context& context, const ConstTensorView& x, const TensorView&
 int64_t Linear::in_features() const { return impl_->in; }
 int64_t Linear::out_features() const { return impl_->out; }
 int64_t Linear::bytes() const {
+  if (impl_->there != nullptr) return impl_->there->bytes();
   return impl_->int8 ? impl_->int8->bytes() : impl_->floating->bytes();
 }
 

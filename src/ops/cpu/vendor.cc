@@ -8,6 +8,7 @@
 #include "base/cpu_features.h"
 #include "base/signals.h"
 #include "base/threads.h"
+#include "ops/backend.h"
 #include "ops/storage.h"
 
 namespace mrt::ops {
@@ -187,10 +188,17 @@ dnnl::memory PackBias(const ConstTensorView& bias, const dnnl::memory::desc& des
   return packed;
 }
 
-Context::Context(Precision precision)
-    : precision_(precision), vendor_(std::make_unique<Vendor>()) {}
+Context::Context(Precision precision, Backend* backend)
+    : precision_(precision),
+      backend_(backend),
+      arena_(backend),
+      vendor_(std::make_unique<Vendor>()) {
+  MRT_CHECK(backend == nullptr || precision != Precision::kBF16Emulated);
+}
 
 Context::~Context() = default;
+
+Memory* Context::memory() const { return backend_; }
 
 bool HasNativeBF16() {
   const CpuFeatures& cpu = GetCpuFeatures();

@@ -20,6 +20,22 @@ __device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bo
                : "memory");
 }
 
+// The same through L1, for what is read again soon.
+__device__ __forceinline__ void CopyAsync16ThroughL1(void* shared, const void* global, bool valid) {
+  const int source_bytes = valid ? 16 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(SharedAddress(shared)),
+               "l"(global), "r"(source_bytes)
+               : "memory");
+}
+
+// For 4 bytes, through L1.
+__device__ __forceinline__ void CopyAsync4(void* shared, const void* global, bool valid) {
+  const int source_bytes = valid ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(SharedAddress(shared)),
+               "l"(global), "r"(source_bytes)
+               : "memory");
+}
+
 // How long L2 keeps what a copy reads.
 __device__ __forceinline__ uint64_t PolicyEvictFirst() {
   uint64_t policy;
@@ -30,6 +46,16 @@ __device__ __forceinline__ uint64_t PolicyEvictNormal() {
   uint64_t policy;
   asm("createpolicy.fractional.L2::evict_normal.b64 %0;" : "=l"(policy));
   return policy;
+}
+__device__ __forceinline__ uint64_t PolicyEvictLast() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_last.b64 %0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ void Store16(void* p, const uint32_t (&x)[4], uint64_t policy) {
+  asm volatile("st.global.L2::cache_hint.v4.b32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(p), "r"(x[0]),
+               "r"(x[1]), "r"(x[2]), "r"(x[3]), "l"(policy)
+               : "memory");
 }
 __device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bool valid,
                                             uint64_t policy) {
@@ -53,6 +79,11 @@ __device__ __forceinline__ void CopyAsyncCommit() {
 template <int kPending>
 __device__ __forceinline__ void CopyAsyncWait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+// A barrier of some warps of the block; __syncthreads() is number 0.
+__device__ __forceinline__ void NamedBarrier(int number, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
 }
 
 // Four 8x8 matrices of 16-bit elements; lane 8m + r gives the address of row r of matrix m.

@@ -14,15 +14,22 @@
 
 namespace mrt {
 
-template <int kHeadDim, int kScoreTiles, int kRowTiles>
+// kQueryRows: of which shared memory holds queries, if a group has no more. The last tile then
+// reads what lies behind them, for rows that nobody stores.
+template <int kHeadDim, int kScoreTiles, int kRowTiles,
+          int kStages = MonarchCudaKernel{kHeadDim, kScoreTiles, kRowTiles, 1}.Stages(),
+          int kQueryRows = 64 * kRowTiles>
 struct AverageTask {
   using Bf16 = __nv_bfloat16;
   static constexpr MonarchCudaKernel kKernel = {kHeadDim, kScoreTiles, kRowTiles, 1};
   static constexpr int kKeyRows = kKernel.KeyRows();
-  static constexpr int kStages = kKernel.Stages();
   static constexpr int kTileRows = 64;
   static constexpr int kBlockRows = kKernel.BlockRows();
   static_assert(kBlockRows == kRowTiles * kTileRows);
+  static_assert(kQueryRows % 16 == 0 && kQueryRows > kBlockRows - kTileRows &&
+                kQueryRows <= kBlockRows);
+  // Unrolled three times, 168 registers would not be enough.
+  static constexpr int kTilesUnrolled = kQueryRows < kBlockRows ? 1 : kRowTiles;
   static constexpr int kChunks = kHeadDim / 8;     // of 16 bytes in a row
   static constexpr int kPanels = kHeadDim / 64;    // of 128 bytes in a row
   static constexpr int kKeySteps = kKeyRows / 16;  // k-steps of the second product
@@ -37,11 +44,11 @@ struct AverageTask {
     }
   };
   struct Smem {
-    Panels<kTileRows> q[kRowTiles];
+    alignas(1024) Bf16 q[kQueryRows * kHeadDim];  // tiles as Panels
     Panels<kKeyRows> k[kStages];
     Panels<kKeyRows> v[kStages];
   };
-  static_assert(sizeof(Smem) == kKernel.AverageSmemBytes());
+  static_assert(sizeof(Smem) == (kQueryRows + kStages * 2 * kKeyRows) * 2 * kHeadDim);
 
   const MonarchKernelArgs& args;
   Smem& smem;
@@ -70,6 +77,17 @@ struct AverageTask {
     tiles = block_begin < rows_end ? max(tiles_end - tiles_begin, 0) : 0;
   }
 
+  // Rows of query tile t in shared memory, and where one of its elements lies.
+  __device__ static constexpr int QueryRows(int t) {
+    return kQueryRows - t * kTileRows < kTileRows ? kQueryRows - t * kTileRows : kTileRows;
+  }
+  __device__ Bf16* QueryPanel(int t, int panel) const {
+    return &smem.q[t * kTileRows * kHeadDim + panel * QueryRows(t) * 64];
+  }
+  __device__ Bf16* QueryAt(int t, int row, int channel) const {
+    return QueryPanel(t, channel / 64) + row * 64 + ((channel / 8 % 8) ^ (row % 8)) * 8;
+  }
+
   // Row of the group that this lane holds in registers 0 and 1 of tile t; 2 and 3: 8 rows on.
   __device__ int RowOf(int t) const { return block_begin + kTileRows * t + 16 * warp + lane / 4; }
 
@@ -80,7 +98,7 @@ struct AverageTask {
     for (int n = 0; n < tiles; ++n) {
       LoadKeys(kStages == 2 ? n + 1 : n);
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-      RunTileWgmma(n);
+      RunTileWgmma(n, [](int) {});
 #else
       RunTileMma(n);
 #endif
@@ -103,7 +121,9 @@ struct AverageTask {
   // Each warp its own rows; the group of copies is that of the first keys.
   __device__ void LoadQueries() {
     constexpr int kRowsAtOnce = 32 / kChunks;
+#pragma unroll
     for (int t = 0; t < kRowTiles; ++t) {
+      if (16 * warp >= QueryRows(t)) continue;
       int token = -1;  // of row `lane` of these 16
       const int m = block_begin + kTileRows * t + 16 * warp + lane;
       if (lane < 16 && m < rows_end) {
@@ -114,7 +134,7 @@ struct AverageTask {
       for (int n = 0; n < 16; n += kRowsAtOnce) {
         const int row = n + lane / kChunks, chunk = lane % kChunks;
         const int from = __shfl_sync(~0u, token, row);
-        ptx::CopyAsync16(smem.q[t].At(16 * warp + row, 8 * chunk),
+        ptx::CopyAsync16(QueryAt(t, 16 * warp + row, 8 * chunk),
                          args.q + TokenOffset(args, kHeadDim, max(from, 0), task.head) + 8 * chunk,
                          from >= 0);
       }
@@ -161,15 +181,19 @@ struct AverageTask {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   // The scores of the next tile of 64 rows are computed while the means of one are stored. Tiles
   // past the last row of a short group are computed for nothing: a branch would stop the overlap.
-  __device__ void RunTileWgmma(int n) {
+  // `at_end(0)` is called a few thousand cycles before the end, `at_end(1)` a few hundred, each
+  // while a product is under way.
+  template <typename AtEnd>
+  __device__ void RunTileWgmma(int n, AtEnd&& at_end) {
     const int stage = n % kStages, tile = tiles_begin + n;
     float z[kScoreTiles][4];
     WaitForKeys();
     ScoreWgmma(0, stage, z);
-#pragma unroll
+#pragma unroll kTilesUnrolled
     for (int t = 0; t < kRowTiles; ++t) {
       uint32_t r[kKeySteps][4];
       float inverse_sum[2], y[kPanels][8][4];
+      if (t + 1 == kRowTiles) at_end(0);
       ptx::WgmmaWait<0>();
       Softmax(tile, t, z, r, inverse_sum);
       AverageWgmma(smem.k[stage], r, y);
@@ -182,6 +206,7 @@ struct AverageTask {
       if (t == 0) WaitForValues();
       StoreMeans(t, y, inverse_sum, MeansOf(tile, 0));
       AverageWgmma(smem.v[stage], r, y);
+      if (t + 1 == kRowTiles) at_end(1);
       ptx::WgmmaWait<0>();
       StoreMeans(t, y, inverse_sum, MeansOf(tile, 1));
     }
@@ -192,7 +217,7 @@ struct AverageTask {
     ptx::WgmmaFence();
 #pragma unroll
     for (int d = 0; d < kHeadDim; d += 16)
-      ptx::Wgmma<8 * kScoreTiles>(z, ptx::SwizzledTile(&smem.q[t].x[d / 64][0][d % 64]),
+      ptx::Wgmma<8 * kScoreTiles>(z, ptx::SwizzledTile(QueryPanel(t, d / 64) + d % 64),
                                   ptx::SwizzledTile(&smem.k[stage].x[d / 64][0][d % 64]), d > 0);
     ptx::WgmmaCommit();
   }
@@ -233,7 +258,7 @@ struct AverageTask {
       uint32_t a[kRowTiles][4];
 #pragma unroll
       for (int t = 0; t < kRowTiles; ++t)
-        ptx::LoadMatrix(a[t], smem.q[t].At(16 * warp + lane % 16, d + lane / 16 * 8));
+        ptx::LoadMatrix(a[t], QueryAt(t, 16 * warp + lane % 16, d + lane / 16 * 8));
 #pragma unroll
       for (int n = 0; n < kScoreTiles; n += 2) {
         uint32_t b[4];
@@ -323,6 +348,8 @@ struct AverageTask {
   template <int kStorePanels>
   __device__ void StoreMeans(int t, const float (&y)[kStorePanels][8][4],
                              const float (&inverse_sum)[2], Bf16* means) {
+    const uint64_t policy =
+        args.plan.means_last ? ptx::PolicyEvictLast() : ptx::PolicyEvictNormal();
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
       const int m = RowOf(t) + 8 * row;
@@ -337,8 +364,7 @@ struct AverageTask {
           const float(&pair)[4] = y[block / 2][block % 2 * 4 + p];
           packed[p] = PackBf16(pair[2 * row] * scale, pair[2 * row + 1] * scale);
         }
-        *reinterpret_cast<uint4*>(to + 32 * block) =
-            make_uint4(packed[0], packed[1], packed[2], packed[3]);
+        ptx::Store16(to + 32 * block, packed, policy);
       }
     }
   }

@@ -2,11 +2,13 @@
 
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <iterator>
 #include <numbers>
 #include <string>
 #include <utility>
 
+#include "kernels/common/cuda/status.h"
 #include "kernels/monarch/cuda/monarch_cuda.h"
 #include "kernels/monarch/tiling.h"
 
@@ -24,40 +26,18 @@ constexpr std::array<Launcher, sizeof...(n)> MakeLaunchers(std::index_sequence<n
 constexpr auto kLaunchers =
     MakeLaunchers(std::make_index_sequence<std::size(kMonarchCudaKernels)>());
 
-Status FromCuda(const char* call, cudaError_t error) {
-  if (error == cudaSuccess) return {};
-  const std::string message =
-      std::string("[monarch] ") + call + " says " + cudaGetErrorString(error);
-  if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver)
-    return Unavailable(message);
-  return Internal(message);
+template <size_t... n>
+constexpr std::array<Launcher, sizeof...(n)> MakeResidentLaunchers(std::index_sequence<n...>) {
+  return {LaunchResident<static_cast<int>(n)>...};
 }
-
-Result<GpuLimits> CurrentGpu() {
-  int device = 0;
-  MRT_RETURN_IF_ERROR(FromCuda("cudaGetDevice", cudaGetDevice(&device)));
-  GpuLimits gpu;
-  int major = 0, minor = 0;
-  const std::pair<cudaDeviceAttr, int*> attributes[] = {
-      {cudaDevAttrComputeCapabilityMajor, &major},
-      {cudaDevAttrComputeCapabilityMinor, &minor},
-      {cudaDevAttrMultiProcessorCount, &gpu.multiprocessors},
-      {cudaDevAttrMaxSharedMemoryPerBlockOptin, &gpu.smem_bytes_per_block},
-      {cudaDevAttrMaxSharedMemoryPerMultiprocessor, &gpu.smem_bytes_per_multiprocessor}};
-  for (const auto& [attribute, value] : attributes)
-    MRT_RETURN_IF_ERROR(
-        FromCuda("cudaDeviceGetAttribute", cudaDeviceGetAttribute(value, attribute, device)));
-  // The kernels for other GPUs compile, but nobody has run their tests on one.
-  if (major != 9 || minor != 0)
-    return Unavailable("[monarch] got a GPU of compute capability " + std::to_string(major) + "." +
-                       std::to_string(minor) + ", need 9.0 (H100, H200)");
-  return gpu;
-}
+constexpr auto kResidentLaunchers =
+    MakeResidentLaunchers(std::make_index_sequence<std::size(kMonarchResidentKernels)>());
 
 Result<MonarchCudaPlan> PlanHere(const MonarchShape& shape) {
   MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
   MRT_ASSIGN_OR_RETURN(const GpuLimits gpu, CurrentGpu());
-  return PlanMonarchCuda(shape, gpu);
+  const char* forced = std::getenv("MRT_MONARCH_CUDA_IMPL");
+  return PickMonarchCudaPlan(shape, gpu, forced == nullptr ? "" : forced);
 }
 
 MonarchKernelArgs KernelArgs(const MonarchArgs& args, const MonarchCudaPlan& plan) {
@@ -91,14 +71,37 @@ MonarchKernelArgs KernelArgs(const MonarchArgs& args, const MonarchCudaPlan& pla
 
 }  // namespace
 
+Result<GpuLimits> CurrentGpu() {
+  int device = 0;
+  MRT_RETURN_IF_ERROR(FromCuda("monarch", "cudaGetDevice", cudaGetDevice(&device)));
+  GpuLimits gpu;
+  int major = 0, minor = 0;
+  const std::pair<cudaDeviceAttr, int*> attributes[] = {
+      {cudaDevAttrComputeCapabilityMajor, &major},
+      {cudaDevAttrComputeCapabilityMinor, &minor},
+      {cudaDevAttrMultiProcessorCount, &gpu.multiprocessors},
+      {cudaDevAttrMaxSharedMemoryPerBlockOptin, &gpu.smem_bytes_per_block},
+      {cudaDevAttrMaxSharedMemoryPerMultiprocessor, &gpu.smem_bytes_per_multiprocessor}};
+  for (const auto& [attribute, value] : attributes)
+    MRT_RETURN_IF_ERROR(FromCuda("monarch", "cudaDeviceGetAttribute",
+                                 cudaDeviceGetAttribute(value, attribute, device)));
+  // The kernels for other GPUs compile, but nobody has run their tests on one.
+  if (major != 9 || minor != 0)
+    return Unavailable("[monarch] got a GPU of compute capability " + std::to_string(major) + "." +
+                       std::to_string(minor) + ", need 9.0 (H100, H200)");
+  return gpu;
+}
+
 Status LaunchMonarchPlan(const MonarchArgs& args, const MonarchCudaPlan& plan,
                          cudaStream_t stream) {
   const MonarchKernelArgs kernel_args = KernelArgs(args, plan);
   const int64_t counter_bytes = plan.scratch_bytes - plan.counters_begin;
   MRT_RETURN_IF_ERROR(FromCuda(
-      "cudaMemsetAsync",
+      "monarch", "cudaMemsetAsync",
       cudaMemsetAsync(kernel_args.counters, 0, static_cast<size_t>(counter_bytes), stream)));
-  return FromCuda("the kernel launch", kLaunchers[plan.kernel](kernel_args, stream));
+  const Launcher launch =
+      plan.resident >= 0 ? kResidentLaunchers[plan.resident] : kLaunchers[plan.kernel];
+  return FromCuda("monarch", "the kernel launch", launch(kernel_args, stream));
 }
 
 Result<int64_t> MonarchCudaScratchBytes(const MonarchShape& shape) {

@@ -54,6 +54,13 @@ static_assert(sizeof(MonarchKernelArgs) <= 4096, "kernel parameters");
 template <int kHeadDim, int kScoreTiles, int kAverageRowTiles, int kAcrossRowTiles>
 cudaError_t LaunchMonarch(const MonarchKernelArgs& args, cudaStream_t stream);
 
+/// Of kMonarchResidentKernels[kIndex].
+template <int kIndex>
+cudaError_t LaunchResident(const MonarchKernelArgs& args, cudaStream_t stream);
+
+/// Of the current device; Unavailable with the reason if the kernels do not run there.
+Result<GpuLimits> CurrentGpu();
+
 /// Runs `args` as planned: RunMonarchCuda once it has a plan, and benchmarks that vary it.
 Status LaunchMonarchPlan(const MonarchArgs& args, const MonarchCudaPlan& plan, cudaStream_t stream);
 

@@ -25,7 +25,9 @@ Result<int64_t> MonarchCudaScratchBytes(const MonarchShape& shape);
 /// Errors: as above; Internal with the CUDA call's own words.
 Status RunMonarchCuda(const MonarchArgs& args, CUstream_st* stream);
 
-/// The plan of this shape on the current device in one line, for logs.
+/// The plan of this shape on the current device in one line, for logs. The environment variable
+/// MRT_MONARCH_CUDA_IMPL forces a kernel, "ring" or "resident": then the functions above are
+/// Unavailable where it takes no such shape.
 Result<std::string> DescribeMonarchCuda(const MonarchShape& shape);
 
 }  // namespace mrt

@@ -1,9 +1,13 @@
 // monarch_cuda_bench [--shape NAME] [--plan FIELD=N[,FIELD=N...]]... [--repeats N] [--no-check]
+//                    [--compare]
 //
 // Prints one JSON row per shape and plan: milliseconds with L2 full of something else before each
 // run (cold) and without (warm), and the error against the CPU kernel in float32, which is within
-// 1e-6 of the definition. Without --plan the plan is what RunMonarchCuda uses. Times are those of
-// CUDA events around the call.
+// 1e-6 of the definition. Without --plan the plan is what RunMonarchCuda uses; "resident=1" first
+// means that of the resident kernel. Times are those of CUDA events around the call.
+//
+// --compare: all shapes (or one) with every plan worth trying, as a table; the error is that
+// against the first plan's output.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -14,7 +18,7 @@
 #include <vector>
 
 #include "base/threads.h"
-#include "kernels/monarch/cuda/device_buffer.cuh"
+#include "kernels/common/cuda/device_buffer.cuh"
 #include "kernels/monarch/cuda/launch.cuh"
 #include "kernels/monarch/cuda/monarch_cuda.h"
 #include "testing/bench_buffers.h"
@@ -51,6 +55,24 @@ constexpr struct {
     {"480p_all_frames", With(k480p, 1, 1, 21)},
     {"720p", k720p},
     {"720p_f_tied3", With(k720p, 3, 1)},
+    {"720p_f_tied3_all_frames", With(k720p, 3, 1, 21)},
+};
+
+// The first is what RunMonarchCuda does.
+constexpr const char* kCandidates[] = {
+    "",
+    "task_tiles=3,ring=8,delay=117",
+    "slice_tiles=7,ring=5,delay=377",
+    "means_last=1",
+    "resident=1",
+    "resident=1,means_last=1",
+    "resident=1,ring=10",
+    "resident=1,ring=16",
+    "resident=1,ring=20",
+    "resident=1,interleave=1,ring=9",
+    "resident=1,interleave=1,ring=14",
+    "resident=1,interleave=3,ring=16",
+    "resident=1,slice_tiles=2,ring=10",
 };
 
 double Flops(const MonarchShape& s) {
@@ -141,9 +163,14 @@ struct Problem {
                .scratch = scratch.get()});
   }
 
-  double RelativeL2() const {
+  std::vector<BFloat16> Output() const {
     std::vector<BFloat16> got(q.size());
     Check(cudaMemcpy(got.data(), device_out.get(), 2 * got.size(), cudaMemcpyDeviceToHost), "copy");
+    return got;
+  }
+
+  double RelativeL2() const {
+    const std::vector<BFloat16> got = Output();
     double difference_sq = 0, want_sq = 0;
     for (size_t i = 0; i < want.size(); ++i) {
       const double difference = double(ToFloat(got[i])) - want[i];
@@ -189,7 +216,9 @@ void SetField(MonarchCudaPlan& plan, const std::string& name, int value) {
                                                  {"interleave", &plan.interleave},
                                                  {"delay", &plan.delay},
                                                  {"ring", &plan.ring},
-                                                 {"blocks", &plan.blocks}};
+                                                 {"blocks", &plan.blocks},
+                                                 {"means_last", &plan.means_last}};
+  if (name == "resident") return;  // MakePlan() has looked at it
   for (const auto& [field, target] : fields)
     if (name == field) {
       *target = value;
@@ -211,13 +240,38 @@ void Vary(const MonarchShape& shape, const std::string& change, MonarchCudaPlan&
   FinishMonarchCudaPlan(shape, plan);
 }
 
-void Bench(const char* name, Problem& problem, const std::string& change, int repeats) {
+GpuLimits Limits(const cudaDeviceProp& gpu) {
+  return {gpu.multiProcessorCount, static_cast<int>(gpu.sharedMemPerBlockOptin),
+          static_cast<int>(gpu.sharedMemPerMultiprocessor)};
+}
+
+// Whether its blocks can wait for one another without end.
+bool IsSafe(const MonarchCudaPlan& plan) {
+  if (plan.resident >= 0) return plan.consumers < plan.blocks * 9 / 10;
+  return plan.average_tasks <= plan.delay && plan.delay <= (plan.ring - 2) * plan.average_tasks;
+}
+
+Result<MonarchCudaPlan> MakePlan(const MonarchShape& shape, const std::string& change,
+                                 const cudaDeviceProp& gpu) {
+  MRT_ASSIGN_OR_RETURN(MonarchCudaPlan plan,
+                       PickMonarchCudaPlan(shape, Limits(gpu),
+                                           change.empty()                       ? ""
+                                           : change.rfind("resident=1", 0) == 0 ? "resident"
+                                                                                : "ring"));
+  if (!change.empty()) Vary(shape, change, plan);
+  if (!IsSafe(plan)) return Unavailable("that order of tasks may never end");
+  return plan;
+}
+
+cudaDeviceProp Gpu() {
   cudaDeviceProp gpu = {};
   Check(cudaGetDeviceProperties(&gpu, 0), "properties");
-  const GpuLimits limits = {gpu.multiProcessorCount, static_cast<int>(gpu.sharedMemPerBlockOptin),
-                            static_cast<int>(gpu.sharedMemPerMultiprocessor)};
-  MonarchCudaPlan plan = PlanMonarchCuda(problem.shape, limits).value();
-  if (!change.empty()) Vary(problem.shape, change, plan);
+  return gpu;
+}
+
+void Bench(const char* name, Problem& problem, const std::string& change, int repeats) {
+  const cudaDeviceProp gpu = Gpu();
+  const MonarchCudaPlan plan = MakePlan(problem.shape, change, gpu).value();
   const auto scratch = AllocateDevice(plan.scratch_bytes);
   const int64_t flush_bytes = 4 * int64_t{gpu.l2CacheSize};
   const auto flush = AllocateDevice(flush_bytes);
@@ -237,15 +291,41 @@ void Bench(const char* name, Problem& problem, const std::string& change, int re
   }
 }
 
+void CompareShape(const char* name, Problem& problem, int repeats) {
+  const cudaDeviceProp gpu = Gpu();
+  const int64_t flush_bytes = 4 * int64_t{gpu.l2CacheSize};
+  const auto flush = AllocateDevice(flush_bytes);
+  const double gflop = Flops(problem.shape) / 1e9;
+  for (const char* change : kCandidates) {
+    const Result<MonarchCudaPlan> plan = MakePlan(problem.shape, change, gpu);
+    if (!plan.ok()) {
+      std::printf("%-24s %-34s %s\n", name, change, plan.status().message().c_str());
+      continue;
+    }
+    const auto scratch = AllocateDevice(plan->scratch_bytes);
+    const MonarchArgs args = problem.Args(scratch.get());
+    const Times cold = Measure(args, *plan, repeats, flush.get(), flush_bytes);
+    const Times warm = Measure(args, *plan, repeats, nullptr, 0);
+    if (problem.want.empty())
+      for (BFloat16 x : problem.Output()) problem.want.push_back(ToFloat(x));
+    std::printf("%-24s %-34s cold %.4f ms (p95 %.4f), warm %.4f ms, %.0f TFLOP/s, rel_l2 %.1e\n",
+                name, *change == 0 ? "as RunMonarchCuda" : change, cold.median_ms, cold.p95_ms,
+                warm.median_ms, gflop / cold.median_ms, problem.RelativeL2());
+    std::fflush(stdout);
+  }
+}
+
 int Main(int argc, char** argv) {
   std::string only;
   std::vector<std::string> changes;
   int repeats = 50;
-  bool check = true;
+  bool check = true, compare = false;
   for (int n = 1; n < argc; ++n) {
     const std::string flag = argv[n];
     if (flag == "--no-check") {
       check = false;
+    } else if (flag == "--compare") {
+      compare = true;
     } else if (flag == "--shape" && n + 1 < argc) {
       only = argv[++n];
     } else if (flag == "--plan" && n + 1 < argc) {
@@ -261,6 +341,10 @@ int Main(int argc, char** argv) {
   for (const auto& named : kShapes) {
     if (!only.empty() && only != named.name) continue;
     Problem problem(named.shape);
+    if (compare) {
+      CompareShape(named.name, problem, repeats);
+      continue;
+    }
     if (check) problem.RunOnCpu();
     for (const std::string& change : changes) Bench(named.name, problem, change, repeats);
   }

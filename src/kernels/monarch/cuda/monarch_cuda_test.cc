@@ -11,7 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/monarch/cuda/device_buffer.cuh"
+#include "kernels/common/cuda/device_buffer.cuh"
+#include "kernels/monarch/cuda/launch.cuh"
 #include "kernels/monarch/reference.h"
 #include "testing/attention_inputs.h"
 #include "testing/golden_attention.h"
@@ -54,6 +55,7 @@ enum class Fill { kNormal, kHugeLogits, kEqualKeys, kConstantV };
 struct MonarchCase {
   MonarchShape shape;
   std::vector<double> q, k, v;
+  bool resident = false;  // run with the plan for the resident kernel
 
   explicit MonarchCase(MonarchShape s, Fill fill = Fill::kNormal, uint32_t seed = 1)
       : shape(s),
@@ -84,18 +86,20 @@ struct MonarchCase {
       k_frames.push_back(static_cast<const char*>(device_k.get()) + 2 * f * frame);
       v_frames.push_back(static_cast<const char*>(device_v.get()) + 2 * f * frame);
     }
-    const int64_t scratch_bytes = MonarchCudaScratchBytes(shape).value();
+    const int64_t scratch_bytes =
+        resident ? ResidentPlan().value().scratch_bytes : MonarchCudaScratchBytes(shape).value();
     const auto out = Guarded(q_bytes), scratch = Guarded(scratch_bytes);
-    const Status status =
-        RunMonarchCuda({.shape = shape,
-                        .q = device_q.get(),
-                        .k_frames = k_frames.data(),
-                        .v_frames = v_frames.data(),
-                        .out = static_cast<char*>(out.get()) + kGuardBytes,
-                        .scratch = static_cast<char*>(scratch.get()) + kGuardBytes},
-                       nullptr);
+    const MonarchArgs args = {.shape = shape,
+                              .q = device_q.get(),
+                              .k_frames = k_frames.data(),
+                              .v_frames = v_frames.data(),
+                              .out = static_cast<char*>(out.get()) + kGuardBytes,
+                              .scratch = static_cast<char*>(scratch.get()) + kGuardBytes};
+    const Status status = resident ? LaunchMonarchPlan(args, ResidentPlan().value(), nullptr)
+                                   : RunMonarchCuda(args, nullptr);
     EXPECT_TRUE(status.ok()) << status.message();
-    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess) << shape;
+    const cudaError_t error = cudaDeviceSynchronize();
+    EXPECT_EQ(error, cudaSuccess) << cudaGetErrorString(error) << ", " << shape;
     CheckGuards(out, q_bytes);
     CheckGuards(scratch, scratch_bytes);
     std::vector<BFloat16> bits(static_cast<size_t>(shape.frames_q * frame));
@@ -103,6 +107,11 @@ struct MonarchCase {
                          static_cast<size_t>(q_bytes), cudaMemcpyDeviceToHost),
               cudaSuccess);
     return bits;
+  }
+
+  Result<MonarchCudaPlan> ResidentPlan() const {
+    MRT_ASSIGN_OR_RETURN(const GpuLimits gpu, CurrentGpu());
+    return PlanMonarchResident(shape, gpu);
   }
 
   std::vector<double> Run() const {
@@ -194,13 +203,83 @@ TEST_P(MonarchCudaShape, MatchesTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(All, MonarchCudaShape, ::testing::ValuesIn(kShapes));
 
+// The first element that is far off, in words.
+std::string FirstWrong(const MonarchShape& s, std::span<const double> got,
+                       std::span<const double> want) {
+  for (size_t i = 0; i < want.size(); ++i) {
+    if (std::abs(got[i] - want[i]) <= 0.02 + 0.05 * std::abs(want[i])) continue;
+    const int64_t n = static_cast<int64_t>(i), token = n / s.head_dim / s.heads;
+    return "first wrong: frame " + std::to_string(token / s.cols / s.rows) + ", row " +
+           std::to_string(token / s.cols % s.rows) + ", column " + std::to_string(token % s.cols) +
+           ", head " + std::to_string(n / s.head_dim % s.heads) + ", channel " +
+           std::to_string(n % s.head_dim) + ": got " + std::to_string(got[i]) + ", want " +
+           std::to_string(want[i]);
+  }
+  return "no single element is far off";
+}
+
+// More pairs than take turns, a short last turn and group, tiles of several heights.
+const MonarchShape kResidentShapes[] = {
+    {.heads = 1, .rows = 1, .cols = 1},
+    {.heads = 1, .frames_q = 3, .frames_kv = 4, .rows = 30, .cols = 52},
+    {.heads = 5, .frames_q = 3, .frames_kv = 12, .rows = 20, .cols = 24},
+    {.heads = 3, .frames_q = 7, .frames_kv = 9, .rows = 6, .cols = 52},
+    {.heads = 7, .frames_q = 3, .frames_kv = 40, .rows = 5, .cols = 52},
+    {.heads = 1, .frames_q = 2, .frames_kv = 3, .rows = 45, .cols = 80},
+    {.heads = 4, .frames_q = 3, .frames_kv = 3, .rows = 30, .cols = 52, .head_dim = 64},
+};
+
+TEST_F(MonarchCuda, ResidentMatchesTheReference) {
+  for (const MonarchShape& shape : kResidentShapes) {
+    MonarchCase c(shape);
+    c.resident = true;
+    const std::vector<double> exact = c.Reference(), got = c.Run();
+    ASSERT_LE(RelativeL2(got, exact), c.Allowed(exact))
+        << c.shape << "; " << FirstWrong(shape, got, exact) << "; "
+        << Describe(c.ResidentPlan().value());
+  }
+}
+
+TEST_F(MonarchCuda, ResidentAgreesWithTheRing) {
+  int checked = 0;
+  for (const MonarchShape& shape : kShapes) {
+    MonarchCase c(shape);
+    if (!c.ResidentPlan().ok()) continue;
+    ++checked;
+    const std::vector<double> ring = c.Run();
+    c.resident = true;
+    const std::vector<double> got = c.Run();
+    ASSERT_LE(RelativeL2(got, ring), kToleranceMax)
+        << c.shape << "; " << FirstWrong(shape, got, ring) << "; "
+        << Describe(c.ResidentPlan().value());
+  }
+  EXPECT_GE(checked, 6);
+}
+
+TEST_F(MonarchCuda, ResidentGivesTheSameBitsEveryTime) {
+  MonarchCase c({.heads = 5, .frames_q = 3, .frames_kv = 21, .rows = 30, .cols = 52});
+  const auto usual = c.Run();
+  c.resident = true;
+  const auto first = c.RunBits();
+  EXPECT_LE(RelativeL2(c.Run(), usual), kToleranceMax);
+  for (int repeat = 0; repeat < 10; ++repeat) {
+    const auto again = c.RunBits();
+    ASSERT_EQ(std::memcmp(again.data(), first.data(), 2 * first.size()), 0);
+  }
+}
+
 TEST_F(MonarchCuda, MatchesTheReferenceOnNastyInputs) {
   for (int n : {1, 7, 11, 12})
     for (Fill fill : {Fill::kHugeLogits, Fill::kEqualKeys, Fill::kConstantV}) {
-      const MonarchCase c(kShapes[n], fill);
+      MonarchCase c(kShapes[n], fill);
       const std::vector<double> exact = c.Reference();
       EXPECT_LE(RelativeL2(c.Run(), exact), c.Allowed(exact))
           << c.shape << ", fill " << static_cast<int>(fill);
+      c.resident = c.ResidentPlan().ok();
+      if (c.resident) {
+        EXPECT_LE(RelativeL2(c.Run(), exact), c.Allowed(exact))
+            << c.shape << ", fill " << static_cast<int>(fill) << ", resident";
+      }
     }
 }
 
@@ -238,21 +317,27 @@ TEST_F(MonarchCuda, GivesTheSameBitsEveryTime) {
 }
 
 TEST_F(MonarchCuda, SeesNothingOfLaterBlocksWhenCausal) {
-  MonarchCase c(kShapes[13]);
-  const std::vector<double> before = c.Run();
-  const size_t first_hidden = static_cast<size_t>(3 * FrameElements(c.shape));
-  for (size_t i = first_hidden; i < c.k.size(); ++i) c.k[i] = NAN, c.v[i] = NAN;
-  const std::vector<double> after = c.Run();
-  for (size_t i = 0; i < first_hidden; ++i) ASSERT_EQ(after[i], before[i]);
-  EXPECT_TRUE(std::isnan(after[first_hidden]));
+  for (const bool resident : {false, true}) {
+    MonarchCase c(kShapes[13]);
+    c.resident = resident;
+    const std::vector<double> before = c.Run();
+    const size_t first_hidden = static_cast<size_t>(3 * FrameElements(c.shape));
+    for (size_t i = first_hidden; i < c.k.size(); ++i) c.k[i] = NAN, c.v[i] = NAN;
+    const std::vector<double> after = c.Run();
+    for (size_t i = 0; i < first_hidden; ++i) ASSERT_EQ(after[i], before[i]) << resident;
+    EXPECT_TRUE(std::isnan(after[first_hidden])) << resident;
+  }
 }
 
 TEST_F(MonarchCuda, PassesNotANumberOn) {
-  MonarchCase c(kShapes[1]);
-  c.q[0] = NAN;
-  const std::vector<double> out = c.Run();
-  EXPECT_TRUE(std::isnan(out[0]));
-  EXPECT_FALSE(std::isnan(out[static_cast<size_t>(FrameElements(c.shape))]));
+  for (const bool resident : {false, true}) {
+    MonarchCase c(kShapes[1]);
+    c.resident = resident;
+    c.q[0] = NAN;
+    const std::vector<double> out = c.Run();
+    EXPECT_TRUE(std::isnan(out[0])) << resident;
+    EXPECT_FALSE(std::isnan(out[static_cast<size_t>(FrameElements(c.shape))])) << resident;
+  }
 }
 
 TEST_F(MonarchCuda, RefusesWhatItCannotDo) {

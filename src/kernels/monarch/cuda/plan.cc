@@ -79,6 +79,42 @@ int PickKernel(const MonarchShape& s, const GpuLimits& gpu) {
   return best;
 }
 
+// Not before it has been measured.
+constexpr bool kPreferResident = false;
+// Keys of a slice of the resident kernel: two items of kAcrossKeys, or one tile.
+constexpr int kResidentSliceKeys = 2 * kAcrossKeys;
+
+// Sets the kernel with the least work for the tensor cores and the loads, and the group that suits
+// it. False if none takes the tile.
+bool PickResidentKernel(const MonarchShape& s, MonarchCudaPlan& plan) {
+  constexpr int kRowsPerLoad = 64;  // what a load of a key row costs
+  int64_t best_cost = 0;
+  for (size_t n = 0; n < std::size(kMonarchResidentKernels); ++n) {
+    const MonarchResidentKernel& kernel = kMonarchResidentKernels[n];
+    const int block_rows = kernel.Average().BlockRows(), b2 = s.b2();
+    const bool whole = kernel.query_rows == block_rows;  // a group may have several blocks
+    if (kernel.head_dim != s.head_dim || b2 > 8 * kernel.score_tiles ||
+        s.b1() > 16 * kernel.unit_warps || (!whole && b2 > kernel.query_rows))
+      continue;
+    int group_tiles = BestGroupTiles(plan.query_tiles, b2, block_rows);
+    if (!whole) {
+      const int groups = CeilDiv(plan.query_tiles, kernel.query_rows / b2);
+      group_tiles = CeilDiv(plan.query_tiles, groups);
+    }
+    const int blocks =
+        CeilDiv(plan.query_tiles, group_tiles) * CeilDiv(group_tiles * b2, block_rows);
+    const int row_products = 8 * kernel.score_tiles + 2 * kernel.Average().KeyRows();
+    // Multiplications of padded tiles per key row and channel, as in Cost().
+    const int64_t cost = int64_t{blocks} * (block_rows + kRowsPerLoad) * row_products +
+                         int64_t{2} * plan.query_tiles * b2 * 16 * kernel.unit_warps;
+    if (plan.resident >= 0 && cost >= best_cost) continue;
+    best_cost = cost;
+    plan.resident = static_cast<int>(n);
+    plan.group_tiles = group_tiles;
+  }
+  return plan.resident >= 0;
+}
+
 // Where the across tasks stand in the queue, and how many slices the ring must hold for it:
 // `distance` tickets between a slice's last average task and its first across task, and between its
 // last across task and the first task that overwrites it. With as many tickets as blocks nobody
@@ -114,20 +150,28 @@ const char* MonarchCudaRefuses(const MonarchShape& s, const GpuLimits& gpu) {
 }
 
 void FinishMonarchCudaPlan(const MonarchShape& s, MonarchCudaPlan& plan) {
-  const MonarchCudaKernel& kernel = kMonarchCudaKernels[plan.kernel];
-  const int columns = plan.group_tiles * s.b2(), units = columns * plan.unit_blocks;
+  const int columns = plan.group_tiles * s.b2();
   plan.slices = CeilDiv(plan.key_tiles, plan.slice_tiles);
   plan.average_tasks = s.b1() * plan.row_blocks * CeilDiv(plan.slice_tiles, plan.task_tiles);
-  plan.across_tasks = CeilDiv(units, kMonarchCudaWarps);
+  int64_t state_bytes = 0;
+  if (plan.resident >= 0) {
+    plan.across_tasks = columns;
+    plan.consumers =
+        CeilDiv(plan.interleave * columns, kMonarchResidentKernels[plan.resident].Units());
+    plan.ring = std::max(plan.ring, plan.RingMin());
+  } else {
+    const int units = columns * plan.unit_blocks;
+    plan.across_tasks = CeilDiv(units, kMonarchCudaWarps);
+    // Output, maximum and sum of each row of a unit, as the registers of its lanes hold them.
+    const int64_t lane_floats =
+        kMonarchCudaKernels[plan.kernel].across_row_tiles * (s.head_dim / 8 * 4 + 4);
+    if (plan.slices > 1) state_bytes = int64_t{plan.interleave} * units * lane_floats * 32 * 4;
+  }
 
   const int64_t keys = int64_t{plan.slice_tiles} * s.b1();
   const int64_t means_bytes = plan.ring * columns * keys * 2 * s.head_dim * 2;
   const int64_t entropies_bytes =
       plan.ring * columns * ((keys + kAcrossKeys - 1) / kAcrossKeys * kAcrossKeys) * 4;
-  // Output, maximum and sum of each row of a unit, as the registers of its lanes hold them.
-  const int64_t lane_floats = kernel.across_row_tiles * (s.head_dim / 8 * 4 + 4);
-  const int64_t state_bytes =
-      plan.slices == 1 ? 0 : int64_t{plan.interleave} * units * lane_floats * 32 * 4;
   plan.entropies_begin = Aligned(means_bytes);
   plan.state_begin = plan.entropies_begin + Aligned(entropies_bytes);
   plan.counters_begin = plan.state_begin + Aligned(state_bytes);
@@ -163,9 +207,54 @@ Result<MonarchCudaPlan> PlanMonarchCuda(const MonarchShape& s, const GpuLimits& 
   return plan;
 }
 
+Result<MonarchCudaPlan> PlanMonarchResident(const MonarchShape& s, const GpuLimits& gpu) {
+  if (const char* refusal = MonarchCudaRefuses(s, gpu))
+    return Unavailable(std::string("[monarch] ") + refusal);
+  MonarchCudaPlan plan;
+  plan.query_tiles = static_cast<int>(TileCount(s, s.frames_q));
+  plan.key_tiles = static_cast<int>(TileCount(s, s.frames_kv));
+  if (!PickResidentKernel(s, plan))
+    return Unavailable("[monarch] no resident kernel takes this tile");
+  const MonarchResidentKernel& kernel = kMonarchResidentKernels[plan.resident];
+  plan.groups = CeilDiv(plan.query_tiles, plan.group_tiles);
+  plan.row_blocks = CeilDiv(plan.group_tiles * s.b2(), kernel.Average().BlockRows());
+  plan.unit_blocks = 1;
+  plan.slice_tiles = std::clamp(kResidentSliceKeys / s.b1(), 1, plan.key_tiles);
+  plan.task_tiles = 1;
+  plan.smem_bytes = kernel.SmemBytes();
+  plan.blocks = kResidentBlocks * gpu.multiprocessors;
+  if (kResidentBlocks * (plan.smem_bytes + kStaticSmemBytes + kReservedSmemBytes) >
+      gpu.smem_bytes_per_multiprocessor)
+    return Unavailable("[monarch] the GPU has too little shared memory for the resident kernel");
+  const int pair_consumers = CeilDiv(plan.group_tiles * s.b2(), kernel.Units());
+  plan.interleave = std::clamp(plan.blocks * 2 / 5 / pair_consumers, 1, s.heads * plan.groups);
+  FinishMonarchCudaPlan(s, plan);
+  if (plan.consumers > plan.blocks * 3 / 4)
+    return Unavailable("[monarch] the GPU has too few multiprocessors for the resident kernel");
+  // What is being written and read at a time.
+  plan.ring = CeilDiv(plan.blocks - plan.consumers, plan.average_tasks) + 2 * plan.interleave + 1;
+  FinishMonarchCudaPlan(s, plan);
+  return plan;
+}
+
+Result<MonarchCudaPlan> PickMonarchCudaPlan(const MonarchShape& s, const GpuLimits& gpu,
+                                            const std::string& forced) {
+  if (forced == "resident") return PlanMonarchResident(s, gpu);
+  if (!forced.empty() && forced != "ring")
+    return InvalidArgument("[monarch] got the CUDA kernel '" + forced +
+                           "', need 'ring' or 'resident'");
+  if (kPreferResident && forced.empty()) {
+    Result<MonarchCudaPlan> plan = PlanMonarchResident(s, gpu);
+    if (plan.ok()) return plan;
+  }
+  return PlanMonarchCuda(s, gpu);
+}
+
 std::string Describe(const MonarchCudaPlan& p) {
-  const MonarchCudaKernel& k = kMonarchCudaKernels[p.kernel];
-  const std::pair<const char*, int64_t> numbers[] = {{"head_dim", k.head_dim},
+  const MonarchCudaKernel k = p.resident >= 0 ? kMonarchResidentKernels[p.resident].Average()
+                                              : kMonarchCudaKernels[p.kernel];
+  const std::pair<const char*, int64_t> numbers[] = {{"resident", p.resident},
+                                                     {"head_dim", k.head_dim},
                                                      {"score_tiles", k.score_tiles},
                                                      {"row_tiles", k.average_row_tiles},
                                                      {"unit_tiles", k.across_row_tiles},
@@ -180,6 +269,7 @@ std::string Describe(const MonarchCudaPlan& p) {
                                                      {"delay", p.delay},
                                                      {"ring", p.ring},
                                                      {"blocks", p.blocks},
+                                                     {"consumers", p.consumers},
                                                      {"smem_bytes", p.smem_bytes},
                                                      {"scratch_bytes", p.scratch_bytes}};
   std::string line;

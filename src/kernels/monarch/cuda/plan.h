@@ -65,6 +65,42 @@ inline constexpr MonarchCudaKernel kMonarchCudaKernels[] = {
     {64, 7, 3, 2},  {64, 10, 2, 1},  {64, 10, 2, 2},  {64, 16, 1, 1},  {64, 16, 1, 2},
 };
 
+// The resident kernel (resident.cuh): three blocks per multiprocessor, 168 registers per thread.
+inline constexpr int kResidentBlocks = 3;
+
+// Items of kAcrossKeys means in shared memory per unit: one in use, the others under way. As many
+// as three blocks have room for.
+constexpr int ResidentSlots(int unit_warps) {
+  return unit_warps == 1 ? 3 : unit_warps == 2 ? 6 : 8;
+}
+
+struct MonarchResidentKernel {
+  int head_dim = 0;
+  int score_tiles = 0;  // as in MonarchCudaKernel
+  int row_tiles = 0;    // of an average task
+  int query_rows = 0;   // of these in shared memory: a group has no more unless all are
+  int unit_warps = 0;   // that share a column, 16 query rows each: b1 <= 16 * unit_warps
+
+  constexpr MonarchCudaKernel Average() const { return {head_dim, score_tiles, row_tiles, 1}; }
+  constexpr int AverageSmemBytes() const {
+    return (query_rows + 2 * Average().KeyRows()) * 2 * head_dim;
+  }
+  constexpr int Units() const { return kMonarchCudaWarps / unit_warps; }  // of a block
+  constexpr int AcrossSmemBytes() const {
+    const int slot_bytes = kAcrossKeys * (Average().PaddedRowBytes() + int{sizeof(float)});
+    return Units() * (16 * unit_warps * 2 * head_dim + ResidentSlots(unit_warps) * slot_bytes);
+  }
+  constexpr int SmemBytes() const {
+    return AverageSmemBytes() > AcrossSmemBytes() ? AverageSmemBytes() : AcrossSmemBytes();
+  }
+};
+
+// All that exist: one file in inst/ each.
+inline constexpr MonarchResidentKernel kMonarchResidentKernels[] = {
+    {128, 7, 3, 160, 2},  {128, 7, 1, 64, 2}, {128, 7, 3, 160, 1},
+    {128, 10, 2, 128, 4}, {64, 7, 3, 160, 2}, {64, 7, 1, 64, 2},
+};
+
 // cudaDeviceProp holds these.
 struct GpuLimits {
   int multiprocessors = 0;
@@ -74,6 +110,7 @@ struct GpuLimits {
 
 struct MonarchCudaPlan {
   int kernel = 0;         // index into kMonarchCudaKernels
+  int resident = -1;      // index into kMonarchResidentKernels, which then is meant
   int query_tiles = 0;    // in all
   int key_tiles = 0;      // in all
   int group_tiles = 0;    // query tiles that share the loads of keys
@@ -84,12 +121,14 @@ struct MonarchCudaPlan {
   int row_blocks = 0;     // of BlockRows() that hold the columns of a group
   int unit_blocks = 0;    // of UnitRows() that hold the rows of a query tile
   int average_tasks = 0;  // of a slice
-  int across_tasks = 0;   // of a slice
+  int across_tasks = 0;   // of a slice; resident: units that read it
   int interleave = 0;     // (head, group) pairs whose slices take turns
   int delay = 0;          // tickets before the first across task
   int ring = 0;           // slices in the ring
   int blocks = 0;         // thread blocks
+  int consumers = 0;      // of them, if resident
   int smem_bytes = 0;     // of each
+  int means_last = 0;     // 1: means are marked to leave L2 last
 
   int64_t entropies_begin = 0;  // bytes from the start of scratch; means begin at 0
   int64_t state_begin = 0;
@@ -97,6 +136,13 @@ struct MonarchCudaPlan {
   int64_t scratch_bytes = 0;
 
   constexpr int positions(int heads) const { return heads * groups * slices; }
+  // Resident: a unit loads up to ResidentSlots - 1 items ahead, two or more of them a slice, and
+  // what it waits for must not wait for what it has not read.
+  constexpr int RingMin() const {
+    if (resident < 0) return 1;
+    const int slots = ResidentSlots(kMonarchResidentKernels[resident].unit_warps);
+    return interleave * (slots / 2 + 1) + 2;
+  }
   constexpr int64_t tickets(int heads) const {
     return int64_t{positions(heads)} * (average_tasks + across_tasks) + delay;
   }
@@ -108,11 +154,20 @@ const char* MonarchCudaRefuses(const MonarchShape& shape, const GpuLimits& gpu);
 /// The plan of a valid shape; Unavailable with the sentence above.
 Result<MonarchCudaPlan> PlanMonarchCuda(const MonarchShape& shape, const GpuLimits& gpu);
 
+/// The plan for the resident kernel; Unavailable with the reason.
+Result<MonarchCudaPlan> PlanMonarchResident(const MonarchShape& shape, const GpuLimits& gpu);
+
+/// The one that RunMonarchCuda uses. `forced` is the name of a kernel, "ring" or "resident", or
+/// empty for the faster one that takes the shape; InvalidArgument for another name.
+Result<MonarchCudaPlan> PickMonarchCudaPlan(const MonarchShape& shape, const GpuLimits& gpu,
+                                            const std::string& forced);
+
 /// One line for logs.
 std::string Describe(const MonarchCudaPlan& plan);
 
-/// Sets what follows from the other fields: tasks per slice and scratch. For benchmarks that vary
-/// slice_tiles, task_tiles, interleave, delay and ring.
+/// Sets what follows from the other fields: tasks per slice, consumers and scratch. For benchmarks
+/// that vary slice_tiles, task_tiles, interleave, delay and ring. Of a resident plan the ring grows
+/// to RingMin().
 void FinishMonarchCudaPlan(const MonarchShape& shape, MonarchCudaPlan& plan);
 
 }  // namespace mrt

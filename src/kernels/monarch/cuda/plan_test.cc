@@ -101,6 +101,96 @@ TEST(MonarchCudaPlan, CoversEveryTaskAndCannotDeadlock) {
     }
 }
 
+TEST(MonarchResidentPlan, OfTheMainShapeIsAsDocumented) {
+  const MonarchCudaPlan plan = PlanMonarchResident(k480p, kH100).value();
+  EXPECT_EQ(plan.resident, 0);
+  EXPECT_EQ(plan.group_tiles, 3);
+  EXPECT_EQ(plan.slice_tiles, 1);
+  EXPECT_EQ(plan.average_tasks, 30);
+  EXPECT_EQ(plan.across_tasks, 156);
+  EXPECT_EQ(plan.blocks, 3 * 132);
+  EXPECT_EQ(plan.interleave, 2);
+  EXPECT_EQ(plan.consumers, 156);
+  EXPECT_EQ(plan.ring, 13);
+  EXPECT_LT(plan.scratch_bytes, int64_t{40} << 20);
+}
+
+// What the resident kernel relies on.
+TEST(MonarchResidentPlan, CoversEveryTaskAndFits) {
+  int planned = 0;
+  for (const MonarchShape& shape : Shapes()) {
+    const Result<MonarchCudaPlan> plan = PlanMonarchResident(shape, kH100);
+    if (!plan.ok()) continue;
+    ++planned;
+    const std::string line = Describe(*plan);
+    const MonarchResidentKernel& kernel = kMonarchResidentKernels[plan->resident];
+    EXPECT_EQ(kernel.head_dim, shape.head_dim) << line;
+    EXPECT_GE(8 * kernel.score_tiles, shape.b2()) << line;
+    EXPECT_GE(16 * kernel.unit_warps, shape.b1()) << line;
+    EXPECT_LE(3 * (plan->smem_bytes + 2048), kH100.smem_bytes_per_multiprocessor) << line;
+    const int rows = plan->group_tiles * shape.b2();
+    EXPECT_GE(plan->row_blocks * kernel.Average().BlockRows(), rows) << line;
+    EXPECT_TRUE(rows <= kernel.query_rows || kernel.query_rows == kernel.Average().BlockRows())
+        << line;
+    EXPECT_GE(plan->groups * plan->group_tiles, TileCount(shape, shape.frames_q)) << line;
+    EXPECT_GE(plan->slices * plan->slice_tiles, TileCount(shape, shape.frames_kv)) << line;
+    EXPECT_LT((plan->slices - 1) * plan->slice_tiles, TileCount(shape, shape.frames_kv)) << line;
+    EXPECT_GE(plan->consumers * kernel.Units(), plan->interleave * plan->across_tasks) << line;
+    EXPECT_LT(plan->consumers, plan->blocks) << line;
+    EXPECT_GE(plan->ring, plan->RingMin()) << line;
+    EXPECT_EQ(plan->average_tasks, shape.b1() * plan->row_blocks * plan->slice_tiles) << line;
+  }
+  EXPECT_GE(planned, 5);
+  EXPECT_FALSE(PlanMonarchResident(k480p, kRtx4090).ok());
+}
+
+// Producers and consumers of the resident kernel, walked through on the host with as few steps of
+// each at a time as possible: whoever can run does, until all is done.
+TEST(MonarchResidentPlan, CannotDeadlock) {
+  for (const MonarchShape& shape : Shapes()) {
+    const Result<MonarchCudaPlan> found = PlanMonarchResident(shape, kH100);
+    if (!found.ok()) continue;
+    MonarchCudaPlan plan = *found;
+    plan.ring = plan.RingMin();
+    const MonarchResidentKernel& kernel = kMonarchResidentKernels[plan.resident];
+    const int pairs = shape.heads * plan.groups, positions = plan.positions(shape.heads);
+    const int items = 2 * ((shape.b1() * plan.slice_tiles + kAcrossKeys - 1) / kAcrossKeys);
+    const int ahead = ResidentSlots(kernel.unit_warps) - 1;
+    // One unit stands for all of a slot: the positions it reads in order, and how many items of
+    // them it has used.
+    std::vector<std::vector<int>> reads(static_cast<size_t>(plan.interleave));
+    for (int p = 0; p < positions; ++p) {
+      const int turn = p / (plan.interleave * plan.slices);
+      const int turn_pairs = std::min(plan.interleave, pairs - turn * plan.interleave);
+      reads[static_cast<size_t>((p - turn * plan.interleave * plan.slices) % turn_pairs)].push_back(
+          p);
+    }
+    std::vector<int> used(reads.size(), 0);
+    std::vector<bool> is_read(static_cast<size_t>(positions), false);
+    int written = 0;  // positions, in order
+    for (bool moved = true; moved;) {
+      moved = false;
+      if (written < positions && (written < plan.ring || is_read[written - plan.ring])) {
+        ++written;
+        moved = true;
+      }
+      for (size_t slot = 0; slot < reads.size(); ++slot) {
+        const int all = static_cast<int>(reads[slot].size()) * items;
+        if (used[slot] >= all) continue;
+        // To use an item, those up to `ahead` after it in the same pair must have been written.
+        const int of_pair = plan.slices * items;
+        const int last = std::min(used[slot] + ahead, used[slot] / of_pair * of_pair + of_pair - 1);
+        if (reads[slot][last / items] >= written) continue;
+        ++used[slot];
+        if (used[slot] % items == 0) is_read[reads[slot][used[slot] / items - 1]] = true;
+        moved = true;
+      }
+    }
+    EXPECT_EQ(written, positions) << Describe(plan);
+    for (int p = 0; p < positions; ++p) ASSERT_TRUE(is_read[p]) << p << ", " << Describe(plan);
+  }
+}
+
 // The order of tickets itself, walked through on the host as TaskOfTicket() does it: every task
 // once, and each only after all that it waits for.
 TEST(MonarchCudaPlan, WaitsOnlyForLowerTickets) {
@@ -137,6 +227,15 @@ TEST(MonarchCudaPlan, NeedsScratchThatHardlyGrowsWithTheWindow) {
   longer.frames_kv = 126;
   const int64_t bytes = PlanMonarchCuda(k480p, kH100)->scratch_bytes;
   EXPECT_LT(PlanMonarchCuda(longer, kH100)->scratch_bytes, bytes * 11 / 10);
+}
+
+TEST(MonarchCudaPlan, MayBeForced) {
+  EXPECT_GE(PickMonarchCudaPlan(k480p, kH100, "resident")->resident, 0);
+  EXPECT_EQ(PickMonarchCudaPlan(k480p, kH100, "ring")->resident, -1);
+  EXPECT_THAT(PickMonarchCudaPlan(k480p, kH100, "x").status().message(), HasSubstr("need 'ring'"));
+  const MonarchShape high = Tiled(k480p, 3, 1);
+  EXPECT_EQ(PickMonarchCudaPlan(high, kH100, "resident").status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(PickMonarchCudaPlan(high, kH100, "")->resident, -1);
 }
 
 TEST(MonarchCudaPlan, RefusesWithASentence) {

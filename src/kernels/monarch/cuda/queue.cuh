@@ -79,8 +79,13 @@ __device__ inline int* AcrossDone(const MonarchKernelArgs& args, int position) {
   return args.counters + 2 + 2 * position;
 }
 
+// A wait of more than a second is a defect: better an error than a GPU that hangs.
 __device__ inline void WaitFor(const int* counter, int value) {
-  while (ptx::LoadAcquire(counter) < value) __nanosleep(64);
+  constexpr int kWaitsMax = 1 << 24;
+  for (int waits = 0; ptx::LoadAcquire(counter) < value; ++waits) {
+    if (waits == kWaitsMax) __trap();
+    __nanosleep(64);
+  }
 }
 
 // One thread waits before the block starts a task; a barrier must follow. An average task waits for

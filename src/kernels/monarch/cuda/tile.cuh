@@ -1,6 +1,7 @@
 // Where tokens lie, on the device: the same as kernels/monarch/tiling.h.
 #pragma once
 
+#include "kernels/common/cuda/fragment.cuh"
 #include "kernels/monarch/cuda/launch.cuh"
 
 namespace mrt {
@@ -36,24 +37,6 @@ __device__ inline int64_t TokenOffset(const MonarchKernelArgs& args, int head_di
                                       int head) {
   return (int64_t{token} * args.heads + head) * head_dim;
 }
-
-__device__ inline uint32_t PackBf16(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&pair);
-}
-
-// Maximum or sum over the four lanes that hold a row.
-__device__ inline float QuadMax(float x) {
-  x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
-  return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
-}
-__device__ inline float QuadSum(float x) {
-  x += __shfl_xor_sync(~0u, x, 1);
-  return x + __shfl_xor_sync(~0u, x, 2);
-}
-
-// A logit that no key has: 2^(x - maximum) is 0, and 0 * x is not NaN.
-constexpr float kMaskedLogit = -1e30f;
 
 // Channels of a mean lie in memory so that what a lane holds after a product, 4 times 2 channels
 // of 4 tiles of 8, is 16 bytes in a row: within each 32 channels, channel 8p + 2u + e lies at

@@ -1,4 +1,4 @@
-// Device memory for the test and the benchmark.
+// Device memory for tests and benchmarks.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,0 +1,5 @@
+#include "kernels/monarch/cuda/resident.cuh"
+
+namespace mrt {
+template cudaError_t LaunchResident<4>(const MonarchKernelArgs&, cudaStream_t);
+}  // namespace mrt
