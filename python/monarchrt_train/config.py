@@ -141,6 +141,19 @@ class DistillStage:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of recipe.py: one phase of a stage, for a share of the time."""
+
+    stage: str
+    share: float  # of all minutes
+    phase: dict[str, Any] = field(default_factory=dict)  # of the stage, but for until_step
+    learning_rate_factor: float = 1.0
+    anneal: bool = False  # the learning rate falls towards the end
+    compile: bool = False  # torch.compile
+    change: dict[str, Any] = field(default_factory=dict)  # other settings of the stage
+
+
+@dataclass(frozen=True)
 class Config:
     model: ModelConfig
     autoencoder: AutoencoderStage
@@ -149,6 +162,7 @@ class Config:
     monarch: DistillStage
     text: TextStage = field(default_factory=TextStage)
     generation: Generation = field(default_factory=Generation)
+    recipe: tuple[Part, ...] = ()
     captions: int = 20000  # for the tokenizer
     seed: int = 1
 
@@ -174,6 +188,10 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         if len(kinds) != len(value):
             raise ValueError(f"{where} has {len(value)} elements, need {len(kinds)}")
         return tuple(_build(k, v, where) for k, v in zip(kinds, value, strict=True))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} is not an object")
+        return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

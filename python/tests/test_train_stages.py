@@ -17,12 +17,13 @@ from monarchrt_train import (
     flow,
     monarch,
     package,
+    recipe,
     text,
     tokenizer,
 )
 from monarchrt_train.attention import Attention
 from monarchrt_train.clips import Squares
-from monarchrt_train.config import DistillPhase, load
+from monarchrt_train.config import Config, DistillPhase, from_dict, load
 from monarchrt_train.golden import write_run
 from monarchrt_train.run import Run
 
@@ -193,3 +194,28 @@ def test_the_parallel_pass_is_the_rollout(work: Path) -> None:
             assert answer.requires_grad
             torch.testing.assert_close(answer.detach(), g.answers[s], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(g.answers[-1], g.history)
+
+
+def test_a_recipe_runs_its_parts_and_keeps_what_they_learn(work: Path, tmp_path: Path) -> None:
+    for name in ("spiece.model", "autoencoder.safetensors"):
+        (tmp_path / name).write_bytes((work / name).read_bytes())
+    content = json.loads(CONFIG.read_text())
+    small = {"batch": 2, "latent_frames": 3}
+    content["recipe"] = [
+        {"stage": "flow", "share": 0.5, "phase": {**small, "pool": 4, "first": 2, "fresh": 0}},
+        {"stage": "distill", "share": 0.5, "phase": small, "change": {"critic_only_steps": 0}},
+    ]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    command = [f"--config={tmp_path / 'config.json'}", f"--work={tmp_path}", "--minutes=0.2"]
+    recipe.main([*command, f"--keep={tmp_path / 'kept'}", "--processes=1"])
+    for stage, parts in (("flow", {"ema"}), ("distill", {"ema", "critic"})):
+        kept = checkpoint.load(tmp_path / "kept" / stage)
+        assert kept.parts.keys() == parts
+        assert checkpoint.load(tmp_path / stage / "checkpoint").step == kept.step
+    assert (tmp_path / "parts_done").read_text() == "2\n"
+    with pytest.raises(ValueError, match=r"recipe\[0\] has no field minutes"):
+        load_recipe(content | {"recipe": [{"stage": "flow", "share": 1, "minutes": 3}]})
+
+
+def load_recipe(content: dict) -> Config:
+    return from_dict(Config, content)
