@@ -89,6 +89,9 @@ Result<GpuLimits> CurrentGpu() {
   if (major != 9 || minor != 0)
     return Unavailable("[monarch] got a GPU of compute capability " + std::to_string(major) + "." +
                        std::to_string(minor) + ", need 9.0 (H100, H200)");
+#ifdef MRT_CUDA_SM90A
+  gpu.wgmma = true;
+#endif
   return gpu;
 }
 
