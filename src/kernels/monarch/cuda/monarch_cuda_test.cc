@@ -365,6 +365,8 @@ TEST_F(MonarchCuda, RefusesWhatItCannotDo) {
   EXPECT_THAT(status.message(), HasSubstr("one refinement step"));
   shape.iterations = 0;
   EXPECT_EQ(RunMonarchCuda({.shape = shape}, nullptr).code(), StatusCode::kInvalidArgument);
+  shape.iterations = 1;
+  EXPECT_THAT(RunMonarchCuda({.shape = shape}, nullptr).message(), HasSubstr("got a null"));
 }
 
 }  // namespace
