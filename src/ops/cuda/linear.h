@@ -6,7 +6,9 @@
 
 namespace mrt::ops {
 
-/// The weight as BF16, the bias as F32 and as BF16.
+/// The weight as BF16, the bias as F32 and as BF16. Run to BF16 may add the bias as BF16: that
+/// moves the sum, which is rounded once, by at most half a step of the bias. Everything else adds
+/// it as F32.
 class CudaLinear : public BackendLinear {
  public:
   CudaLinear(CudaBackend& backend, const ConstTensorView& weight, const ConstTensorView& bias);

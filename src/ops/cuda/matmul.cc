@@ -67,6 +67,10 @@ cublasLtEpilogue_t EpilogueOf(const MatmulProblem& problem) {
   return CUBLASLT_EPILOGUE_DEFAULT;
 }
 
+bool IsPlain(const MatmulProblem& problem) {
+  return !problem.bias && problem.activation == Activation::kNone;
+}
+
 }  // namespace
 
 void CheckCublas(const char* call, cublasStatus_t status) {
@@ -83,9 +87,17 @@ CublasMatmul::CublasMatmul() {
   workspace_ = AllocateOnDevice(kWorkspaceBytes);
 }
 
+bool CublasMatmul::RoundsTwice(const Key& key) {
+  const MatmulProblem& p = key.problem;
+  if (IsPlain(p) || p.y != DType::kBF16) return false;
+  const int64_t row_bytes = (p.in | p.out) * DTypeSize(DType::kBF16);
+  return (row_bytes | key.x_alignment | key.w_alignment | key.y_alignment) % kVectorBytes != 0;
+}
+
 CublasMatmul::Plan CublasMatmul::MakePlan(const Key& key, const void* bias) const {
   const MatmulProblem& p = key.problem;
   Plan plan;
+  if (RoundsTwice(key)) return plan;
   cublasLtMatmulDesc_t product = nullptr;
   CheckCublas("cublasLtMatmulDescCreate",
               cublasLtMatmulDescCreate(&product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
@@ -127,9 +139,8 @@ void CublasMatmul::FindAlgorithm(const Key& key, Plan& plan) const {
       handle_.get(), plan.product.get(), plan.w.get(), plan.x.get(), plan.y.get(), plan.y.get(),
       preference.get(), 1, &best, &count);
   // What it says of epilogues that it does not have for these types.
-  const bool plain = !key.problem.bias && key.problem.activation == Activation::kNone;
   if (status == CUBLAS_STATUS_NOT_SUPPORTED) return;
-  if (status == CUBLAS_STATUS_INVALID_VALUE && !plain) return;
+  if (status == CUBLAS_STATUS_INVALID_VALUE && !IsPlain(key.problem)) return;
   CheckCublas("cublasLtMatmulAlgoGetHeuristic", status);
   plan.found = count > 0 && best.state == CUBLAS_STATUS_SUCCESS;
   plan.algorithm = best.algo;

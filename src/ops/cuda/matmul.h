@@ -31,17 +31,19 @@ struct MatmulPointers {
   void* y = nullptr;
 };
 
-/// Thread-safe. Results do not change from run to run.
+/// Thread-safe. Results do not change from run to run. Sums are float32, and so is what is done
+/// with them: y is rounded once, and a BF16 bias before it is added.
 class CublasMatmul {
  public:
   CublasMatmul();
 
-  /// Puts the product on the stream. False if cuBLASLt has no kernel for it.
+  /// Puts the product on the stream. False if cuBLASLt has no kernel that does this.
   bool Run(const MatmulProblem& problem, const MatmulPointers& pointers, cudaStream_t stream);
 
  private:
   /// Bytes of the alignment of a pointer, at most this.
   static constexpr int64_t kAlignmentMax = 256;
+  static constexpr int64_t kVectorBytes = 16;
   static constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
 
   struct Key {
@@ -56,6 +58,10 @@ class CublasMatmul {
     bool found = false;
   };
 
+  /// Where rows do not begin at 16 bytes, cuBLASLt stores the product as BF16 and then adds the
+  /// bias to that: seen on an H200 with 7 inputs and 65 outputs, by two steps of BF16 where the
+  /// product is larger than the sum.
+  static bool RoundsTwice(const Key& key);
   Plan MakePlan(const Key& key, const void* bias) const;
   void FindAlgorithm(const Key& key, Plan& plan) const;
 

@@ -40,6 +40,22 @@ Result<MonarchCudaPlan> PlanHere(const MonarchShape& shape) {
   return PickMonarchCudaPlan(shape, gpu, forced == nullptr ? "" : forced);
 }
 
+// What the contract asks of the caller, but for the sizes of the tensors.
+Status ValidatePointers(const MonarchArgs& args) {
+  constexpr uintptr_t kTensorBytes = 16, kScratchBytes = 256;
+  const auto aligned = [](const void* p, uintptr_t bytes) {
+    return p != nullptr && reinterpret_cast<uintptr_t>(p) % bytes == 0;
+  };
+  bool all = aligned(args.q, kTensorBytes) && aligned(args.out, kTensorBytes) &&
+             aligned(args.scratch, kScratchBytes) && args.k_frames != nullptr &&
+             args.v_frames != nullptr;
+  for (int f = 0; all && f < args.shape.frames_kv; ++f)
+    all = aligned(args.k_frames[f], kTensorBytes) && aligned(args.v_frames[f], kTensorBytes);
+  if (all) return {};
+  return InvalidArgument(
+      "[monarch] got a null or misaligned pointer, need tensors at 16 bytes and scratch at 256");
+}
+
 MonarchKernelArgs KernelArgs(const MonarchArgs& args, const MonarchCudaPlan& plan) {
   const MonarchShape& s = args.shape;
   char* scratch = static_cast<char*>(args.scratch);
@@ -89,6 +105,9 @@ Result<GpuLimits> CurrentGpu() {
   if (major != 9 || minor != 0)
     return Unavailable("[monarch] got a GPU of compute capability " + std::to_string(major) + "." +
                        std::to_string(minor) + ", need 9.0 (H100, H200)");
+#ifdef MRT_CUDA_SM90A
+  gpu.wgmma = true;
+#endif
   return gpu;
 }
 
@@ -111,6 +130,7 @@ Result<int64_t> MonarchCudaScratchBytes(const MonarchShape& shape) {
 
 Status RunMonarchCuda(const MonarchArgs& args, CUstream_st* stream) {
   MRT_ASSIGN_OR_RETURN(const MonarchCudaPlan plan, PlanHere(args.shape));
+  MRT_RETURN_IF_ERROR(ValidatePointers(args));
   return LaunchMonarchPlan(args, plan, stream);
 }
 

@@ -22,7 +22,8 @@ Result<int64_t> MonarchCudaScratchBytes(const MonarchShape& shape);
 /// `args` as in monarch.h, but q, out and every key and value frame are device memory, 16-byte
 /// aligned; k_frames and v_frames themselves are host arrays, read before the call returns; scratch
 /// is device memory, 256-byte aligned, and belongs to the call until the stream has passed it.
-/// Errors: as above; Internal with the CUDA call's own words.
+/// Errors: as above; InvalidArgument for a pointer that is null or not aligned; Internal with the
+/// CUDA call's own words, OutOfMemory if that is what it says.
 Status RunMonarchCuda(const MonarchArgs& args, CUstream_st* stream);
 
 /// The plan of this shape on the current device in one line, for logs. The environment variable

@@ -3,8 +3,9 @@
 //
 // Prints one JSON row per shape and plan: milliseconds with L2 full of something else before each
 // run (cold) and without (warm), and the error against the CPU kernel in float32, which is within
-// 1e-6 of the definition. Without --plan the plan is what RunMonarchCuda uses; "resident=1" first
-// means that of the resident kernel. Times are those of CUDA events around the call.
+// 1e-6 of the definition. Without --plan the plan is what RunMonarchCuda uses; "resident=1" or
+// "resident=0" first means that of the resident or of the ring kernel. A row shows the plan that
+// ran: a ring that is too small grows. Times are those of CUDA events around the call.
 //
 // --compare: all shapes (or one) with every plan worth trying, as a table; the error is that
 // against the first plan's output.
@@ -60,20 +61,8 @@ constexpr struct {
 
 // The first is what RunMonarchCuda does.
 constexpr const char* kCandidates[] = {
-    "",
-    "task_tiles=3,ring=8,delay=117",
-    "slice_tiles=7,ring=5,delay=377",
-    "means_last=1",
-    "resident=1",
-    "resident=1,means_last=1",
-    "resident=1,ring=10",
-    "resident=1,ring=16",
-    "resident=1,ring=20",
-    "resident=1,interleave=1,ring=9",
-    "resident=1,interleave=1,ring=14",
-    "resident=1,interleave=3,ring=16",
-    "resident=1,slice_tiles=2,ring=10",
-};
+    "",        "resident=0",    "means_last=1",  "slice_tiles=3", "ring=12",
+    "ring=16", "slice_tiles=7", "slice_tiles=2", "interleave=3"};
 
 double Flops(const MonarchShape& s) {
   const double cuts = double(s.h_reduce) * s.w_reduce;
@@ -240,24 +229,18 @@ void Vary(const MonarchShape& shape, const std::string& change, MonarchCudaPlan&
   FinishMonarchCudaPlan(shape, plan);
 }
 
-GpuLimits Limits(const cudaDeviceProp& gpu) {
-  return {gpu.multiProcessorCount, static_cast<int>(gpu.sharedMemPerBlockOptin),
-          static_cast<int>(gpu.sharedMemPerMultiprocessor)};
-}
-
 // Whether its blocks can wait for one another without end.
 bool IsSafe(const MonarchCudaPlan& plan) {
   if (plan.resident >= 0) return plan.consumers < plan.blocks * 9 / 10;
   return plan.average_tasks <= plan.delay && plan.delay <= (plan.ring - 2) * plan.average_tasks;
 }
 
-Result<MonarchCudaPlan> MakePlan(const MonarchShape& shape, const std::string& change,
-                                 const cudaDeviceProp& gpu) {
-  MRT_ASSIGN_OR_RETURN(MonarchCudaPlan plan,
-                       PickMonarchCudaPlan(shape, Limits(gpu),
-                                           change.empty()                       ? ""
-                                           : change.rfind("resident=1", 0) == 0 ? "resident"
-                                                                                : "ring"));
+Result<MonarchCudaPlan> MakePlan(const MonarchShape& shape, const std::string& change) {
+  const char* forced = change.rfind("resident=1", 0) == 0   ? "resident"
+                       : change.rfind("resident=0", 0) == 0 ? "ring"
+                                                            : "";
+  MRT_ASSIGN_OR_RETURN(const GpuLimits gpu, CurrentGpu());
+  MRT_ASSIGN_OR_RETURN(MonarchCudaPlan plan, PickMonarchCudaPlan(shape, gpu, forced));
   if (!change.empty()) Vary(shape, change, plan);
   if (!IsSafe(plan)) return Unavailable("that order of tasks may never end");
   return plan;
@@ -271,7 +254,7 @@ cudaDeviceProp Gpu() {
 
 void Bench(const char* name, Problem& problem, const std::string& change, int repeats) {
   const cudaDeviceProp gpu = Gpu();
-  const MonarchCudaPlan plan = MakePlan(problem.shape, change, gpu).value();
+  const MonarchCudaPlan plan = MakePlan(problem.shape, change).value();
   const auto scratch = AllocateDevice(plan.scratch_bytes);
   const int64_t flush_bytes = 4 * int64_t{gpu.l2CacheSize};
   const auto flush = AllocateDevice(flush_bytes);
@@ -285,8 +268,7 @@ void Bench(const char* name, Problem& problem, const std::string& change, int re
         "\"tflops\": %.1f",
         name, cold ? "cold" : "warm", t.median_ms, t.p95_ms, gflop, gflop / t.median_ms);
     if (!problem.want.empty()) std::printf(", \"rel_l2\": %.3e", problem.RelativeL2());
-    std::printf(", \"gpu\": \"%s\", \"plan\": \"%s\"}\n", gpu.name,
-                change.empty() ? Describe(plan).c_str() : change.c_str());
+    std::printf(", \"gpu\": \"%s\", \"plan\": \"%s\"}\n", gpu.name, Describe(plan).c_str());
     std::fflush(stdout);
   }
 }
@@ -297,7 +279,7 @@ void CompareShape(const char* name, Problem& problem, int repeats) {
   const auto flush = AllocateDevice(flush_bytes);
   const double gflop = Flops(problem.shape) / 1e9;
   for (const char* change : kCandidates) {
-    const Result<MonarchCudaPlan> plan = MakePlan(problem.shape, change, gpu);
+    const Result<MonarchCudaPlan> plan = MakePlan(problem.shape, change);
     if (!plan.ok()) {
       std::printf("%-24s %-34s %s\n", name, change, plan.status().message().c_str());
       continue;
@@ -308,9 +290,10 @@ void CompareShape(const char* name, Problem& problem, int repeats) {
     const Times warm = Measure(args, *plan, repeats, nullptr, 0);
     if (problem.want.empty())
       for (BFloat16 x : problem.Output()) problem.want.push_back(ToFloat(x));
-    std::printf("%-24s %-34s cold %.4f ms (p95 %.4f), warm %.4f ms, %.0f TFLOP/s, rel_l2 %.1e\n",
-                name, *change == 0 ? "as RunMonarchCuda" : change, cold.median_ms, cold.p95_ms,
-                warm.median_ms, gflop / cold.median_ms, problem.RelativeL2());
+    std::printf(
+        "%-24s %-34s cold %.4f ms (p95 %.4f), warm %.4f ms, %.0f TFLOP/s, rel_l2 %.1e, %s\n", name,
+        *change == 0 ? "as RunMonarchCuda" : change, cold.median_ms, cold.p95_ms, warm.median_ms,
+        gflop / cold.median_ms, problem.RelativeL2(), Describe(*plan).c_str());
     std::fflush(stdout);
   }
 }

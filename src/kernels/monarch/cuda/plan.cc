@@ -79,10 +79,12 @@ int PickKernel(const MonarchShape& s, const GpuLimits& gpu) {
   return best;
 }
 
-// Not before it has been measured.
-constexpr bool kPreferResident = false;
-// Keys of a slice of the resident kernel: two items of kAcrossKeys, or one tile.
-constexpr int kResidentSliceKeys = 2 * kAcrossKeys;
+// Keys and means of a slice of the resident kernel, at most: five tiles of 480p, two of 720p. With
+// fewer its blocks wait for one another more often, more bring nothing (docs/perf-log.md).
+constexpr int kResidentSliceKeys = 150;
+constexpr int64_t kResidentSliceBytes = 12 << 20;
+// Slices in its ring, at least: fewer have not been measured.
+constexpr int kResidentRing = 10;
 
 // Sets the kernel with the least work for the tensor cores and the loads, and the group that suits
 // it. False if none takes the tile.
@@ -210,6 +212,7 @@ Result<MonarchCudaPlan> PlanMonarchCuda(const MonarchShape& s, const GpuLimits& 
 Result<MonarchCudaPlan> PlanMonarchResident(const MonarchShape& s, const GpuLimits& gpu) {
   if (const char* refusal = MonarchCudaRefuses(s, gpu))
     return Unavailable(std::string("[monarch] ") + refusal);
+  if (!gpu.wgmma) return Unavailable("[monarch] the resident kernel needs a build for sm_90a");
   MonarchCudaPlan plan;
   plan.query_tiles = static_cast<int>(TileCount(s, s.frames_q));
   plan.key_tiles = static_cast<int>(TileCount(s, s.frames_kv));
@@ -219,7 +222,10 @@ Result<MonarchCudaPlan> PlanMonarchResident(const MonarchShape& s, const GpuLimi
   plan.groups = CeilDiv(plan.query_tiles, plan.group_tiles);
   plan.row_blocks = CeilDiv(plan.group_tiles * s.b2(), kernel.Average().BlockRows());
   plan.unit_blocks = 1;
-  plan.slice_tiles = std::clamp(kResidentSliceKeys / s.b1(), 1, plan.key_tiles);
+  const int64_t tile_bytes = int64_t{plan.group_tiles} * s.b2() * s.b1() * 2 * s.head_dim * 2;
+  const int64_t tiles =
+      std::min<int64_t>(kResidentSliceKeys / s.b1(), kResidentSliceBytes / tile_bytes);
+  plan.slice_tiles = static_cast<int>(std::clamp<int64_t>(tiles, 1, plan.key_tiles));
   plan.task_tiles = 1;
   plan.smem_bytes = kernel.SmemBytes();
   plan.blocks = kResidentBlocks * gpu.multiprocessors;
@@ -232,7 +238,9 @@ Result<MonarchCudaPlan> PlanMonarchResident(const MonarchShape& s, const GpuLimi
   if (plan.consumers > plan.blocks * 3 / 4)
     return Unavailable("[monarch] the GPU has too few multiprocessors for the resident kernel");
   // What is being written and read at a time.
-  plan.ring = CeilDiv(plan.blocks - plan.consumers, plan.average_tasks) + 2 * plan.interleave + 1;
+  const int in_use =
+      CeilDiv(plan.blocks - plan.consumers, plan.average_tasks) + 2 * plan.interleave + 1;
+  plan.ring = std::max(kResidentRing, in_use);
   FinishMonarchCudaPlan(s, plan);
   return plan;
 }
@@ -243,7 +251,7 @@ Result<MonarchCudaPlan> PickMonarchCudaPlan(const MonarchShape& s, const GpuLimi
   if (!forced.empty() && forced != "ring")
     return InvalidArgument("[monarch] got the CUDA kernel '" + forced +
                            "', need 'ring' or 'resident'");
-  if (kPreferResident && forced.empty()) {
+  if (forced.empty()) {
     Result<MonarchCudaPlan> plan = PlanMonarchResident(s, gpu);
     if (plan.ok()) return plan;
   }
@@ -270,6 +278,7 @@ std::string Describe(const MonarchCudaPlan& p) {
                                                      {"ring", p.ring},
                                                      {"blocks", p.blocks},
                                                      {"consumers", p.consumers},
+                                                     {"means_last", p.means_last},
                                                      {"smem_bytes", p.smem_bytes},
                                                      {"scratch_bytes", p.scratch_bytes}};
   std::string line;

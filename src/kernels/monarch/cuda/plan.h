@@ -1,14 +1,15 @@
 // How the CUDA kernel cuts one call into tasks: plain data from a pure function of the shape and
 // the GPU's limits. Nothing here needs a GPU or the CUDA toolkit.
 //
-// The kernel streams: `kbar`, `vbar` and `c` of a slice (a few key tiles, all columns of a group of
-// query tiles of one head) go to a ring in global memory, of which about half is still in L2 when
-// it is read, once. Two kinds of task, taken in order from one queue:
+// The kernels stream: `kbar`, `vbar` and `c` of a slice (a few key tiles, all columns of a group of
+// query tiles of one head) go to a ring in global memory, and are read once. Two kinds of task:
 //
 //   average: one key row k of one or a few key tiles -> kbar, vbar, c for all columns of the group
-//   across:  four units (32 query rows of one column) x all keys of the slice -> running output
+//   across:  query rows of a column x all keys of the slice -> running output
 //
-// The first across task comes after `delay` tickets; from then on the two kinds alternate evenly.
+// The resident kernel (resident.cuh) has blocks for each kind. In the ring kernel, which takes
+// every tile, all blocks take both from one queue: the first across task comes after `delay`
+// tickets, and from then on the two kinds alternate evenly.
 #pragma once
 
 #include <cstdint>
@@ -101,11 +102,12 @@ inline constexpr MonarchResidentKernel kMonarchResidentKernels[] = {
     {128, 10, 2, 128, 4}, {64, 7, 3, 160, 2}, {64, 7, 1, 64, 2},
 };
 
-// cudaDeviceProp holds these.
+// cudaDeviceProp holds the numbers.
 struct GpuLimits {
   int multiprocessors = 0;
   int smem_bytes_per_block = 0;  // opt-in maximum
   int smem_bytes_per_multiprocessor = 0;
+  bool wgmma = false;  // there, and this build has code for sm_90a
 };
 
 struct MonarchCudaPlan {
@@ -128,7 +130,7 @@ struct MonarchCudaPlan {
   int blocks = 0;         // thread blocks
   int consumers = 0;      // of them, if resident
   int smem_bytes = 0;     // of each
-  int means_last = 0;     // 1: means are marked to leave L2 last
+  int means_last = 0;     // 1: means are marked to leave L2 last. Only benchmarks set it
 
   int64_t entropies_begin = 0;  // bytes from the start of scratch; means begin at 0
   int64_t state_begin = 0;
@@ -158,7 +160,8 @@ Result<MonarchCudaPlan> PlanMonarchCuda(const MonarchShape& shape, const GpuLimi
 Result<MonarchCudaPlan> PlanMonarchResident(const MonarchShape& shape, const GpuLimits& gpu);
 
 /// The one that RunMonarchCuda uses. `forced` is the name of a kernel, "ring" or "resident", or
-/// empty for the faster one that takes the shape; InvalidArgument for another name.
+/// empty: then the resident one where it takes the shape, else the ring. InvalidArgument for
+/// another name.
 Result<MonarchCudaPlan> PickMonarchCudaPlan(const MonarchShape& shape, const GpuLimits& gpu,
                                             const std::string& forced);
 

@@ -15,8 +15,12 @@ namespace {
 using ::testing::HasSubstr;
 
 // As cudaDeviceProp says.
-constexpr GpuLimits kH100 = {132, 227 * 1024, 228 * 1024};
-constexpr GpuLimits kRtx4090 = {128, 99 * 1024, 100 * 1024};
+constexpr GpuLimits kH100 = {132, 227 * 1024, 228 * 1024, true};
+constexpr GpuLimits kRtx4090 = {128, 99 * 1024, 100 * 1024, false};
+// A build for sm_90, which has no wgmma; a part of an H100; a smaller GPU of that kind.
+constexpr GpuLimits kH100Sm90 = {132, 227 * 1024, 228 * 1024, false};
+constexpr GpuLimits kH100Quarter = {32, 227 * 1024, 228 * 1024, true};
+constexpr GpuLimits kH20 = {78, 227 * 1024, 228 * 1024, true};
 
 MonarchShape Bf16(MonarchShape shape) {
   shape.storage = StorageType::kBF16;
@@ -105,14 +109,51 @@ TEST(MonarchResidentPlan, OfTheMainShapeIsAsDocumented) {
   const MonarchCudaPlan plan = PlanMonarchResident(k480p, kH100).value();
   EXPECT_EQ(plan.resident, 0);
   EXPECT_EQ(plan.group_tiles, 3);
-  EXPECT_EQ(plan.slice_tiles, 1);
-  EXPECT_EQ(plan.average_tasks, 30);
+  EXPECT_EQ(plan.slice_tiles, 5);  // with the next four: what docs/perf-log.md measured
+  EXPECT_EQ(plan.ring, 10);
+  EXPECT_EQ(plan.means_last, 0);
+  EXPECT_EQ(plan.average_tasks, 150);
   EXPECT_EQ(plan.across_tasks, 156);
   EXPECT_EQ(plan.blocks, 3 * 132);
   EXPECT_EQ(plan.interleave, 2);
   EXPECT_EQ(plan.consumers, 156);
-  EXPECT_EQ(plan.ring, 13);
-  EXPECT_LT(plan.scratch_bytes, int64_t{40} << 20);
+  EXPECT_LT(plan.scratch_bytes, int64_t{128} << 20);
+}
+
+// What a chunk of the engine and the others of docs/attention.md get.
+TEST(MonarchResidentPlan, IsTheUsualOneWhereItFits) {
+  const auto slice = [](const MonarchShape& shape) {
+    const MonarchCudaPlan plan = PickMonarchCudaPlan(shape, kH100, "").value();
+    return plan.resident < 0 ? 0 : plan.slice_tiles;
+  };
+  MonarchShape one = k480p, all = k480p, narrow = k480p, first = k480p;
+  one.frames_q = 1;
+  all.frames_q = 21;
+  narrow.head_dim = 64;
+  first.frames_kv = 3;
+  EXPECT_EQ(slice(k480p), 5);
+  EXPECT_EQ(slice(one), 5);
+  EXPECT_EQ(slice(all), 5);
+  EXPECT_EQ(slice(narrow), 5);
+  EXPECT_EQ(slice(first), 3);  // no more tiles
+  EXPECT_EQ(slice(k720p), 2);  // this too as measured, with a ring of 10
+  EXPECT_EQ(PickMonarchCudaPlan(k720p, kH100, "")->ring, 10);
+  EXPECT_EQ(slice(Tiled(k480p, 1, 2)), 10);
+  EXPECT_EQ(slice(Tiled(k480p, 3, 1)), 0);  // tiles of 90 rows
+  EXPECT_EQ(slice(Tiled(k720p, 3, 1)), 0);
+  for (const GpuLimits& gpu : {kRtx4090, kH100Sm90, kH100Quarter})
+    EXPECT_EQ(PickMonarchCudaPlan(k480p, gpu, "")->resident, -1);
+  EXPECT_GE(PickMonarchCudaPlan(k480p, kH20, "")->resident, 0);
+  EXPECT_EQ(PickMonarchCudaPlan(k720p, kH20, "")->resident, -1);  // 240 consumers of 234 blocks
+}
+
+TEST(MonarchResidentPlan, NeedsLittleScratchForEveryShape) {
+  for (const MonarchShape& shape : Shapes()) {
+    const Result<MonarchCudaPlan> plan = PlanMonarchResident(shape, kH100);
+    if (plan.ok()) {
+      EXPECT_LT(plan->scratch_bytes, int64_t{128} << 20) << Describe(*plan);
+    }
+  }
 }
 
 // What the resident kernel relies on.
