@@ -24,8 +24,8 @@ TEST_F(Cli, GeneratesAVideoWithStatsAndContactSheet) {
   const auto stats = mrt::ParseJson(ReadFile(In("s.json")));
   for (const char* key :
        {"load_s", "text_s", "first_frame_s", "frames", "fps_transformer", "fps_with_vae",
-        "fps_end_to_end", "chunk_ms", "peak_rss_bytes", "model", "text_cache", "attention", "dtype",
-        "threads", "cpu", "device", "version"})
+        "fps_end_to_end", "chunk_ms", "peak_rss_bytes", "peak_device_bytes", "model", "text_cache",
+        "attention", "dtype", "threads", "cpu", "device", "version"})
     EXPECT_TRUE(stats.contains(key)) << key;
   EXPECT_EQ(stats["frames"], 21);
   EXPECT_EQ(stats["attention"]["mode"], "monarch");
