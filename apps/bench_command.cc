@@ -20,8 +20,31 @@ struct BenchFlags {
   std::string json_path;        // empty: to standard output
 };
 
-void PrintShare(const char* part, double seconds, double wall_s) {
-  std::printf("  %-12s %8.2f s  %5.1f %%\n", part, seconds, 100 * seconds / wall_s);
+// Parts that ran one after the other, so that their shares sum up to at most 100 %. What ran beside
+// them stands behind.
+void PrintShares(const GenerationResult& result) {
+  const monarchrt::GenerationStats& s = result.stats;
+  const auto share = [&](const char* part, double seconds, const std::string& beside = "") {
+    std::printf("  %-12s %8.2f s  %5.1f %%%s\n", part, seconds, 100 * seconds / s.wall_s,
+                beside.c_str());
+  };
+  const auto text = [](double seconds) {
+    char buffer[32];
+    std::snprintf(buffer, sizeof(buffer), "%.2f s", seconds);
+    return std::string(buffer);
+  };
+  std::printf("share of %.2f s\n", s.wall_s);
+  share("text", s.text_s);
+  if (s.transformer_s + s.vae_s <= result.frames_s) {
+    share("transformer", s.transformer_s);
+    share("VAE", s.vae_s);
+  } else {
+    share("frames", result.frames_s,
+          "  transformer " + text(s.transformer_s) + " beside VAE " + text(s.vae_s));
+  }
+  const double beside_s = result.encode_s - result.encode_wait_s;
+  share("encoder", result.encode_wait_s,
+        beside_s >= 0.005 ? "  and " + text(beside_s) + " beside the frames" : "");
 }
 
 // The video is encoded for real, into a file that is gone afterwards.
@@ -37,6 +60,7 @@ Status Run(BenchFlags& flags) {
   run.engine = flags.generation.engine;
   run.stream = flags.generation.stream;
   run.video_path = video;
+  run.encode_overlap = ToEncodeOverlap(flags.generation.encode_overlap);
   const Result<GenerationResult> result = Generate(run);
   std::filesystem::remove(video, error);
   if (!result.ok()) return result.status();
@@ -51,11 +75,7 @@ Status Run(BenchFlags& flags) {
   if (!flags.json_path.empty()) MRT_RETURN_IF_ERROR(WriteText(flags.json_path, ToJson(s) + "\n"));
   std::printf("%s, %s, %s attention, %d threads, %s\n%s", s.model.c_str(), s.dtype.c_str(),
               s.attention_mode.c_str(), s.threads, s.cpu.c_str(), FormatRates(s).c_str());
-  std::printf("share of %.2f s\n", s.wall_s);
-  PrintShare("text", s.text_s, s.wall_s);
-  PrintShare("transformer", s.transformer_s, s.wall_s);
-  PrintShare("VAE", s.vae_s, s.wall_s);
-  PrintShare("encoder", result->encode_s, s.wall_s);
+  PrintShares(*result);
   return {};
 }
 

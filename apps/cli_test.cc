@@ -24,8 +24,8 @@ TEST_F(Cli, GeneratesAVideoWithStatsAndContactSheet) {
   const auto stats = mrt::ParseJson(ReadFile(In("s.json")));
   for (const char* key :
        {"load_s", "text_s", "first_frame_s", "frames", "fps_transformer", "fps_with_vae",
-        "fps_end_to_end", "chunk_ms", "peak_rss_bytes", "model", "text_cache", "attention", "dtype",
-        "threads", "cpu", "device", "version"})
+        "fps_end_to_end", "chunk_ms", "peak_rss_bytes", "peak_device_bytes", "model", "text_cache",
+        "attention", "dtype", "threads", "cpu", "device", "version"})
     EXPECT_TRUE(stats.contains(key)) << key;
   EXPECT_EQ(stats["frames"], 21);
   EXPECT_EQ(stats["attention"]["mode"], "monarch");
@@ -312,6 +312,14 @@ TEST_F(Cli, DoctorDescribesTheMachine) {
                                  HasSubstr("libx264"), HasSubstr("threads")));
 }
 
+// Of the lines behind "share of": the numbers in front of the %.
+double SumOfShares(const std::string& text) {
+  double sum = 0;
+  for (size_t at = text.find(" %"); at != std::string::npos; at = text.find(" %", at + 1))
+    sum += std::stod(text.substr(text.rfind(' ', at - 1)));
+  return sum;
+}
+
 TEST_F(Cli, BenchMeasuresAModel) {
   const Outcome outcome =
       Run({"bench", "generate", "--model", kTree, "--checkpoint", "checkpoints/self_forcing_dmd.pt",
@@ -322,6 +330,12 @@ TEST_F(Cli, BenchMeasuresAModel) {
                                "1", "--json", In("b.json"), "--attention", "dense"});
   ASSERT_EQ(to_file.exit_code, 0) << to_file.err;
   EXPECT_THAT(to_file.out, HasSubstr("share of"));
+  // Side by side the parts take more than the whole; the shares do not.
+  const Outcome beside = Run({"bench", "generate", "--model", kTree, "--size", "80x48", "--frames",
+                              "57", "--encode-overlap", "on", "--overlap", "on", "--threads", "2"});
+  ASSERT_EQ(beside.exit_code, 0) << beside.err;
+  EXPECT_THAT(beside.out, HasSubstr("beside"));
+  EXPECT_LE(SumOfShares(beside.out), 100.5) << beside.out;
   EXPECT_EQ(mrt::ParseJson(ReadFile(In("b.json")))["attention"]["mode"], "dense");
   EXPECT_EQ(Run({"bench", "generate", "--synthetic", "gpt-2"}).exit_code, 2);
 }

@@ -61,6 +61,7 @@ Result<GenerationRun> MakeRun(GenerateFlags& flags) {
   run.contact_sheet_path = flags.contact_sheet;
   MRT_ASSIGN_OR_RETURN(run.prompt_changes, ParsePromptChanges(flags.prompt_at));
   run.recache = flags.recache;
+  run.encode_overlap = ToEncodeOverlap(g.encode_overlap);
   if (goes_on) {
     // The cheap mistakes first: a long video may take a while to read.
     MRT_RETURN_IF_ERROR(monarchrt::Engine::Validate(g.engine, g.stream));

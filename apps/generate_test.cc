@@ -144,9 +144,28 @@ TEST_F(GenerateCli, RefusesAttentionFilesThatAreWrong) {
                 2, "excludes");
 }
 
+TEST_F(GenerateCli, EncodesTheSameVideoBesideTheModel) {
+  const auto video = [&](const std::string& overlap, const std::string& extension) {
+    const Outcome outcome =
+        Run(Toy({"--prompt", "a", "--frames", "57", "--encode-overlap", overlap, "--out",
+                 In(overlap + extension), "--contact-sheet", In(overlap + ".png")}));
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return ReadFile(In(overlap + extension)) + ReadFile(In(overlap + ".png"));
+  };
+  for (const std::string extension : {".mp4", ".webm", ".rgb"}) {
+    const std::string after = video("off", extension);
+    EXPECT_GT(after.size(), 10'000u);
+    EXPECT_EQ(video("on", extension), after) << extension;
+  }
+  EXPECT_EQ(Run(Toy({"--prompt", "a", "--encode-overlap", "no", "--out", In("v.mp4")})).exit_code,
+            2);
+}
+
 TEST_F(GenerateCli, AnInterruptEndsTheFileWithTheFramesItHas) {
-  for (const auto& [signal, exit_code] : {std::pair{SIGINT, 130}, {SIGTERM, 143}}) {
-    const pid_t pid = Start(Toy({"--prompt", "a", "--frames", "100000", "--out", In("v.mp4")}));
+  for (const auto& [signal, exit_code, overlap] :
+       {std::tuple{SIGINT, 130, "off"}, {SIGTERM, 143, "off"}, {SIGINT, 130, "on"}}) {
+    const pid_t pid = Start(Toy({"--prompt", "a", "--frames", "100000", "--encode-overlap", overlap,
+                                 "--out", In("v.mp4")}));
     WaitForFrames(" 21/");
     kill(pid, signal);
     kill(pid, signal);  // an echo, as from timeout(1), changes nothing

@@ -135,6 +135,11 @@ void AddVideoFlags(CLI::App& command, GenerationFlags& flags) {
                   "decode a chunk while the next one is made: auto, on or off")
       ->check(CLI::IsMember({"auto", "on", "off"}))
       ->capture_default_str();
+  command
+      .add_option("--encode-overlap", flags.encode_overlap,
+                  "encode the video while the next frames are made: auto (on a GPU), on or off")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str();
 }
 
 void AddAttentionFlags(CLI::App& command, GenerationFlags& flags) {
@@ -214,6 +219,11 @@ void AddDtypeFlag(CLI::App& command, std::string& dtype, const std::string& othe
                   (otherwise.empty() ? "" : " " + otherwise))
           ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}));
   if (otherwise.empty()) option->capture_default_str();
+}
+
+EncodeOverlap ToEncodeOverlap(const std::string& overlap) {
+  if (overlap == "auto") return EncodeOverlap::kAuto;
+  return overlap == "on" ? EncodeOverlap::kOn : EncodeOverlap::kOff;
 }
 
 monarchrt::Precision ToPrecision(const std::string& dtype) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/generation_run.h"
 #include "monarchrt/engine.h"
 
 namespace mrt::apps {
@@ -25,6 +26,7 @@ struct GenerationFlags {
   std::vector<int> tiles = {1, 1, 1};
   std::string attention_config;  // a JSON file instead of the flags of one attention
   std::string overlap = "auto";
+  std::string encode_overlap = "auto";
   std::string kv_cache = "auto";
   std::string vae = "wan";
   std::string dtype = "auto";
@@ -51,5 +53,8 @@ std::vector<std::string> AttentionModeNames();
 /// --dtype, shared with verify. `otherwise` says what holds without it, if not what `dtype` holds.
 void AddDtypeFlag(CLI::App& command, std::string& dtype, const std::string& otherwise = "");
 monarchrt::Precision ToPrecision(const std::string& dtype);
+
+/// auto, on or off.
+EncodeOverlap ToEncodeOverlap(const std::string& overlap);
 
 }  // namespace mrt::apps

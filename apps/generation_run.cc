@@ -3,9 +3,11 @@
 #include <chrono>
 #include <optional>
 
+#include "apps/chunk_queue.h"
 #include "apps/interrupt.h"
 #include "apps/progress.h"
 #include "apps/text_files.h"
+#include "base/guard.h"
 #include "base/memory_info.h"
 #include "base/status.h"
 #include "media/image_writer.h"
@@ -42,34 +44,55 @@ monarchrt::Status CheckPromptChanges(const GenerationRun& run) {
   return {};
 }
 
-// The writers of one clip, and the time they take.
+bool Overlaps(EncodeOverlap overlap, const std::string& device) {
+  return overlap == EncodeOverlap::kAuto ? device != "cpu" : overlap == EncodeOverlap::kOn;
+}
+
+// The writers of one clip, on a thread of their own if `overlap`, and the time they take.
 class Outputs {
  public:
-  monarchrt::Status Open(const GenerationRun& run) {
+  monarchrt::Status Open(const GenerationRun& run, bool overlap) {
     MRT_ASSIGN_OR_RETURN(video_, OpenVideo(run));
     trace_ = run.engine.trace;
     sheet_path_ = run.contact_sheet_path;
-    if (sheet_path_.empty()) return {};
-    MRT_ASSIGN_OR_RETURN(
-        sheet_, ContactSheet::Create({.width = run.stream.width, .height = run.stream.height}));
-    return {};
+    if (!sheet_path_.empty()) {
+      MRT_ASSIGN_OR_RETURN(
+          sheet_, ContactSheet::Create({.width = run.stream.width, .height = run.stream.height}));
+    }
+    if (!overlap) return {};
+    return Guard([&]() -> monarchrt::Status {
+      queue_.emplace([this](const Chunk& chunk) { return Encode(chunk); });
+      return {};
+    });
   }
-  monarchrt::Status Write(const Chunk& chunk) {
+  // With overlap the chunk becomes an older one. A failure may be that of an earlier chunk.
+  monarchrt::Status Write(Chunk& chunk) {
+    const Clock::time_point start = Clock::now();
+    monarchrt::Status status = queue_ ? queue_->Push(chunk) : Encode(chunk);
+    waited_s_ += SecondsSince(start);
+    return status;
+  }
+  monarchrt::Status Finish() {
+    const Clock::time_point start = Clock::now();
+    if (queue_) MRT_RETURN_IF_ERROR(queue_->Finish());
+    const Clock::time_point last = Clock::now();
+    MRT_RETURN_IF_ERROR(video_->Finish());
+    Count(last);
+    waited_s_ += SecondsSince(start);
+    return sheet_ ? sheet_->Write(sheet_path_) : monarchrt::Status();
+  }
+  // After Finish.
+  double seconds() const { return seconds_; }
+  double waited_s() const { return waited_s_; }
+
+ private:
+  monarchrt::Status Encode(const Chunk& chunk) {
     const Clock::time_point start = Clock::now();
     MRT_RETURN_IF_ERROR(video_->Write(chunk.rgb.data(), chunk.frames));
     if (sheet_) MRT_RETURN_IF_ERROR(sheet_->Add(chunk.rgb.data(), chunk.frames));
     Count(start);
     return {};
   }
-  monarchrt::Status Finish() {
-    const Clock::time_point start = Clock::now();
-    MRT_RETURN_IF_ERROR(video_->Finish());
-    Count(start);
-    return sheet_ ? sheet_->Write(sheet_path_) : monarchrt::Status();
-  }
-  double seconds() const { return seconds_; }
-
- private:
   void Count(Clock::time_point start) {
     const double seconds = SecondsSince(start);
     seconds_ += seconds;
@@ -80,7 +103,9 @@ class Outputs {
   std::optional<ContactSheet> sheet_;
   std::string sheet_path_;
   std::shared_ptr<monarchrt::Trace> trace_;
-  double seconds_ = 0;
+  double seconds_ = 0;  // in the encoder
+  double waited_s_ = 0;
+  std::optional<ChunkQueue> queue_;  // the last: its thread uses the others
 };
 
 }  // namespace
@@ -109,7 +134,7 @@ monarchrt::Result<GenerationResult> GenerateClip(Engine& engine, const Generatio
   }));
   CancelOnInterrupt interrupt(stream);
   Outputs outputs;
-  MRT_RETURN_IF_ERROR(outputs.Open(run));
+  MRT_RETURN_IF_ERROR(outputs.Open(run, Overlaps(run.encode_overlap, stream.stats().device)));
   PromptChanger prompts(run.prompt_changes, run.video.fps, run.recache);
   GenerationResult result;
   Chunk chunk;
@@ -119,12 +144,15 @@ monarchrt::Result<GenerationResult> GenerateClip(Engine& engine, const Generatio
     if (status.ok()) status = stream.Next(chunk);
     if (status.code() == StatusCode::kCancelled) break;
     MRT_RETURN_IF_ERROR(status);
+    result.frames_s += 1e-3 * chunk.wait_ms;
+    const int64_t frames_done = chunk.first_frame + chunk.frames;
     MRT_RETURN_IF_ERROR(outputs.Write(chunk));
-    progress.Update(chunk.first_frame + chunk.frames);
+    progress.Update(frames_done);
   }
   result.stats = stream.stats();
   if (result.stats.frames > 0) MRT_RETURN_IF_ERROR(outputs.Finish());
   result.encode_s = outputs.seconds();
+  result.encode_wait_s = outputs.waited_s();
   result.stats.wall_s = SecondsSince(start);
   result.stats.peak_rss_bytes = PeakResidentBytes();
   result.prompt_report = prompts.Report();

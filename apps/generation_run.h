@@ -10,6 +10,13 @@
 
 namespace mrt::apps {
 
+/// Whether the video is encoded on a thread of its own while the next chunks are made.
+enum class EncodeOverlap {
+  kAuto,  // on a GPU, which else would wait; the CPU's cores are needed for the model
+  kOff,
+  kOn,
+};
+
 struct GenerationRun {
   monarchrt::EngineOptions engine;
   monarchrt::StreamOptions stream;
@@ -18,11 +25,15 @@ struct GenerationRun {
   std::string contact_sheet_path;   // empty: none
   std::vector<PromptChangeAt> prompt_changes;
   bool recache = false;
+  EncodeOverlap encode_overlap = EncodeOverlap::kAuto;
 };
 
 struct GenerationResult {
   monarchrt::GenerationStats stats;  // wall_s up to the finished video file
+  double frames_s = 0;               // spent making frames: transformer and VAE, one after the
+                                     // other or side by side
   double encode_s = 0;               // spent in the video encoder
+  double encode_wait_s = 0;          // of it while no frames were made; all but with overlap
   int interrupted_by = 0;            // SIGINT or SIGTERM: the file ends early, or there is none if
                                      // stats.frames is 0
   std::string prompt_report;         // PromptChanger::Report

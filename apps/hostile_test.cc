@@ -224,6 +224,8 @@ TEST_F(HostileCli, AFullDiskIsOneLineAndNoFile) {
     SCOPED_TRACE(out);
     small(kFull, {}, out);
     EXPECT_EQ(FilesLeft(), 0u);
+    small(kFull, {"--encode-overlap", "on"}, out);
+    EXPECT_EQ(FilesLeft(), 0u);
   }
   small(kFull, {"--contact-sheet", In("c.png"), "--stats", In("s.json")}, "v.mp4");
   EXPECT_EQ(FilesLeft(), 0u);
@@ -247,13 +249,18 @@ TEST_F(HostileCli, LostOutputIsAFailure) {
     EXPECT_THAT(err, ::testing::StartsWith("monarchrt: [output] cannot print: "));
     EXPECT_EQ(std::count(err.begin(), err.end(), '\n'), 1) << err;
   }
-  const pid_t pid =
-      Start({"generate", "--model", kTree, "--checkpoint", "checkpoints/self_forcing_dmd.pt",
-             "--prompt", "a", "--size", "80x48", "--frames", "9", "--out", "-", "--format", "rgb"});
-  int status = 0;
-  ASSERT_EQ(waitpid(pid, &status, 0), pid);
-  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1);
-  EXPECT_THAT(ReadFile(In(".err")), HasSubstr("cannot write: No space left on device"));
+  // At the end of the video, or long before.
+  for (const auto& [overlap, frames] :
+       {std::pair{"off", "9"}, {"on", "9"}, {"off", "100000"}, {"on", "100000"}}) {
+    const pid_t pid =
+        Start({"generate", "--model", kTree, "--checkpoint", "checkpoints/self_forcing_dmd.pt",
+               "--prompt", "a", "--size", "80x48", "--frames", frames, "--encode-overlap", overlap,
+               "--out", "-", "--format", "rgb"});
+    int status = 0;
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    EXPECT_THAT(ReadFile(In(".err")), HasSubstr("cannot write: No space left on device"));
+  }
 }
 
 // The message of a run without standard error must not land in its video.

@@ -49,14 +49,17 @@ monarchrt::Status WriteText(const std::string& path, const std::string& text) {
 }
 
 std::string FormatRates(const monarchrt::GenerationStats& s) {
+  const std::string device =
+      s.peak_device_bytes == 0 ? "" : "   of " + s.device + " " + FormatBytes(s.peak_device_bytes);
   char text[512];
   std::snprintf(text, sizeof(text),
                 "frames/s    transformer %.3g   with VAE %.3g   end to end %.3g\n"
                 "seconds     load %.2f   text %.2f%s   first frames %.2f   %lld frames in %.2f\n"
-                "peak memory %s\n",
+                "peak memory %s%s\n",
                 s.FpsTransformer(), s.FpsWithVae(), s.FpsEndToEnd(), s.load_s, s.text_s,
                 s.text_cache == monarchrt::TextCacheUse::kHit ? " (cached)" : "", s.first_frame_s,
-                static_cast<long long>(s.frames), s.wall_s, FormatBytes(s.peak_rss_bytes).c_str());
+                static_cast<long long>(s.frames), s.wall_s, FormatBytes(s.peak_rss_bytes).c_str(),
+                device.c_str());
   return text;
 }
 

@@ -17,7 +17,7 @@ monarchrt::Status CheckWritable(const std::string& path);
 /// Writes the whole text or leaves what was there.
 monarchrt::Status WriteText(const std::string& path, const std::string& text);
 
-/// The three frame rates and the times around them, a line each.
+/// The three frame rates, the times around them and the memory, a line each.
 std::string FormatRates(const monarchrt::GenerationStats& stats);
 
 /// "1.25 GB", "312 MB"

@@ -43,14 +43,11 @@ class FakeDevice final : public ops::Backend {
 
   /// Operations so far, copies not among them.
   int64_t operations() const { return operations_; }
+  /// Calls of Synchronize.
+  int64_t synchronized() const { return synchronized_; }
   int64_t allocated_bytes() const {
     const std::lock_guard lock(mutex_);
     return live_bytes_;
-  }
-  /// The most there was at one time.
-  int64_t peak_bytes() const {
-    const std::lock_guard lock(mutex_);
-    return peak_bytes_;
   }
   /// Allocate throws once there would be more than that.
   void set_limit_bytes(int64_t bytes) { limit_bytes_ = bytes; }
@@ -91,7 +88,12 @@ class FakeDevice final : public ops::Backend {
 
   // ---- Backend ----
 
-  void Synchronize() override {}
+  /// But weights, which lie on the host.
+  int64_t peak_bytes() const override {
+    const std::lock_guard lock(mutex_);
+    return peak_bytes_;
+  }
+  void Synchronize() override { ++synchronized_; }
   void Zero(const TensorView& x) override {
     const TensorView inside = In(x);
     std::memset(inside.data, 0, static_cast<size_t>(inside.bytes()));
@@ -312,7 +314,7 @@ class FakeDevice final : public ops::Backend {
   int file_ = -1;
   char *outside_ = nullptr, *inside_ = nullptr;
   std::mutex running_;  // guards cpu_
-  std::atomic<int64_t> operations_ = 0, limit_bytes_ = INT64_MAX;
+  std::atomic<int64_t> operations_ = 0, synchronized_ = 0, limit_bytes_ = INT64_MAX;
   mutable std::mutex mutex_;  // guards what follows
   int64_t next_ = 0, live_bytes_ = 0, peak_bytes_ = 0;
   std::map<int64_t, int64_t> live_;  // begin of an allocation and its bytes

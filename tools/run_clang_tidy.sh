@@ -17,7 +17,7 @@ import json, os, re, sys
 
 GROUPS = [
     "mrt_base mrt_tensor mrt_tokenizer mrt_umt5 mrt_vae mrt_c_api mrt_inspect mrt_convert "
-    "mrt_media mrt_progress mrt_app_parts",
+    "mrt_media mrt_progress mrt_chunk_queue mrt_app_parts",
     "mrt_kernels_dense mrt_ops mrt_wan mrt_taehv mrt_attention mrt_pipeline mrt_verify monarchrt",
 ]
 LEFT_OUT = re.compile(r"_(test|test_headers|probe|fuzzer|portable|avx2)$|_fuzz_")

@@ -319,14 +319,17 @@ MRT_API mrt_status mrt_stream_options_of_model(const mrt_engine_options* engine,
  * `phase` is valid during the call. */
 typedef void (*mrt_phase_callback)(const char* phase, void* user);
 
-/* The memory of one generation, in bytes, planned before anything is loaded. */
+/* The memory of one generation, in bytes, of the host but for the last two. Planned before anything
+ * is loaded. */
 typedef struct mrt_memory_estimate {
   size_t struct_size;
-  int64_t weights_bytes;   /* packed transformer and autoencoder, from load on */
-  int64_t text_bytes;      /* while a prompt is encoded */
-  int64_t stream_bytes;    /* KV cache, activations, autoencoder states, frames */
-  int64_t peak_bytes;      /* the most of it at one time */
-  int64_t available_bytes; /* what this process can still get now */
+  int64_t weights_bytes;          /* packed transformer and autoencoder, from load on */
+  int64_t text_bytes;             /* while a prompt is encoded */
+  int64_t stream_bytes;           /* KV cache, activations, autoencoder states, frames */
+  int64_t peak_bytes;             /* the most of it at one time */
+  int64_t available_bytes;        /* what this process can still get now */
+  int64_t device_peak_bytes;      /* the most of a GPU's memory at one time; 0 on the CPU */
+  int64_t device_available_bytes; /* what it has free */
 } mrt_memory_estimate;
 
 /* What load and open would refuse for these options, before anything large is loaded. */
@@ -441,6 +444,8 @@ typedef struct mrt_stats {
   char dtype[MRT_NAME_BYTES];          /* "f32", "bf16" or "int8" */
   char cpu[MRT_TEXT_BYTES];
   char version[MRT_NAME_BYTES];
+  int64_t peak_device_bytes;   /* of a GPU's memory, the most its engine held; 0 on the CPU */
+  char device[MRT_NAME_BYTES]; /* where the models ran: "cpu", "cuda:0" */
 } mrt_stats;
 
 /* What has been measured so far; complete when done. */

@@ -44,10 +44,12 @@ struct MRT_API GenerationStats {
   std::vector<double> chunk_vae_ms;
   std::vector<PromptChange> prompts;  // of each SetPrompt
   int64_t peak_rss_bytes = 0;
-  std::string model;           // "wan 30 layers, dim 1536, 12 heads"
-  std::string attention_mode;  // "monarch", "dense" ..., or "mixed" if rules make it differ
-  std::vector<int> tiles;      // f_tied, h_reduce, w_reduce of Monarch; else empty
-  int iterations = 0;          // of Monarch; else 0
+  int64_t peak_device_bytes = 0;  // of a GPU, the most its engine held so far, without what the
+                                  // driver and the vendor's libraries take; 0 on the CPU
+  std::string model;              // "wan 30 layers, dim 1536, 12 heads"
+  std::string attention_mode;     // "monarch", "dense" ..., or "mixed" if rules make it differ
+  std::vector<int> tiles;         // f_tied, h_reduce, w_reduce of Monarch; else empty
+  int iterations = 0;             // of Monarch; else 0
   double sparsity = 0;  // 1 - AttentionDensity of a chunk with a full window; 0 when dense or mixed
   std::string dtype;    // "f32", "bf16" or "int8"
   int threads = 0;
@@ -63,7 +65,8 @@ struct MRT_API GenerationStats {
 /// One JSON object with the keys load_s, text_s, text_cache, first_frame_s, frames,
 /// fps_transformer, fps_with_vae, fps_end_to_end, chunk_ms {transformer_p50, transformer_p95,
 /// vae_p50, vae_p95}, prompts [{prompt, first_frame, start_s, text_s, text_cache}], peak_rss_bytes,
-/// model, attention {mode, tiles, iterations, sparsity}, dtype, threads, cpu, device, version.
+/// peak_device_bytes, model, attention {mode, tiles, iterations, sparsity}, dtype, threads, cpu,
+/// device, version.
 MRT_API std::string ToJson(const GenerationStats& stats);
 
 /// The version of this library, "0.1.0".

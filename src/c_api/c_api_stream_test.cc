@@ -250,6 +250,8 @@ TEST(CApiStream, TakesAnotherPromptAndTellsWhatItMeasured) {
   EXPECT_STREQ(stats.attention_mode, "monarch");
   EXPECT_STREQ(stats.dtype, "f32");
   EXPECT_STREQ(stats.version, mrt_version());
+  EXPECT_STREQ(stats.device, "cpu");
+  EXPECT_EQ(stats.peak_device_bytes, 0);
   EXPECT_DOUBLE_EQ(stats.fps_end_to_end, 21 / stats.wall_s);
   size_t count = 0;
   EXPECT_EQ(mrt_stream_chunk_times(stream, nullptr, nullptr, 1, &count), MRT_BUFFER_TOO_SMALL);
@@ -321,6 +323,8 @@ TEST(CApiEngine, ToldWithoutLoading) {
   ASSERT_EQ(mrt_estimate_memory(&engine, &stream, &memory), MRT_OK);
   EXPECT_GT(memory.weights_bytes, 0);
   EXPECT_GT(memory.peak_bytes, memory.weights_bytes);
+  EXPECT_EQ(memory.device_peak_bytes, 0);
+  EXPECT_EQ(memory.device_available_bytes, 0);
   stream.width = 81;
   EXPECT_EQ(mrt_validate(&engine, &stream), MRT_INVALID_ARGUMENT);
   EXPECT_THAT(mrt_last_error(), HasSubstr("nearest"));

@@ -57,12 +57,15 @@ TEST(CApiAbi, KeepsItsLayout) {
   EXPECT_EQ(offsetof(mrt_attention_problem, kv_layout), 48u);
   EXPECT_EQ(sizeof(mrt_attention_implementation), 336u);
   EXPECT_EQ(sizeof(mrt_attention_rule), 40u);
-  EXPECT_EQ(sizeof(mrt_memory_estimate), 48u);
+  EXPECT_EQ(sizeof(mrt_memory_estimate), 64u);
+  EXPECT_EQ(offsetof(mrt_memory_estimate, device_peak_bytes), 48u);
   EXPECT_EQ(sizeof(mrt_model_info), 424u);
   EXPECT_EQ(sizeof(mrt_chunk), 88u);
   EXPECT_EQ(offsetof(mrt_chunk, width), 72u);
   EXPECT_EQ(sizeof(mrt_prompt_change), 40u);
-  EXPECT_EQ(sizeof(mrt_stats), 848u);
+  EXPECT_EQ(sizeof(mrt_stats), 920u);
+  EXPECT_EQ(offsetof(mrt_stats, peak_device_bytes), 848u);
+  EXPECT_EQ(offsetof(mrt_stats, device), 856u);
   EXPECT_EQ(sizeof(mrt_device_info), 344u);
   EXPECT_EQ(sizeof(mrt_doctor_report), 624u);
   EXPECT_EQ(sizeof(mrt_kernel_report), 400u);

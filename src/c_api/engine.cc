@@ -25,7 +25,9 @@ mrt_status mrt_estimate_memory(const mrt_engine_options* engine, const mrt_strea
                                .text_bytes = memory.text_bytes,
                                .stream_bytes = memory.stream_bytes,
                                .peak_bytes = memory.peak_bytes,
-                               .available_bytes = memory.available_bytes};
+                               .available_bytes = memory.available_bytes,
+                               .device_peak_bytes = memory.device_peak_bytes,
+                               .device_available_bytes = memory.device_available_bytes};
   });
 }
 

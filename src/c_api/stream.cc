@@ -50,6 +50,7 @@ mrt_stats ToStats(const GenerationStats& stats) {
   known.chunks = static_cast<int64_t>(stats.chunk_transformer_ms.size());
   known.prompt_changes = static_cast<int64_t>(stats.prompts.size());
   known.peak_rss_bytes = stats.peak_rss_bytes;
+  known.peak_device_bytes = stats.peak_device_bytes;
   if (stats.tiles.size() == 3) {
     known.f_tied = stats.tiles[0];
     known.h_reduce = stats.tiles[1];
@@ -63,6 +64,7 @@ mrt_stats ToStats(const GenerationStats& stats) {
   CopyText(stats.dtype, known.dtype);
   CopyText(stats.cpu, known.cpu);
   CopyText(stats.version, known.version);
+  CopyText(stats.device, known.device);
   return known;
 }
 

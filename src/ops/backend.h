@@ -44,6 +44,9 @@ class Backend : public Memory {
  public:
   ~Backend() override = default;
 
+  /// The most memory that was allocated at one time, weights included. Not counted is what the
+  /// driver and the vendor's libraries take for themselves.
+  virtual int64_t peak_bytes() const = 0;
   /// Waits for all work.
   virtual void Synchronize() = 0;
   /// Contents become zero.

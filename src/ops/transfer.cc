@@ -51,4 +51,8 @@ void Copy(Context& context, const ConstTensorView& x, const TensorView& y) {
   CopyBytes(context.memory(), x, y);
 }
 
+void Wait(Context& context) {
+  if (context.backend() != nullptr) context.backend()->Synchronize();
+}
+
 }  // namespace mrt::ops

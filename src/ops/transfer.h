@@ -23,4 +23,7 @@ void DownloadTo(Context& context, const ConstTensorView& x, const TensorView& ho
 /// y = x, both in the context's memory, of the same dtype and size.
 void Copy(Context& context, const ConstTensorView& x, const TensorView& y);
 
+/// Returns when the device has done all work.
+void Wait(Context& context);
+
 }  // namespace mrt::ops

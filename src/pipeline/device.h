@@ -28,6 +28,8 @@ class Device {
   Status CheckMemory(int64_t needed_bytes) const;
   /// What a GPU has free; 0 for the CPU.
   int64_t AvailableBytes() const;
+  /// The most of a GPU's memory that was allocated at one time since it was opened; 0 for the CPU.
+  int64_t PeakBytes() const { return backend_ == nullptr ? 0 : backend_->peak_bytes(); }
 
   /// What the models compute with. A GPU: bf16, and Unavailable for anything else. The CPU: as
   /// plan.h says.

@@ -138,6 +138,24 @@ TEST_F(Gpu, PlansItsMemory) {
   EXPECT_EQ(engine.Open(options).status().code(), StatusCode::kOutOfMemory);
 }
 
+TEST_F(Gpu, TellsWhatItMeasured) {
+  Engine engine = LoadEngine(ToyOn("cuda"));
+  Result<Stream> stream = engine.Open(ShortVideo(33));
+  ASSERT_TRUE(stream.ok()) << stream.status().message();
+  for (int chunk = 0; chunk < 3; ++chunk) {
+    const int64_t before = Gpus().last->synchronized();
+    ASSERT_TRUE(stream->Next().ok());
+    EXPECT_GT(Gpus().last->synchronized(), before) << "the time of the clean pass is its own";
+  }
+  const GenerationStats stats = stream->stats();
+  EXPECT_EQ(stats.device, "cuda:0");
+  EXPECT_EQ(stats.peak_device_bytes, Gpus().last->peak_bytes());
+  EXPECT_THAT(ToJson(stats),
+              HasSubstr("\"peak_device_bytes\": " + std::to_string(stats.peak_device_bytes)));
+  Engine cpu = LoadEngine(ToyOn("cpu"));
+  EXPECT_EQ(cpu.Open(ShortVideo(9))->stats().peak_device_bytes, 0);
+}
+
 TEST_F(Gpu, LackOfItsMemoryOnTheWayIsAnError) {
   Engine engine = LoadEngine(ToyOn("cuda"));
   Gpus().last->set_limit_bytes(Gpus().last->allocated_bytes() + 1000);

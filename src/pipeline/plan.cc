@@ -178,6 +178,8 @@ MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDe
   // x264 keeps this many frames while it looks ahead ("veryfast": 10, and its threads and
   // references).
   constexpr int64_t kEncoderFrames = 24;
+  // Where the video encoder has a thread of its own: RGB8, one in it and one that waits for it.
+  constexpr int64_t kChunksToEncode = 2;
   constexpr int64_t kTextsMax = 2;  // the prompt, and the next one while it is being encoded
   const DType dtype = precision == ops::Precision::kBF16 ? DType::kBF16 : DType::kF32;
   const int64_t latent_frame =
@@ -186,7 +188,7 @@ MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDe
       plan.latent_rows * plan.latent_cols * kPixelsPerLatent * kPixelsPerLatent;
   const int64_t chunk = plan.chunk_frames();
   const int64_t chunk_frames_bytes =
-      chunk * kFramesPerLatent * frame_pixels * 3 * (DTypeSize(DType::kF32) + 1);
+      chunk * kFramesPerLatent * frame_pixels * 3 * (DTypeSize(DType::kF32) + 1 + kChunksToEncode);
   const int64_t encoder_bytes = kEncoderFrames * frame_pixels * 3 / 2;  // yuv420p
   int64_t attention_bytes = 0;
   for (const ops::AttentionConfig& attention : plan.attention.different())

@@ -60,6 +60,7 @@ std::string ToJson(const GenerationStats& s) {
                                {"text_s", p.text_s},
                                {"text_cache", TextCacheUseName(p.text_cache)}});
   json["peak_rss_bytes"] = s.peak_rss_bytes;
+  json["peak_device_bytes"] = s.peak_device_bytes;
   json["model"] = s.model;
   json["attention"] = {{"mode", s.attention_mode},
                        {"tiles", s.tiles},

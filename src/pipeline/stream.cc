@@ -294,6 +294,7 @@ void Stream::Cancel() { impl_->cancelled = true; }
 GenerationStats Stream::stats() const {
   GenerationStats stats = impl_->stats;
   stats.peak_rss_bytes = PeakResidentBytes();
+  stats.peak_device_bytes = impl_->engine->device.PeakBytes();
   return stats;
 }
 

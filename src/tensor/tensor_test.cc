@@ -6,6 +6,7 @@
 #include "tensor/arena.h"
 #include "tensor/checkpoint.h"
 #include "tensor/int8_weights.h"
+#include "tensor/memory_meter.h"
 #include "tensor/printable.h"
 #include "tensor/tensor.h"
 #include "tensor/weight_reader.h"
@@ -102,6 +103,22 @@ TEST(Arena, GivesTheSameMemoryAgainAfterAScope) {
     EXPECT_EQ(a.data, first);
   }
   EXPECT_LE(arena.capacity_bytes(), int64_t{128} << 20);
+}
+
+TEST(MemoryMeter, KnowsTheMostThereWasAtOneTime) {
+  MemoryMeter meter;
+  const char memory[4] = {};
+  meter.Allocated(memory, 100);
+  meter.Allocated(memory + 1, 30);
+  meter.Freed(memory);
+  meter.Freed(memory);      // no longer known
+  meter.Freed(memory + 3);  // never known
+  EXPECT_EQ(meter.live_bytes(), 30);
+  meter.Allocated(memory, 90);
+  EXPECT_EQ(meter.live_bytes(), 120);
+  EXPECT_EQ(meter.peak_bytes(), 130);
+  meter.Allocated(memory + 2, 11);
+  EXPECT_EQ(meter.peak_bytes(), 131);
 }
 
 }  // namespace

@@ -166,6 +166,15 @@ void Block::Run(ops::Context& context, const BlockInputs& inputs,
   AddFeedForward(context, *this, inputs, m, x);
 }
 
+void Block::WriteKv(ops::Context& context, const BlockInputs& inputs, const ops::KvFrames& window,
+                    const TensorView& x) const {
+  const ArenaScope scope(context.arena());
+  const Modulation m = Modulate(context, modulation, inputs.time);
+  const TensorView y = context.Activation({inputs.tokens(), inputs.config.dim});
+  ops::LayerNormModulate(context, x, m.scale1, m.shift1, inputs.config.eps, y);
+  WriteKeysAndValues(context, self_attn, inputs, y, window);
+}
+
 int64_t Block::bytes() const {
   return modulation.bytes() + self_attn.bytes() + cross_attn.bytes() + norm3_weight.bytes() +
          norm3_bias.bytes() + ffn0.bytes() + ffn2.bytes();

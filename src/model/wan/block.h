@@ -54,6 +54,10 @@ struct Block {
   void Run(ops::Context& context, const BlockInputs& inputs, const ops::AttentionConfig& attention,
            const ops::KvFrames& window, const TextWindow& text, const TensorView& x) const;
 
+  /// Only the keys and values of that.
+  void WriteKv(ops::Context& context, const BlockInputs& inputs, const ops::KvFrames& window,
+               const TensorView& x) const;
+
   int64_t bytes() const;
 };
 

@@ -201,9 +201,12 @@ void WanTransformer::Run(ops::Context& context, const ConstTensorView& latents,
                            .cols = grid.cols,
                            .rope = rope,
                            .time = time.projection};
+  const bool wants_flow = !flow.empty();
   for (int64_t n = 0; n < c.num_layers; ++n) {
     if (context.stopped()) return;
-    blocks_[static_cast<size_t>(n)].Run(context, inputs, attention[n], window(n), text.Layer(n), x);
+    const Block& block = blocks_[static_cast<size_t>(n)];
+    if (!wants_flow && n == c.num_layers - 1) return block.WriteKv(context, inputs, window(n), x);
+    block.Run(context, inputs, attention[n], window(n), text.Layer(n), x);
   }
   Head(context, x, time.embedding, flow);
 }

@@ -78,7 +78,8 @@ class WanTransformer {
   /// timestep per frame -> flow F32 [frames, out_dim, h, w]. Writes the chunk's keys and values to
   /// the cache and attends to its whole window. Shapes are the caller's to validate: frames ==
   /// cache.chunk_frames(), h and w multiples of the patch, the grid that of the cache, and
-  /// ops::ValidateAttention passed.
+  /// ops::ValidateAttention passed. An empty `flow` is not computed: the last block then ends with
+  /// its keys and values, which have the same bits, and a device may still be at work.
   void Forward(ops::Context& context, const ConstTensorView& latents,
                std::span<const float> timesteps, const CrossKv& text, KvCache& cache,
                LayerAttention attention, const TensorView& flow) const;

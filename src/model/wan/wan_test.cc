@@ -409,6 +409,42 @@ TEST(WanOnADevice, EveryFrameHasItsOwnTimestep) {
   ExpectSameBits(there.flow, here.flow, "");
 }
 
+/// The next chunk's flow after a chunk whose own flow was asked for or not.
+Tensor FlowAfterAChunk(SmallModel& model, bool with_flow) {
+  const std::array<float, 3> clean = {0, 0, 0}, noisy = {900, 900, 900};
+  model.wan.Forward(model.context, model.latents, clean, model.text, model.cache,
+                    ops::AttentionConfig{}, with_flow ? model.flow.view() : TensorView());
+  model.cache.EndChunk();
+  EXPECT_TRUE(model.cache.BeginChunk(SmallModel::kFrames).ok());
+  model.Forward(noisy);
+  return std::exchange(model.flow, Tensor(DType::kF32, model.flow.shape()));
+}
+
+TEST(WanTransformer, LeavesTheSameBitsInTheCacheWithoutAFlow) {
+  for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+    if (precision == Precision::kBF16 && !ops::HasNativeBF16()) continue;
+    for (const WeightType weights : {WeightType::kActivation, WeightType::kInt8}) {
+      const Checkpoint checkpoint = SyntheticWan(SmallConfig());
+      SmallModel with(checkpoint, precision, weights), without(checkpoint, precision, weights);
+      const Tensor want = FlowAfterAChunk(with, true);
+      ExpectSameBits(FlowAfterAChunk(without, false), want, "");
+    }
+  }
+}
+
+TEST(WanOnADevice, DoesLessWithoutAFlow) {
+  testing::FakeDevice device(Precision::kF32);
+  SmallModel here,
+      there(SyntheticWan(SmallConfig()), Precision::kF32, WeightType::kActivation, &device);
+  const auto operations = [&](bool with_flow) {
+    const int64_t before = device.operations();
+    ExpectSameBits(FlowAfterAChunk(there, with_flow), FlowAfterAChunk(here, true), "");
+    return device.operations() - before;
+  };
+  const int64_t with_flow = operations(true);
+  EXPECT_LT(operations(false), with_flow);
+}
+
 // oneDNN allocates a map of its arguments for every primitive it runs; that is not ours to change.
 TEST(WanTransformer, SecondForwardOfAShapeAllocatesNothing) {
   for (const auto& [precision, weights] : {std::pair{Precision::kF32, WeightType::kActivation},

@@ -29,7 +29,7 @@ CudaBackend::CudaBackend(int index) : index_(index) {
   stream_.reset(made);
   uploads_ = std::make_unique<PinnedRing>();
   downloads_ = std::make_unique<PinnedRing>();
-  matmul_ = std::make_unique<CublasMatmul>();
+  matmul_ = std::make_unique<CublasMatmul>(meter_);
 }
 
 CudaBackend::~CudaBackend() {
@@ -45,13 +45,12 @@ cudaStream_t CudaBackend::stream() const {
 
 void* CudaBackend::Allocate(int64_t bytes) {
   static_cast<void>(stream());
-  return AllocateOnDevice(std::max<int64_t>(bytes, 1)).release();
+  return AllocateOnDevice(std::max<int64_t>(bytes, 1), meter_).release();
 }
 
 void CudaBackend::Free(void* data) noexcept {
-  // Waits for the work that uses it. Nobody could do anything about an error.
   static_cast<void>(cudaSetDevice(index_));
-  static_cast<void>(cudaFree(data));
+  FreeOnDevice{&meter_}(data);
 }
 
 void CudaBackend::Copy(void* to, const void* from, int64_t bytes) {
@@ -86,10 +85,10 @@ DeviceOwner CudaBackend::ToDevice(const ConstTensorView& host, DType dtype) {
   const int64_t count = host.shape.elements();
   MRT_CHECK(count > 0);
   static_cast<void>(stream());
-  DeviceOwner copy = AllocateOnDevice(host.bytes());
+  DeviceOwner copy = AllocateOnDevice(host.bytes(), meter_);
   Copy(copy.get(), host.data, host.bytes());
   if (host.dtype == dtype) return copy;
-  DeviceOwner converted = AllocateOnDevice(count * DTypeSize(dtype));
+  DeviceOwner converted = AllocateOnDevice(count * DTypeSize(dtype), meter_);
   cuda::Cast({.x = {copy.get(), Storage(host.dtype)},
               .y = {converted.get(), Storage(dtype)},
               .width = count},

@@ -22,6 +22,7 @@ class CudaBackend : public Backend {
   void Free(void* data) noexcept override;
   void Copy(void* to, const void* from, int64_t bytes) override;
 
+  int64_t peak_bytes() const override { return meter_.peak_bytes(); }
   void Synchronize() override;
   void Zero(const TensorView& x) override;
 
@@ -72,6 +73,7 @@ class CudaBackend : public Backend {
 
  private:
   const int index_;
+  MemoryMeter meter_;  // before everything that lies on the device
   StreamOwner stream_;
   // Each guarded by its mutex. Two, so that nobody's upload waits with somebody's download.
   std::mutex upload_mutex_, download_mutex_;

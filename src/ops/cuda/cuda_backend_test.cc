@@ -63,6 +63,16 @@ TEST_F(CudaOpsTest, ZeroAndNoMemory) {
   backend().Synchronize();  // the refusal left nothing behind
 }
 
+TEST_F(CudaOpsTest, CountsItsMemory) {
+  const int64_t before = backend().peak_bytes(), more = before + (int64_t{1} << 20);
+  EXPECT_GT(before, 0) << "cuBLASLt's workspace";
+  backend().Free(backend().Allocate(more));
+  const int64_t peak = backend().peak_bytes();
+  EXPECT_GE(peak, more);
+  backend().Free(backend().Allocate(more));
+  EXPECT_EQ(backend().peak_bytes(), peak);
+}
+
 double RelativeDistance(const ConstTensorView& got, const ConstTensorView& want) {
   double difference = 0, square = 0;
   for (int64_t i = 0; i < got.shape.elements(); ++i) {

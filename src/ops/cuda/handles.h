@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "ops/cuda/check.h"
+#include "tensor/memory_meter.h"
 
 namespace mrt::ops {
 
@@ -21,14 +22,25 @@ using Owner = std::unique_ptr<std::remove_pointer_t<Handle>, DestroyWith<Destroy
 
 using StreamOwner = Owner<cudaStream_t, cudaStreamDestroy>;
 using EventOwner = Owner<cudaEvent_t, cudaEventDestroy>;
-using DeviceOwner = Owner<void*, static_cast<cudaError_t (*)(void*)>(cudaFree)>;
 using PinnedOwner = Owner<void*, static_cast<cudaError_t (*)(void*)>(cudaFreeHost)>;
 
-/// Throws std::bad_alloc.
-inline DeviceOwner AllocateOnDevice(int64_t bytes) {
+/// Waits for the work that uses the memory. Nobody could do anything about an error.
+struct FreeOnDevice {
+  MemoryMeter* meter = nullptr;  // has seen its allocation
+  void operator()(void* data) const noexcept {
+    meter->Freed(data);
+    static_cast<void>(cudaFree(data));
+  }
+};
+using DeviceOwner = std::unique_ptr<void, FreeOnDevice>;
+
+/// The meter outlives the memory. Throws std::bad_alloc.
+inline DeviceOwner AllocateOnDevice(int64_t bytes, MemoryMeter& meter) {
   void* data = nullptr;
   CheckCuda("cudaMalloc", cudaMalloc(&data, static_cast<size_t>(bytes)));
-  return DeviceOwner(data);
+  DeviceOwner memory(data, {&meter});
+  meter.Allocated(data, bytes);
+  return memory;
 }
 
 }  // namespace mrt::ops

@@ -132,7 +132,8 @@ TEST_F(CudaOpsTest, LinearGivesTheSameBitsEveryTime) {
 
 // Where rows do not begin at 16 bytes cuBLASLt would round the product before it adds the bias.
 TEST_F(CudaOpsTest, UnalignedProductsWithABiasTakeTwoPasses) {
-  CublasMatmul matmul;
+  MemoryMeter meter;
+  CublasMatmul matmul(meter);
   const Tensor x(DType::kBF16, {6, 72}, &backend()), w(DType::kBF16, {72, 72}, &backend());
   const Tensor y(DType::kF32, {6, 72}, &backend()), bias(DType::kF32, {72}, &backend());
   const MatmulPointers pointers{x.view().data, w.view().data, bias.view().data, y.view().data};
@@ -148,7 +149,8 @@ TEST_F(CudaOpsTest, UnalignedProductsWithABiasTakeTwoPasses) {
 }
 
 TEST_F(CudaOpsTest, ProductsOfTheModelTakeOnePass) {
-  CublasMatmul matmul;
+  MemoryMeter meter;
+  CublasMatmul matmul(meter);
   const Tensor x(DType::kBF16, {4680, 8960}, &backend()), w(DType::kBF16, {8960, 1536}, &backend());
   const Tensor y(DType::kF32, {4680, 8960}, &backend()), bias(DType::kF32, {8960}, &backend());
   const MatmulPointers pointers{x.view().data, w.view().data, bias.view().data, y.view().data};

@@ -80,11 +80,11 @@ void CheckCublas(const char* call, cublasStatus_t status) {
                            cublasLtGetStatusString(status));
 }
 
-CublasMatmul::CublasMatmul() {
+CublasMatmul::CublasMatmul(MemoryMeter& meter) {
   cublasLtHandle_t handle = nullptr;
   CheckCublas("cublasLtCreate", cublasLtCreate(&handle));
   handle_.reset(handle);
-  workspace_ = AllocateOnDevice(kWorkspaceBytes);
+  workspace_ = AllocateOnDevice(kWorkspaceBytes, meter);
 }
 
 bool CublasMatmul::RoundsTwice(const Key& key) {

@@ -35,7 +35,8 @@ struct MatmulPointers {
 /// with them: y is rounded once, and a BF16 bias before it is added.
 class CublasMatmul {
  public:
-  CublasMatmul();
+  /// The meter is of the device's memory and outlives this.
+  explicit CublasMatmul(MemoryMeter& meter);
 
   /// Puts the product on the stream. False if cuBLASLt has no kernel that does this.
   bool Run(const MatmulProblem& problem, const MatmulPointers& pointers, cudaStream_t stream);
