@@ -59,7 +59,10 @@ TEST_F(Cli, TakesEveryFlag) {
 
 TEST_F(Cli, GeneratesWithTheBaselines) {
   if (testing::kSanitized) GTEST_SKIP() << "sparse_test and pipeline_test run the same code";
-  const std::vector<std::string> small = {"--size", "80x48", "--frames", "21", "--window", "6"};
+  // In float32: rounding to bf16 alone moves pixels of this model by up to 8, and in another way
+  // wherever sums have another order.
+  const std::vector<std::string> small = {"--size",   "80x48", "--frames", "21",
+                                          "--window", "6",     "--dtype",  "f32"};
   const auto video = [&](const std::string& mode, const std::string& density) {
     std::vector<std::string> flags = small;
     flags.insert(flags.end(), {"--attention", mode, "--density", density, "--format", "rgb",
@@ -81,7 +84,7 @@ TEST_F(Cli, GeneratesWithTheBaselines) {
     const std::string all = video(mode, "1");
     ASSERT_EQ(all.size(), dense.size());
     for (size_t i = 0; i < all.size(); ++i)
-      ASSERT_NEAR(static_cast<unsigned char>(all[i]), static_cast<unsigned char>(dense[i]), 2);
+      ASSERT_NEAR(static_cast<unsigned char>(all[i]), static_cast<unsigned char>(dense[i]), 1);
     EXPECT_EQ(mrt::ParseJson(ReadFile(In("s.json")))["attention"]["sparsity"], 0);
   }
   fs::remove(In("v"));

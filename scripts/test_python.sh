@@ -11,8 +11,8 @@ venv=build/venv
 if [ ! -x "$venv/bin/pytest" ]; then
   python3 -m venv "$venv"
   # The release that all figures of the documents are from; its CPU build is enough.
-  "$venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0
-  "$venv/bin/pip" install --quiet --disable-pip-version-check "./python[train,eval,dev]"
+  "$venv/bin/pip" install --quiet --no-compile torch==2.13.0
+  "$venv/bin/pip" install --quiet --no-compile "./python[train,eval,dev]"
 fi
 cd python
 ../"$venv/bin/ruff" format --check --quiet .
