@@ -16,10 +16,9 @@ namespace mrt::verify {
 inline constexpr double kTensorLimit = 1e-4;   // one module's output
 inline constexpr double kRolloutLimit = 1e-3;  // after a whole rollout or run
 
-inline constexpr double kInt8Limit = 2e-2;  // both, of a transformer with int8 weights
-
 /// The float32 limit of what comes out of a transformer, which with int8 weights is another one.
 constexpr double TransformerLimit(double floating, ops::WeightType weights) {
+  constexpr double kInt8Limit = 2e-2;
   return weights == ops::WeightType::kInt8 ? kInt8Limit : floating;
 }
 
@@ -36,9 +35,8 @@ class Judge {
   };
   void set_pass(Pass pass) { pass_ = pass; }
 
-  /// `got` and `want` floating point, of one element count. `limit` is that of float32: a yardstick
-  /// pass may have set a larger one for this file and tensor. What int8 may cost and what bf16 may
-  /// are independent: their squares add.
+  /// `got` and `want` floating point, of one element count. `limit` holds unless a yardstick pass
+  /// has set a larger one for this file and tensor.
   void Compare(const std::string& file, const std::string& tensor, const ConstTensorView& got,
                const ConstTensorView& want, double limit);
   /// Integers that must be equal; max_abs_error counts those that are not.

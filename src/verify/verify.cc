@@ -164,7 +164,7 @@ Result<std::vector<monarchrt::VerifyLine>> Run(const std::string& path,
                     .device = device.name()};
   Judge judge(on_line);
   if (precision == ops::Precision::kBF16) {
-    // int8 may be off by what bf16 may besides: these passes are without it.
+    // int8 may be off by what bf16 may, too: these passes are without it.
     if (options.precision == monarchrt::Precision::kInt8)
       run.precision = monarchrt::Precision::kAuto;
     run.skip_int8 = true;
