@@ -47,7 +47,7 @@ def table(args: argparse.Namespace) -> None:
     plan = Plan(
         engine,
         args.out,
-        args.features,
+        args.features if args.frechet else None,
         args.methods,
         args.clips,
         args.reference,
@@ -165,6 +165,12 @@ def main(arguments: list[str] | None = None) -> None:
     _engine(two)
     two.add_argument("--frames", type=int, default=81, help="of each clip, 21 or more")
     two.add_argument("--features", type=Path, default=FEATURES_FILE)
+    two.add_argument(
+        "--no-frechet",
+        dest="frechet",
+        action="store_false",
+        help="no Fréchet distances, and no --features needed",
+    )
     two.add_argument("--reference", type=int, default=512, help="real clips to compare with")
     two.add_argument(
         "--no-autoencoder",

@@ -28,25 +28,27 @@ class Measured:
 
     observed: dict  # what the checker sees
     steadiness: Steadiness
-    features: np.ndarray  # [windows, d]
+    features: np.ndarray  # [windows, d], or empty without a network
 
 
-def measure(frames: np.ndarray, network: FeatureNetwork) -> Measured:
+def measure(frames: np.ndarray, network: FeatureNetwork | None) -> Measured:
     """Of frames uint8 [T, H, W, 3]."""
-    rows = features.embed(network, torch.from_numpy(frames))
-    return Measured(observe(frames), steadiness(frames), rows.double().numpy())
+    rows = np.empty(0)
+    if network is not None:
+        rows = features.embed(network, torch.from_numpy(frames)).double().numpy()
+    return Measured(observe(frames), steadiness(frames), rows)
 
 
 class Measurer:
     """Measures clips and keeps the results in a folder, by everything that they depend on.
 
-    That is the pixels, the network's weights and the code of this package.
+    That is the pixels, the network's weights (None: no features) and the code of this package.
     """
 
-    def __init__(self, network_file: Path, folder: Path):
-        self.network = features.load(network_file)
+    def __init__(self, network_file: Path | None, folder: Path):
+        self.network = None if network_file is None else features.load(network_file)
         self._folder = folder
-        digest = hashlib.sha256(network_file.read_bytes())
+        digest = hashlib.sha256(b"" if network_file is None else network_file.read_bytes())
         package = Path(__file__).parent
         for path in sorted(package.rglob("*.py"), key=str):
             if path.name not in REPORTING:

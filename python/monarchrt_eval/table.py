@@ -34,7 +34,7 @@ Source = Callable[[], Iterator[tuple[int, np.ndarray]]]  # index and frames [T, 
 class Plan:
     engine: Engine
     out: Path
-    network_file: Path
+    network_file: Path | None  # None: no Fréchet distances
     methods: tuple[str, ...]
     clips: int
     reference: int  # real clips of the Fréchet distance
@@ -103,16 +103,16 @@ def _sources(plan: Plan) -> dict[str, Source]:
 
 
 def _row(
-    asks: list[dict], clips: dict[int, Measured], reference: np.ndarray, seed: int
+    asks: list[dict], clips: dict[int, Measured], reference: np.ndarray | None, seed: int
 ) -> dict[str, dict]:
     """All estimates of the clips with these indices."""
     each = [counts([(asks[i], clip.observed)]) for i, clip in clips.items()]
-    embedded = np.stack([clip.features for clip in clips.values()])
     row = {
         "adherence": adherence(each, seed),
         "steadiness": steady([clip.steadiness for clip in clips.values()], seed),
     }
-    if len(clips) > 1:
+    if len(clips) > 1 and reference is not None:
+        embedded = np.stack([clip.features for clip in clips.values()])
         row["frechet"] = frechet.estimate(embedded, reference, seed)
     return row
 
@@ -137,8 +137,10 @@ def make_table(plan: Plan, tell: Tell) -> str:
             plan.engine.generate(method, plan.out / "prompts.txt", plan.out / method)
     asks = [asked for _, asked in pairs]
     measure = Measurer(plan.network_file, plan.out / "measured")
-    reference = reference_features(plan, measure.network)
-    tell(f"{len(reference)} real clips to compare with")
+    reference = None
+    if measure.network is not None:
+        reference = reference_features(plan, measure.network)
+        tell(f"{len(reference)} real clips to compare with")
     rows: dict[str, dict] = {}
     strips: dict[int, list[Strip]] = {}
     for name, source in _sources(plan).items():

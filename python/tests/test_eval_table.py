@@ -86,6 +86,9 @@ def test_the_table_from_one_command(model):
     assert less["rows"]["dense"]["adherence"]["all"]["clips"] == CLIPS - 1
     assert less["rows"]["real"] == rows["real"]
     assert len(list((out / "measured").iterdir())) == CLIPS + 1  # dense as real; window all alike
+    plain = table(model, "--methods", "dense", "--no-generate", "--no-frechet")
+    assert plain["rows"]["dense"].keys() == {"adherence", "steadiness"}
+    assert plain["rows"]["real"]["adherence"] == rows["real"]["adherence"]
 
 
 def test_drift_compares_the_end_with_the_beginning(model, monkeypatch):
