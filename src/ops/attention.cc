@@ -10,6 +10,7 @@
 #include "kernels/monarch/monarch.h"
 #include "kernels/sparse/sparse.h"
 #include "ops/backend.h"
+#include "ops/monarch_shape.h"
 #include "ops/operation_span.h"
 #include "ops/storage.h"
 
@@ -18,18 +19,7 @@ namespace {
 
 MonarchShape ShapeOfMonarch(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
                             int frames_kv, StorageType storage) {
-  return {.heads = grid.heads,
-          .frames_q = frames_q,
-          .frames_kv = frames_kv,
-          .rows = grid.rows,
-          .cols = grid.cols,
-          .head_dim = grid.head_dim,
-          .f_tied = config.f_tied,
-          .h_reduce = config.h_reduce,
-          .w_reduce = config.w_reduce,
-          .iterations = config.iterations,
-          .storage = storage,
-          .kv_layout = kKvLayout};
+  return MonarchShapeOf(config, grid, frames_q, frames_kv, storage, kKvLayout);
 }
 
 DenseShape ShapeOfDense(const AttentionGrid& grid, int frames_q, int frames_kv,

@@ -5,8 +5,8 @@
 
 #include "model/taehv/synthetic.h"
 #include "testing/compare.h"
-#include "testing/fake_device.h"
 #include "testing/video_codec.h"
+#include "testing/video_codec_device.h"
 
 namespace mrt {
 namespace {
@@ -46,25 +46,10 @@ TEST(Taehv, EncodesTheGoldenVideo) {
   EXPECT_LE(testing::Compare(latents, golden.Find("encoded")).relative_l2, 1e-4);
 }
 
-// The device runs the operations of the CPU, so that nothing but the place differs.
 TEST(Taehv, GivesOnADeviceWhatTheCpuGives) {
   const Checkpoint golden = Open(kGolden + "taehv_case.safetensors");
-  const Tensor video = testing::ToChannelsLast(golden.Find("video"));
-  for (const ops::Precision precision : {ops::Precision::kF32, ops::Precision::kBF16}) {
-    if (precision == ops::Precision::kBF16 && !ops::HasNativeBF16()) continue;
-    testing::FakeDevice device(precision);
-    Codec here(precision), there(precision, &device);
-    const Tensor frames = testing::Decode(there.context, *there.decoder, golden.Find("latents"));
-    const Tensor latents = testing::Encode(there.context, *there.encoder, video);
-    const auto difference = [](const Tensor& got, const Tensor& want) {
-      return testing::Compare(got, want).relative_l2;
-    };
-    EXPECT_EQ(
-        difference(frames, testing::Decode(here.context, *here.decoder, golden.Find("latents"))),
-        0);
-    EXPECT_EQ(difference(latents, testing::Encode(here.context, *here.encoder, video)), 0);
-    EXPECT_GT(device.operations(), 100);
-  }
+  testing::ExpectTheSameOnADevice<Codec>(golden.Find("latents"),
+                                         testing::ToChannelsLast(golden.Find("video")));
 }
 
 TEST(Taehv, IsAsGoodInBF16AsRoundingAllows) {

@@ -12,6 +12,7 @@
 #include "kernels/dense/cuda/dense_cuda.h"
 #include "kernels/monarch/cuda/monarch_cuda.h"
 #include "ops/cuda/cuda_backend.h"
+#include "ops/monarch_shape.h"
 
 namespace mrt::ops {
 namespace {
@@ -21,18 +22,8 @@ constexpr int64_t kScratchAlignment = 256;
 
 MonarchShape CudaMonarchShape(const AttentionConfig& config, const AttentionGrid& grid,
                               int frames_q, int frames_kv) {
-  return {.heads = grid.heads,
-          .frames_q = frames_q,
-          .frames_kv = frames_kv,
-          .rows = grid.rows,
-          .cols = grid.cols,
-          .head_dim = grid.head_dim,
-          .f_tied = config.f_tied,
-          .h_reduce = config.h_reduce,
-          .w_reduce = config.w_reduce,
-          .iterations = config.iterations,
-          .storage = StorageType::kBF16,
-          .kv_layout = KvLayout::kTokenMajor};
+  return MonarchShapeOf(config, grid, frames_q, frames_kv, StorageType::kBF16,
+                        KvLayout::kTokenMajor);
 }
 
 DenseCudaArgs DenseArgsOf(const AttentionGrid& grid, int frames_q, int frames_kv) {
