@@ -4,7 +4,7 @@ The same model, prompts and files as those of the engine (clips.py); its noise i
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -76,13 +76,10 @@ class Sampler:
     euler_steps: int = 0
     guidance: float = 3.0
     grid_scale: int = 1  # 2: pictures of half the width and height
-    _ready: bool = field(default=False, init=False)
 
-    def _prepare(self) -> None:
-        if not self._ready:
-            self.model.video.to(self.device).eval()
-            self.model.autoencoder.to(self.device).eval()
-            self._ready = True
+    def __post_init__(self) -> None:
+        self.model.video.to(self.device).eval()
+        self.model.autoencoder.to(self.device).eval()
 
     def _noise(self, first: int, count: int, chunks: int):
         """Every clip has noise of its own seed, whatever the batch."""
@@ -139,7 +136,6 @@ class Sampler:
         self, method: str, texts: Sequence[str], frames: int
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Index and frames uint8 [T, H, W, 3] of a clip for each text."""
-        self._prepare()
         chunks = -(-((frames - 1) // FRAMES_PER_LATENT + 1) // CHUNK_FRAMES)
         for first in range(0, len(texts), self.batch):
             some = texts[first : first + self.batch]

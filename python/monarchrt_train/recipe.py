@@ -2,10 +2,11 @@
 
 python -m monarchrt_train.recipe --config FILE --work DIR --minutes 25 --keep KEEP [--processes 2]
 
-The parts are those of the configuration's `recipe`. After each one, what it has learnt is copied to
-KEEP/STAGE (average and critic, bfloat16): a machine that is taken away costs the part under way. A
-part that fails is tried once more without `--compile`, then left out. A second call begins with the
-first part that is not done.
+The parts are those of the configuration's `recipe`; WORK must have what `tokenizer` and
+`autoencoder` make. After each part, what it has learnt is copied to KEEP/STAGE (average and critic,
+bfloat16): a machine that is taken away costs the part under way. A part that fails is tried once
+more without `--compile`, then left out, and the exit code is 1. A second call begins with the first
+part that is not done.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from monarchrt_train.config import Config, Part, load
 
 FOR_EVER = 10**9  # steps: the time ends a part
 KEPT = ("ema", "critic")
+NEEDED = ("spiece.model", "autoencoder.safetensors")
 
 
 def part_config(content: dict, part: Part) -> dict:
@@ -90,14 +92,21 @@ def main(argv: list[str] | None = None) -> None:
     content = json.loads(args.config.read_text())
     done = args.work / "parts_done"
     first = int(done.read_text()) if done.exists() else 0
+    args.keep.mkdir(parents=True, exist_ok=True)
+    for name in NEEDED:
+        if not (args.work / name).is_file():
+            parser.error(f"{args.work} has no {name}: run tokenizer and autoencoder first")
+        shutil.copy(args.work / name, args.keep / name)
+    failed = 0
     for number, part in list(enumerate(config.recipe))[first:]:
         if run_part(number, part, args, content):
             keep(args.work, part.stage, args.keep)
         else:
+            failed += 1
             print(f"part {number}, {part.stage}: failed, left out", flush=True)
         done.write_text(f"{number + 1}\n")
-    for name in ("spiece.model", "autoencoder.safetensors"):
-        shutil.copy(args.work / name, args.keep / name)
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -213,6 +213,10 @@ def test_a_recipe_runs_its_parts_and_keeps_what_they_learn(work: Path, tmp_path:
         assert kept.parts.keys() == parts
         assert checkpoint.load(tmp_path / stage / "checkpoint").step == kept.step
     assert (tmp_path / "parts_done").read_text() == "2\n"
+    assert (tmp_path / "kept" / "spiece.model").exists()
+    (tmp_path / "spiece.model").unlink()
+    with pytest.raises(SystemExit, match="2"):
+        recipe.main([*command, f"--keep={tmp_path / 'kept'}", "--processes=1"])
     with pytest.raises(ValueError, match="recipe has no field minutes"):
         load_recipe(content | {"recipe": [{"stage": "flow", "share": 1, "minutes": 3}]})
 
