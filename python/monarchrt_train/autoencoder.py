@@ -15,11 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from monarchrt_train.checkpoint import Checkpoint
 from monarchrt_train.clips import ClipSource, Pool, to_float
 from monarchrt_train.config import AutoencoderStage, Config
+from monarchrt_train.learner import Learner
 from monarchrt_train.metrics import psnr, ssim
 from monarchrt_train.parallel import Share, rank, share
-from monarchrt_train.run import Learner, Run
+from monarchrt_train.run import Run
 from monarchrt_train.sources import training_source, validation_source
 from monarchrt_train.taehv import Taehv, fold_statistics
 
@@ -112,6 +114,12 @@ def _finish(run: Run, model: Taehv, clips: Tensor, held_out: ClipSource, step: i
     save_file(weights, run.work / WEIGHTS_FILE)
 
 
+def _finished(run: Run) -> Checkpoint | None:
+    """What an earlier run has written, to go on from without its checkpoint."""
+    path = run.work / WEIGHTS_FILE
+    return Checkpoint(0, {"weights": load_file(path)}) if path.exists() else None
+
+
 def main(
     argv: list[str] | None = None,
     source: ClipSource | None = None,
@@ -124,7 +132,7 @@ def main(
     model = Taehv(run.config.model.autoencoder)
     model.to(run.device, memory_format=torch.channels_last)
     learner = Learner(model, stage.optimizer, stage.ema_decay, run.spent)
-    saved = run.checkpoint()
+    saved = run.checkpoint() or _finished(run)
     if saved:
         learner.restore(saved)
     done = saved.step if saved else 0

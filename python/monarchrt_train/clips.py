@@ -29,9 +29,25 @@ class ClipSource(Protocol):
         """-> uint8 [B, frames, 3, height, width]. Every size shows the same picture."""
         ...
 
+    def labels(
+        self,
+        seeds: Sequence[int],
+        frames: Sequence[float],
+        size: tuple[int, int],
+        device: torch.device,
+    ) -> Tensor:
+        """What the cells of a grid show: world.label_maps."""
+        ...
+
 
 def video_frames(latent_frames: int) -> int:
     return FRAMES_PER_LATENT * (latent_frames - 1) + 1
+
+
+def middle_frames(latent_frames: int) -> list[float]:
+    """The frame of video in the middle of those of each latent frame."""
+    later = range(1, latent_frames)
+    return [0.0, *(FRAMES_PER_LATENT * (n - 0.5) + 0.5 for n in later)]
 
 
 class Pool:
@@ -81,12 +97,19 @@ class LatentSource:
         self._device = autoencoder.encoder[0].weight.device
 
     @torch.no_grad()
-    def rows(self, seeds: Sequence[int], latent_frames: int) -> dict[str, Tensor]:
-        """latents [B, latent_frames, C, h, w], ids int64 [B, text_len], lengths [B]."""
+    def rows(
+        self, seeds: Sequence[int], latent_frames: int, labels: bool = False
+    ) -> dict[str, Tensor]:
+        """latents [B, latent_frames, C, h, w], ids int64 [B, text_len], lengths [B], and if wanted
+        labels uint8 [B, latent_frames, 3, h, w] of the source."""
         frames = video_frames(latent_frames)
         video = self._source.clips(seeds, frames, self._size, self._device)
         latents = self._autoencoder.encode(to_float(video))
-        return {"latents": latents.to(torch.bfloat16), **self.text(self._source.captions(seeds))}
+        rows = {"latents": latents.to(torch.bfloat16), **self.text(self._source.captions(seeds))}
+        if labels:
+            middle, grid = middle_frames(latent_frames), tuple(latents.shape[-2:])
+            rows["labels"] = self._source.labels(seeds, middle, grid, self._device)
+        return rows
 
     def text(self, captions: Sequence[str]) -> dict[str, Tensor]:
         ids, lengths = self._tokenizer.batch(captions, self._text_len)
@@ -111,6 +134,25 @@ class Squares:
     def captions(self, seeds: Sequence[int]) -> list[str]:
         scenes = [self._draw(seed) for seed in seeds]
         return [f"a {colour} square moves {way}" for colour, way, _ in scenes]
+
+    def labels(
+        self,
+        seeds: Sequence[int],
+        frames: Sequence[float],
+        size: tuple[int, int],
+        device: torch.device,
+    ) -> Tensor:
+        """The colour's number + 1 where the square is, in every plane."""
+        scale = 8  # pixels of a cell, a side: enough to tell whether its middle is the square's
+        pixels = tuple(scale * x for x in size)
+        out = []
+        for frame in frames:
+            picture = self.clips(seeds, 1, pixels, device, round(frame))[:, 0]
+            cells = picture[:, :, scale // 2 :: scale, scale // 2 :: scale].float()
+            number = 1 + cells.argmax(1, keepdim=True).to(torch.uint8)
+            grey = (cells == 128).all(1, keepdim=True)
+            out.append(torch.where(grey, 0, number).expand(-1, 3, -1, -1))
+        return torch.stack(out, 1)
 
     def clips(
         self,

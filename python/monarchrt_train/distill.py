@@ -29,9 +29,10 @@ from monarchrt_train.checkpoint import Checkpoint
 from monarchrt_train.clips import ClipSource
 from monarchrt_train.config import CHUNK_FRAMES, Config, DistillPhase, DistillStage
 from monarchrt_train.flow import load_tokenizer, new_model, per_frame, velocities
+from monarchrt_train.learner import Learner
 from monarchrt_train.parallel import Share, share
 from monarchrt_train.rollout import KvCache, draw_noise, generate
-from monarchrt_train.run import Learner, Run
+from monarchrt_train.run import Run
 from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean, warp
 from monarchrt_train.sources import training_source
 from monarchrt_train.taehv import PIXELS_PER_LATENT

@@ -16,11 +16,13 @@ from monarchrt_train.attention import Attention
 from monarchrt_train.autoencoder import load_autoencoder
 from monarchrt_train.clips import ClipSource, LatentSource, Pool, video_frames
 from monarchrt_train.config import CHUNK_FRAMES, Config, FlowPhase
+from monarchrt_train.learner import Learner
 from monarchrt_train.model import TextToVideo
 from monarchrt_train.package import TOKENIZER_FILE
 from monarchrt_train.parallel import Share, share
+from monarchrt_train.probe import PlaceProbe
 from monarchrt_train.prompts import END, Tokenizer
-from monarchrt_train.run import Learner, Run
+from monarchrt_train.run import Run
 from monarchrt_train.schedule import add_noise, warp
 from monarchrt_train.sources import training_source, validation_source
 from monarchrt_train.wan import TeacherForced, WanTransformer
@@ -124,6 +126,13 @@ def new_model(run: Run, tokenizer: Tokenizer) -> TextToVideo:
     return TextToVideo(run.config.model).to(run.device)
 
 
+def text_encoder_of(run: Run, stage: str) -> dict[str, Tensor]:
+    """Averaged weights of the text encoder in a stage's checkpoint; empty if there is none."""
+    saved, prefix = run.checkpoint(stage), "text_encoder."
+    weights = saved.weights("ema", "weights") if saved else {}
+    return {k.removeprefix(prefix): x for k, x in weights.items() if k.startswith(prefix)}
+
+
 class Trainer:
     def __init__(self, run: Run, source: ClipSource, held_out: ClipSource):
         self.run, self.config, self.stage = run, run.config, run.config.flow
@@ -131,26 +140,35 @@ class Trainer:
         self.tokenizer = load_tokenizer(run)
         self.autoencoder = load_autoencoder(run)
         self.model = new_model(run, self.tokenizer)
-        self._take_text_encoder()
-        self.learner = Learner(self.model, self.stage.optimizer, self.stage.ema_decay, run.spent)
+        self.learner = self._learner()
         saved = run.checkpoint()
         self.step = saved.step if saved else 0
         if saved:
             self.learner.restore(saved)
+        if not saved or self.stage.take_text_encoder:
+            self._take_text_encoder()
         self.attention = self.stage.attention
         if run.compile:
             self.model.transformer.compile_blocks()
             self.attention = self.attention.compiled()
 
+    def _learner(self) -> Learner:
+        run, stage, transformer = self.run, self.stage, self.model.transformer
+        wanted = stage.probe_weight > 0
+        self.probe = PlaceProbe(transformer.config.dim).to(run.device) if wanted else None
+        learner = Learner(
+            self.model, stage.optimizer, stage.ema_decay, run.spent, helper=self.probe
+        )
+        if self.probe is not None:  # not before: the average is a copy of the model
+            self.probe.watch(transformer.blocks[stage.probe_block - 1])
+        return learner
+
     def _take_text_encoder(self) -> None:
         """That of the stage `text`, if it has run."""
-        told = self.run.checkpoint("text")
-        if told:
-            prefix = "text_encoder."
-            weights = told.weights("ema", "weights")
-            self.model.text_encoder.load_state_dict(
-                {k.removeprefix(prefix): x for k, x in weights.items() if k.startswith(prefix)}
-            )
+        encoder = text_encoder_of(self.run, "text")
+        if encoder:
+            for model in (self.model, self.learner.ema):
+                model.text_encoder.load_state_dict(encoder)
 
     def latent_source(self, source: ClipSource, phase: FlowPhase) -> LatentSource:
         text_len = self.config.model.transformer.text_len
@@ -179,7 +197,8 @@ class Trainer:
 
         def render(seed: int, count: int) -> None:
             with run.precision():
-                pool.put(latents.rows(range(seed, seed + count), phase.latent_frames))
+                seeds, labels = range(seed, seed + count), self.probe is not None
+                pool.put(latents.rows(seeds, phase.latent_frames, labels))
 
         height, width = self.config.generation.size(phase.grid_scale)
         at_once = max(1, PIXELS_AT_ONCE // (video_frames(phase.latent_frames) * height * width))
@@ -193,8 +212,14 @@ class Trainer:
             rows = pool.draw(share(phase.batch), generator)
             drop_text(rows, self.stage.text_dropout, generator)
             value = self.loss(self.model, rows, phase, generator).mean()
-            norm = self.learner.update(value, step)
-            run.log(step, {"loss": value.detach(), "gradient": norm})
+            values = {"loss": value.detach()}
+            if self.probe is not None:
+                with run.precision():
+                    told = self.probe.loss(rows["labels"]).mean()
+                value = value + self.stage.probe_weight * told
+                values["probe"] = told.detach()
+            values["gradient"] = self.learner.update(value, step)
+            run.log(step, values)
             self.step = step + 1
             if run.time_to_save():
                 self.save()

@@ -90,3 +90,12 @@ class Share:
         first_frame: int = 0,
     ) -> Tensor:
         return self._source.clips(self._own(seeds), frames, size, device, first_frame)
+
+    def labels(
+        self,
+        seeds: Sequence[int],
+        frames: Sequence[float],
+        size: tuple[int, int],
+        device: torch.device,
+    ) -> Tensor:
+        return self._source.labels(self._own(seeds), frames, size, device)

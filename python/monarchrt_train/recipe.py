@@ -22,11 +22,13 @@ from pathlib import Path
 import torch
 
 from monarchrt_train import checkpoint
+from monarchrt_train.autoencoder import WEIGHTS_FILE
 from monarchrt_train.config import Config, Part, load
+from monarchrt_train.package import TOKENIZER_FILE
 
 FOR_EVER = 10**9  # steps: the time ends a part
 KEPT = ("ema", "critic")
-NEEDED = ("spiece.model", "autoencoder.safetensors")
+NEEDED = (TOKENIZER_FILE, WEIGHTS_FILE)
 
 
 def part_config(content: dict, part: Part) -> dict:
@@ -58,6 +60,9 @@ def command(part: Part, config: Path, work: Path, minutes: float, processes: int
 
 def keep(work: Path, stage: str, target: Path) -> None:
     """Replaces target/stage by a small copy of the stage's checkpoint."""
+    if stage == "autoencoder":
+        shutil.copy(work / WEIGHTS_FILE, target / WEIGHTS_FILE)
+        return
     saved = checkpoint.load(work / stage / "checkpoint")
     saved.parts = {name: x for name, x in saved.parts.items() if name in KEPT}
     checkpoint.save(target / stage, saved, torch.bfloat16)

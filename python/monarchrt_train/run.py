@@ -1,24 +1,23 @@
-"""What all stages share: command line, clock, log, and a module with optimizer and average."""
+"""What all stages share: command line, clock, log and checkpoints."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from monarchrt_train import checkpoint, parallel
 from monarchrt_train.checkpoint import Checkpoint, Parts
-from monarchrt_train.config import Config, Optimizer, load
+from monarchrt_train.config import Config, load
 
 LOG_FILE = "log.jsonl"
 
@@ -116,87 +115,3 @@ class Run:
 
     def time_to_save(self) -> bool:
         return time.monotonic() - self._last_save > self._save_s
-
-
-class Learner:
-    """A module with AdamW, a learning rate schedule, and an average of its weights."""
-
-    def __init__(
-        self,
-        module: nn.Module,
-        settings: Optimizer,
-        ema_decay: float | None = None,
-        spent: Callable[[], float | None] = lambda: None,
-    ):
-        """spent: how much of the training is over, 0 to 1; None: step / decay_steps."""
-        self.module, self.settings, self._decay = module, settings, ema_decay
-        self._spent = spent
-        self.ema = copy.deepcopy(module).requires_grad_(False) if ema_decay is not None else None
-        self._parameters = dict(module.named_parameters())
-        matrices = [x for x in self._parameters.values() if x.dim() > 1]
-        vectors = [x for x in self._parameters.values() if x.dim() <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=settings.learning_rate, betas=settings.betas, fused=True
-        )
-        self._updates = 0  # since this start
-
-    def update(self, loss: Tensor, step: int) -> Tensor:
-        """One step of the optimizer, left out if the gradient is not finite. -> its norm."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        parallel.average_gradients(self._parameters.values())
-        norm = nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.clip_norm)
-        # The fused step looks at this on the device, so nobody waits for a GPU.
-        self.optimizer.found_inf = (~torch.isfinite(norm)).float()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-        self.optimizer.step()
-        self._updates += 1
-        if self.ema is not None:
-            self._average(step)
-        return norm
-
-    def learning_rate(self, step: int) -> float:
-        s = self.settings
-        warm = min(1.0, (self._updates + 1) / s.warmup_steps)
-        spent = self._spent()
-        done = min(1.0, step / s.decay_steps) if spent is None else spent
-        return s.learning_rate * warm * (0.55 + 0.45 * math.cos(math.pi * done))
-
-    @torch.no_grad()
-    def _average(self, step: int) -> None:
-        decay = min(self._decay, (1 + step) / (10 + step))
-        averages = list(self.ema.parameters())
-        torch._foreach_lerp_(averages, list(self._parameters.values()), 1 - decay)
-
-    def parts(self, name: str = "weights", ema: str = "ema") -> Parts:
-        """What a checkpoint keeps, the part of the weights under `name`."""
-        out: Parts = {name: self.module.state_dict()}
-        if self.ema is not None:
-            out[ema] = self.ema.state_dict()
-        out[f"{name}_optimizer"] = {
-            f"{key}.{field}": value
-            for key, x in self._parameters.items()
-            for field, value in self.optimizer.state.get(x, {}).items()
-        }
-        return out
-
-    def restore(self, saved: Checkpoint, name: str = "weights", ema: str = "ema") -> None:
-        """Takes what `saved` has; it must have weights or their average."""
-        self.module.load_state_dict(saved.weights(name, ema))
-        if self.ema is not None:
-            self.ema.load_state_dict(saved.weights(ema, name))
-        moments = saved.parts.get(f"{name}_optimizer", {})
-        for key, x in self._parameters.items():
-            fields = ("step", "exp_avg", "exp_avg_sq")
-            if all(f"{key}.{field}" in moments for field in fields):
-                self.optimizer.state[x] = {
-                    "step": moments[f"{key}.step"].float().to(x.device if x.is_cuda else "cpu"),
-                    # In the memory format of the parameter, which the fused optimizer relies on.
-                    "exp_avg": torch.empty_like(x.detach()).copy_(moments[f"{key}.exp_avg"]),
-                    "exp_avg_sq": torch.empty_like(x.detach()).copy_(moments[f"{key}.exp_avg_sq"]),
-                }

@@ -33,6 +33,15 @@ class World:
     ) -> Tensor:
         return world.render(self._scenes(seeds), size, frames, str(device), first_frame)
 
+    def labels(
+        self,
+        seeds: Sequence[int],
+        frames: Sequence[float],
+        size: tuple[int, int],
+        device: torch.device,
+    ) -> Tensor:
+        return world.label_maps(self._scenes(seeds), size, frames, str(device))
+
 
 def training_source() -> World:
     return World("train")

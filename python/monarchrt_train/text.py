@@ -5,7 +5,8 @@ python -m monarchrt_train.text --config FILE --work DIR --minutes 10
 A probe asks its rows, by attention, what shape, size, motion, direction and speed the thing of each
 colour has, and what background, camera and number of things there are; "not said" is an answer,
 too. So rows bind attributes to things, which pictures teach only slowly: a wrong colour changes few
-pixels. The probe is thrown away.
+pixels. The probe is thrown away. If there is a flow already, its encoder is the start, and the flow
+takes the result with `take_text_encoder`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from torch.nn import functional
 
 from monarchrt_train.clips import Pool
 from monarchrt_train.config import TextStage
-from monarchrt_train.flow import load_tokenizer
+from monarchrt_train.flow import load_tokenizer, text_encoder_of
+from monarchrt_train.learner import Learner
 from monarchrt_train.parallel import rank, share
 from monarchrt_train.prompts import Tokenizer
-from monarchrt_train.run import Learner, Run
+from monarchrt_train.run import Run
 from monarchrt_train.umt5 import Umt5Config, Umt5Encoder
 from monarchrt_train.world import caption, sample_scene
 from monarchrt_train.world import scene as world
@@ -150,7 +152,11 @@ def main(argv: list[str] | None = None) -> None:
     run = Run("text", __doc__.splitlines()[0], argv)
     stage: TextStage = run.config.text
     tokenizer = load_tokenizer(run)
-    model = EncoderWithProbe(run.config.model.text).to(run.device)
+    model = EncoderWithProbe(run.config.model.text)
+    earlier = text_encoder_of(run, "flow")
+    if earlier:
+        model.text_encoder.load_state_dict(earlier)
+    model.to(run.device)
     learner = Learner(model, stage.optimizer, stage.ema_decay, run.spent)
     saved = run.checkpoint()
     done = saved.step if saved else 0

@@ -12,7 +12,7 @@ from torch import distributed, nn
 from monarchrt_train import autoencoder, checkpoint, flow, parallel, tokenizer
 from monarchrt_train.clips import Squares
 from monarchrt_train.config import Optimizer
-from monarchrt_train.run import Learner
+from monarchrt_train.learner import Learner
 
 RANKS = 2
 SMOKE = Path(flow.__file__).parent / "configs" / "smoke.json"

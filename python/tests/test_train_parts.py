@@ -16,8 +16,8 @@ from monarchrt_train.clips import Pool, Squares, video_frames
 from monarchrt_train.config import Optimizer
 from monarchrt_train.distill import Generated, Scorer
 from monarchrt_train.flow import flow_loss, velocities
+from monarchrt_train.learner import Learner
 from monarchrt_train.rollout import KvCache
-from monarchrt_train.run import Learner
 from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean
 from monarchrt_train.taehv import Taehv, TaehvConfig, fold_statistics
 from monarchrt_train.wan import Bidirectional, TeacherForced, WanConfig, WanTransformer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -80,11 +81,43 @@ def test_the_text_encoder_learns_and_is_taken(work: Path, tmp_path: Path) -> Non
     assert mean(losses[-5:]) < 0.85 * mean(losses[:3])
     (right,) = (line for line in log(tmp_path, "text") if "right_shape" in line)
     assert 0 < right["right_there"] <= 1
-    run = Run("flow", "", arguments(tmp_path))
-    trainer = flow.Trainer(run, SQUARES, HELD_OUT)
+    config = json.loads(CONFIG.read_text())
+    config["flow"]["take_text_encoder"] = True
+    (tmp_path / "config.json").write_text(json.dumps(config))
     want = checkpoint.load(tmp_path / "text" / "checkpoint").parts["ema"]
-    for name, x in trainer.model.text_encoder.state_dict().items():
-        torch.testing.assert_close(x, want[f"text_encoder.{name}"], rtol=0, atol=0)
+    take = f"--config={tmp_path / 'config.json'}"
+    for flags in ([], [take]):  # the second time although the flow has an encoder
+        trainer = flow.Trainer(Run("flow", "", [*arguments(tmp_path), *flags]), SQUARES, HELD_OUT)
+        for model in (trainer.model, trainer.learner.ema):
+            for name, x in model.text_encoder.state_dict().items():
+                torch.testing.assert_close(x, want[f"text_encoder.{name}"], rtol=0, atol=0)
+        shutil.copytree(work / "flow", tmp_path / "flow", dirs_exist_ok=True)
+
+
+def test_the_tokens_learn_what_is_where(work: Path, tmp_path: Path) -> None:
+    for name in ("spiece.model", "autoencoder.safetensors"):
+        (tmp_path / name).write_bytes((work / name).read_bytes())
+    config = json.loads(CONFIG.read_text())
+    config["flow"] |= {"probe_weight": 0.1, "probe_block": 1}
+    config["flow"]["phases"] = [
+        {"until_step": 40, "batch": 4, "latent_frames": 3, "pool": 8, "first": 8, "fresh": 0}
+    ]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    flow.main([*arguments(tmp_path), f"--config={tmp_path / 'config.json'}"], SQUARES, HELD_OUT)
+    losses = series(tmp_path, "flow", "probe")
+    assert len(losses) == 40
+    assert mean(losses[-5:]) < 0.8 * mean(losses[:3])
+    names = checkpoint.load(tmp_path / "flow" / "checkpoint").parts["ema"].keys()
+    assert names == checkpoint.load(work / "flow" / "checkpoint").parts["ema"].keys()
+
+
+def test_an_autoencoder_goes_on_from_its_file(work: Path, tmp_path: Path) -> None:
+    for name in ("spiece.model", "autoencoder.safetensors"):
+        (tmp_path / name).write_bytes((work / name).read_bytes())
+    autoencoder.main(arguments(tmp_path, "--minutes=0"), SQUARES, HELD_OUT)
+    reports = (log(folder, "autoencoder")[-1] for folder in (work, tmp_path))
+    before, after = (x["held_out_psnr"] for x in reports)
+    assert after == pytest.approx(before, abs=0.5)  # other clips make the statistics
 
 
 def test_prompts_matter_more_and_more(work: Path) -> None:
@@ -133,7 +166,8 @@ def test_a_stage_resumes_from_what_was_carried(work: Path, tmp_path: Path) -> No
     assert checkpoint.load(carried / "distill" / "checkpoint").step == 12
 
 
-def test_resuming_changes_nothing(work: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("muon", [False, True])
+def test_resuming_changes_nothing(work: Path, tmp_path: Path, muon: bool) -> None:
     """A run in two parts draws the same and ends with the same weights as one in one part."""
     ends = []
     for name, limits in (("whole", (4,)), ("parts", (2, 4))):
@@ -146,7 +180,7 @@ def test_resuming_changes_nothing(work: Path, tmp_path: Path) -> None:
             config["flow"]["phases"] = [
                 {"until_step": limit, "batch": 2, "pool": 4, "first": 4, "fresh": 0}
             ]
-            config["flow"]["optimizer"]["warmup_steps"] = 1
+            config["flow"]["optimizer"] |= {"warmup_steps": 1, "muon": muon}
             (folder / "config.json").write_text(json.dumps(config))
             more = [f"--config={folder / 'config.json'}"]
             flow.main([*arguments(folder), *more], SQUARES, HELD_OUT)

@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from monarchrt_train.world import render, sample_scene
+from monarchrt_train.clips import Squares
+from monarchrt_train.world import label_maps, render, sample_scene
 from monarchrt_train.world.motion import camera_track, thing_track
-from monarchrt_train.world.scene import ASPECT, BACKGROUNDS, FRAMES_PER_S, SHAPES, SIZES
+from monarchrt_train.world.scene import (
+    ASPECT,
+    BACKGROUNDS,
+    COLORS,
+    FRAMES_PER_S,
+    MOTIONS,
+    SHAPES,
+    SIZES,
+)
 from monarchrt_train.world.shapes import distance, geometry
 
 # Hues that people call by these names, in degrees.
@@ -135,3 +144,38 @@ def test_shapes_have_the_area_of_the_unit_circle_around_their_centroid(shape):
     far = distance(shape, x, y)
     slope = torch.hypot(*torch.gradient(far, spacing=float(axis[1] - axis[0])))
     assert float(slope[(far.abs() < 0.05)].median()) == pytest.approx(1, abs=0.02)
+
+
+def test_label_maps_tell_what_is_seen_where():
+    size, frame = (240, 416), 5
+    scenes = [sample_scene(seed, "val") for seed in range(30)]
+    video = render(scenes, size, frame + 1)[:, frame].float() / 255
+    maps = label_maps(scenes, size, [frame])[:, 0].long()
+    shown = 0
+    for scene, picture, (shapes, colors, motions) in zip(scenes, video, maps, strict=True):
+        assert ((shapes > 0) == (colors > 0)).all()
+        assert ((shapes > 0) == (motions > 0)).all()
+        for thing in scene.things:
+            there = colors == 1 + COLORS.index(thing.color)
+            if there.sum() < 50:  # out of the frame
+                continue
+            shown += 1
+            assert set(shapes[there].tolist()) == {1 + SHAPES.index(thing.shape)}
+            assert set(motions[there].tolist()) == {1 + MOTIONS.index(thing.motion)}
+            low, high = HUES[thing.color]
+            hue = 360 * colorsys.rgb_to_hsv(*picture[:, there].mean(1).tolist())[0]
+            assert low <= hue <= high or low <= hue + 360 <= high, (thing, hue)
+    assert shown > 30
+    coarse = label_maps(scenes, (30, 52), [frame])[:, 0].long()
+    middles = maps[:, :, 4::8, 4::8]
+    assert (coarse == middles).float().mean() > 0.98
+    assert (label_maps(scenes, (30, 52), [frame - 0.5, frame])[:, 1] == coarse).all()
+
+
+def test_label_maps_of_squares_agree_with_their_pictures():
+    source = Squares()
+    labels = source.labels(range(4), [0.0, 2.4], (6, 10), torch.device("cpu"))
+    assert labels.shape == (4, 2, 3, 6, 10)
+    for seed, caption in enumerate(source.captions(range(4))):
+        number = 1 + list(Squares.COLOURS).index(caption.split()[1])
+        assert set(labels[seed].flatten().tolist()) == {0, number}

@@ -7,7 +7,7 @@
 
 from monarchrt_train.world.captions import Caption, caption, vocabulary
 from monarchrt_train.world.prompts import prompt_scenes, prompts, read_prompts, write_prompts
-from monarchrt_train.world.render import render
+from monarchrt_train.world.render import label_maps, render
 from monarchrt_train.world.scene import Scene, Thing, held_out, labels, sample_scene, valid
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Thing",
     "caption",
     "held_out",
+    "label_maps",
     "labels",
     "prompt_scenes",
     "prompts",

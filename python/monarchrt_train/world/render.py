@@ -6,7 +6,7 @@ grow with the batch. Pixels are sampled from signed distances, so any size shows
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,18 @@ from torch import Tensor
 from monarchrt_train.world import backgrounds, shapes
 from monarchrt_train.world.backgrounds import rgb
 from monarchrt_train.world.motion import CameraTrack, Track, camera_track, thing_track
-from monarchrt_train.world.scene import ASPECT, COUNTS, FRAMES_PER_S, GROUND_Y, SIZES, Scene, Thing
+from monarchrt_train.world.scene import (
+    ASPECT,
+    COLORS,
+    COUNTS,
+    FRAMES_PER_S,
+    GROUND_Y,
+    MOTIONS,
+    SHAPES,
+    SIZES,
+    Scene,
+    Thing,
+)
 
 COLOR_RGB = {
     "red": rgb("#dc2828"),
@@ -194,16 +205,36 @@ def _marks(shape: str, x: Tensor, y: Tensor, pixel: Tensor) -> Tensor | float:
     return 1 - (1 - MARK_TONE) * band
 
 
-def _paint_things(canvas: _Canvas, shape: str, placed: Sequence[_Placed]) -> None:
+def _stamp_things(
+    canvas: _Canvas,
+    shape: str,
+    placed: Sequence[_Placed],
+    shade: Callable[[Tensor, Tensor, Tensor], Shade],
+) -> None:
+    """`shade` over the boxes of things of one shape; x, y and pixel in units of a thing's radius,
+    from its centre."""
     radius = canvas.tensor([SIZES[p.thing.size] for p in placed])
-    cos = canvas.tensor([np.cos(p.track.angle) for p in placed])
-    sin = canvas.tensor([np.sin(p.track.angle) for p in placed])
     xs = canvas.tensor([p.track.x for p in placed])
     ys = canvas.tensor([p.track.y for p in placed])
+
+    def from_centre(x: Tensor, y: Tensor, pixel: Tensor) -> Shade:
+        return shade((x - xs) / radius, (y - ys) / radius, pixel / radius)
+
+    extent = max(SIZES[p.thing.size] for p in placed) * shapes.geometry(shape).extent
+    tracks = ([p.track.x for p in placed], [p.track.y for p in placed])
+    canvas.stamp(placed, tracks, (extent, extent), from_centre)
+
+
+def _angles(canvas: _Canvas, placed: Sequence[_Placed]) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of how far each thing is turned."""
+    return tuple(canvas.tensor([f(p.track.angle) for p in placed]) for f in (np.cos, np.sin))
+
+
+def _paint_things(canvas: _Canvas, shape: str, placed: Sequence[_Placed]) -> None:
+    cos, sin = _angles(canvas, placed)
     color = [canvas.tensor([COLOR_RGB[p.thing.color][i] for p in placed]) for i in range(3)]
 
-    def shade(x: Tensor, y: Tensor, pixel: Tensor) -> Shade:
-        px, py, pixel = (x - xs) / radius, (y - ys) / radius, pixel / radius
+    def shade(px: Tensor, py: Tensor, pixel: Tensor) -> Shade:
         local_x, local_y = px * cos + py * sin, py * cos - px * sin
         outside = shapes.distance(shape, local_x, local_y)
         step_x, step_y = 0.06 * LIGHT_X, 0.06 * LIGHT_Y  # the slope towards the light
@@ -221,9 +252,39 @@ def _paint_things(canvas: _Canvas, shape: str, placed: Sequence[_Placed]) -> Non
             planes.append(lit + (1 - lit) * gloss)
         return (0.5 - outside / pixel).clamp(0, 1), planes
 
-    extent = max(SIZES[p.thing.size] for p in placed) * shapes.geometry(shape).extent
-    tracks = ([p.track.x for p in placed], [p.track.y for p in placed])
-    canvas.stamp(placed, tracks, (extent, extent), shade)
+    _stamp_things(canvas, shape, placed, shade)
+
+
+def _mark_things(canvas: _Canvas, shape: str, placed: Sequence[_Placed]) -> None:
+    """Instead of colours, the numbers of `label_maps`."""
+    cos, sin = _angles(canvas, placed)
+    colors = canvas.tensor([1 + COLORS.index(p.thing.color) for p in placed])
+    motions = canvas.tensor([1 + MOTIONS.index(p.thing.motion) for p in placed])
+
+    def shade(px: Tensor, py: Tensor, pixel: Tensor) -> Shade:
+        outside = shapes.distance(shape, px * cos + py * sin, py * cos - px * sin)
+        return (outside < 0).float(), [1.0 + SHAPES.index(shape), colors, motions]
+
+    _stamp_things(canvas, shape, placed, shade)
+
+
+def _by_slot(
+    scenes: Sequence[Scene], cameras: Sequence[CameraTrack], time_s: np.ndarray
+) -> Iterator[list[_Placed]]:
+    """The first things of all scenes, then the second ones: boxes of one scene may overlap."""
+    for slot in range(max(COUNTS)):
+        yield [
+            _Placed(n, s.things[slot], thing_track(s.things[slot], s.camera, time_s), cameras[n])
+            for n, s in enumerate(scenes)
+            if len(s.things) > slot
+        ]
+
+
+def _by_shape(placed: Sequence[_Placed]) -> Iterable[tuple[str, list[_Placed]]]:
+    groups = defaultdict(list)
+    for p in placed:
+        groups[p.thing.shape].append(p)
+    return groups.items()
 
 
 def _paint(scenes: Sequence[Scene], still: Tensor, time_s: np.ndarray) -> Tensor:
@@ -233,20 +294,12 @@ def _paint(scenes: Sequence[Scene], still: Tensor, time_s: np.ndarray) -> Tensor
     canvas.pixels.copy_(still.expand_as(canvas.pixels))
     moving = [n for n, scene in enumerate(scenes) if scene.camera != "still"]
     _paint_backgrounds(canvas, scenes, cameras, moving)
-    for slot in range(max(COUNTS)):  # boxes of one scene may overlap: one after the other
-        placed = [
-            _Placed(n, s.things[slot], thing_track(s.things[slot], s.camera, time_s), cameras[n])
-            for n, s in enumerate(scenes)
-            if len(s.things) > slot
-        ]
+    for placed in _by_slot(scenes, cameras, time_s):
         if placed:
             _paint_shadows(canvas, placed)
         if hanging := [p for p in placed if p.track.string]:
             _paint_strings(canvas, hanging)
-        groups = defaultdict(list)
-        for p in placed:
-            groups[p.thing.shape].append(p)
-        for shape, group in groups.items():
+        for shape, group in _by_shape(placed):
             _paint_things(canvas, shape, group)
     planes = canvas.pixels.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
     return planes.permute(1, 2, 0, 3, 4)
@@ -277,3 +330,22 @@ def render(
             time_s = (first_frame + np.arange(f, stop, dtype=np.float64)) / FRAMES_PER_S
             video[s : s + len(part), f:stop] = _paint(part, still, time_s)
     return video
+
+
+@torch.no_grad()
+def label_maps(
+    scenes: Sequence[Scene], size: tuple[int, int], frames: Sequence[float], device: str = "cpu"
+) -> Tensor:
+    """uint8 [scenes, frames, 3, height, width]: what the middle of every cell shows.
+
+    0 where no thing is, else 1 + its place in SHAPES, COLORS and MOTIONS. `frames` are numbers of
+    frames, which may lie between two of them.
+    """
+    time_s = np.asarray(frames, np.float64) / FRAMES_PER_S
+    canvas = _Canvas(len(scenes), len(time_s), size, device)
+    canvas.pixels.zero_()
+    cameras = [camera_track(scene, time_s) for scene in scenes]
+    for placed in _by_slot(scenes, cameras, time_s):
+        for shape, group in _by_shape(placed):
+            _mark_things(canvas, shape, group)
+    return canvas.pixels.to(torch.uint8).permute(1, 2, 0, 3, 4)
