@@ -139,6 +139,8 @@ class DistillStage:
     attention: Attention = field(default_factory=Attention)  # of the generator
     scorer_attention: Attention = field(default_factory=Attention)  # of teacher and critic
     guidance: float = 3.0  # of the teacher; 1: none
+    divergence_weight: float = 1.0  # of distribution matching; 0: no critic either
+    match_weight: float = 0.0  # of the squared distance from the stage before, on the same inputs
     critic_updates: int = 4  # for each update of the generator
     critic_only_steps: int = 50  # at the start
     ema_decay: float = 0.99

@@ -13,6 +13,10 @@ An iteration:
 3. Noise that answer; teacher and critic denoise it, both given the generated history. The
    difference of their answers is the gradient of the generator's output.
 4. The critic learns the generator's answers by flow matching, several times for each rollout.
+
+With `match_weight` the answer is also drawn to that of the stage before on the same input. That is
+how Monarch attention is learnt: the dense few-step model gives one answer to one input, so nothing
+is averaged, and a gradient of little noise costs no critic.
 """
 
 from __future__ import annotations
@@ -120,6 +124,12 @@ class Scorer:
         return functional.mse_loss(got, noise - answer)
 
 
+def transformer_of(saved: Checkpoint) -> dict[str, Tensor]:
+    """Averaged weights of the transformer."""
+    prefix = "transformer."
+    return {k.removeprefix(prefix): x for k, x in saved.parts["ema"].items() if prefix in k}
+
+
 class Trainer:
     def __init__(self, run: Run, stage: DistillStage, before: str, source: ClipSource):
         self.run, self.stage, self.source = run, stage, Share(source)
@@ -134,6 +144,7 @@ class Trainer:
         self.text_encoder, self.teacher = model.text_encoder, model.transformer
         self.generator = copy.deepcopy(self.teacher).requires_grad_(True)
         critic = copy.deepcopy(self.teacher).requires_grad_(True)
+        self.example = self._example(before) if stage.match_weight > 0 else None
         self.learner = Learner(self.generator, stage.optimizer, stage.ema_decay, run.spent)
         self.critic = Learner(critic, stage.critic, spent=run.spent)
         self.step = 0
@@ -149,17 +160,23 @@ class Trainer:
         if run.compile:
             self.attention = self.attention.compiled()
             scorer_attention = scorer_attention.compiled()
-            for transformer in (self.generator, critic, self.teacher):
-                transformer.compile_blocks()
+            for transformer in (self.generator, critic, self.teacher, self.example):
+                if transformer is not None:
+                    transformer.compile_blocks()
         empty = self.encode([""])
         self.scorer = Scorer(run.config, stage, scorer_attention, empty)
         self.own = Scorer(run.config, stage, self.attention, empty)
         sigmas = sampler_sigmas(run.config.generation.steps, run.config.generation.shift)
         self.sigmas = sigmas.float().to(run.device)
 
+    def _example(self, before: str) -> WanTransformer:
+        """The averaged generator of the stage before."""
+        example = copy.deepcopy(self.teacher)
+        example.load_state_dict(transformer_of(self.run.checkpoint(before)))
+        return example
+
     def _restore(self, saved: Checkpoint) -> None:
-        prefix = "transformer."
-        ema = {k.removeprefix(prefix): x for k, x in saved.parts["ema"].items() if prefix in k}
+        ema = transformer_of(saved)
         self.learner.restore(Checkpoint(saved.step, saved.parts | {"ema": ema}))
         if "critic" in saved.parts:
             self.critic.restore(saved, "critic", "critic")
@@ -208,13 +225,32 @@ class Trainer:
         count = len(self.sigmas)
         return int(torch.randint(count, (), generator=generator, device=generator.device))
 
-    def generator_loss(self, g: Generated, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The loss whose gradient is that of the divergence, and the divergence's size."""
+    def generator_loss(
+        self, g: Generated, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """At one of the denoising steps; and what to log."""
         s = self.pick(generator)
         noisy = g.inputs[s]
         sigma = self.sigmas[s].expand(noisy.shape[:2])
         text = self.generator.encode_text(g.prompts)
         answer = self.own.clean(self.generator, g, noisy, sigma, text)
+        loss, values = answer.new_zeros(()), {}
+        if self.stage.divergence_weight > 0:
+            divergence, values["divergence"] = self.divergence(g, answer, generator)
+            loss = loss + self.stage.divergence_weight * divergence
+        if self.example is not None:
+            with torch.no_grad():
+                text = self.example.encode_text(g.prompts)
+                wanted = self.scorer.clean(self.example, g, noisy, sigma, text)
+            distance = functional.mse_loss(answer, wanted)
+            values["distance"] = distance.detach()
+            loss = loss + self.stage.match_weight * distance
+        return loss, values
+
+    def divergence(
+        self, g: Generated, answer: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The loss whose gradient is that of the divergence, and the divergence's size."""
         direction = self.scorer.direction(
             self.teacher, self.critic.module, g, answer.detach(), generator
         )
@@ -228,10 +264,9 @@ class Trainer:
             g = self.rollout(phase, step, generator)
         if step >= self.stage.critic_only_steps:
             with run.precision():
-                loss, size = self.generator_loss(g, generator)
+                loss, values = self.generator_loss(g, generator)
             values["gradient"] = self.learner.update(loss, step)
-            values["divergence"] = size
-        for _ in range(self.stage.critic_updates):
+        for _ in range(self.stage.critic_updates if self.stage.divergence_weight > 0 else 0):
             with run.precision():
                 answer = g.answers[self.pick(generator)]
                 loss = self.scorer.critic_loss(self.critic.module, g, answer, generator)

@@ -27,6 +27,7 @@ from monarchrt_train.clips import Squares
 from monarchrt_train.config import Config, DistillPhase, from_dict, load
 from monarchrt_train.golden import write_run
 from monarchrt_train.run import Run
+from monarchrt_train.wan import WanTransformer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = REPOSITORY / "python" / "monarchrt_train" / "configs" / "smoke.json"
@@ -228,6 +229,46 @@ def test_the_parallel_pass_is_the_rollout(work: Path) -> None:
             assert answer.requires_grad
             torch.testing.assert_close(answer.detach(), g.answers[s], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(g.answers[-1], g.history)
+
+
+def test_monarch_learns_to_answer_as_the_dense_model_does(work: Path, tmp_path: Path) -> None:
+    for name in ("spiece.model", "autoencoder.safetensors"):
+        (tmp_path / name).write_bytes((work / name).read_bytes())
+    for stage in ("flow", "distill"):
+        shutil.copytree(work / stage, tmp_path / stage)
+    config = json.loads(CONFIG.read_text())
+    config["monarch"] |= {
+        "match_weight": 1.0,
+        "divergence_weight": 0.0,
+        "optimizer": {"learning_rate": 3e-4, "warmup_steps": 5},
+        "ema_decay": 0.9,
+        "critic_only_steps": 0,
+        "phases": [{"until_step": 60, "batch": 4, "latent_frames": 6}],
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    flags = [*arguments(tmp_path), f"--config={tmp_path / 'config.json'}"]
+    monarch.main(flags, SQUARES)
+    assert len(series(tmp_path, "monarch", "distance")) == 60
+    assert not series(tmp_path, "monarch", "critic_loss")
+    run = Run("monarch", "", flags)
+    trainer = distill.Trainer(run, run.config.monarch, "distill", SQUARES)
+    g = trainer.rollout(DistillPhase(1, latent_frames=6, batch=16), 1, run.generator(1))
+
+    @torch.no_grad()
+    def distance(student: WanTransformer) -> float:
+        """From the dense model, over all denoising steps."""
+        text, total = student.encode_text(g.prompts), 0.0
+        for s, noisy in enumerate(g.inputs):
+            sigma = trainer.sigmas[s].expand(noisy.shape[:2])
+            want = trainer.scorer.clean(trainer.example, g, noisy, sigma, text_before)
+            got = trainer.own.clean(student, g, noisy, sigma, text)
+            total += float((got - want).square().mean())
+        return total
+
+    text_before = trainer.example.encode_text(g.prompts)
+    before, after = distance(trainer.example), distance(trainer.learner.ema)
+    assert before > 0  # Monarch is not dense attention
+    assert after < 0.8 * before, (before, after)
 
 
 def test_a_recipe_runs_its_parts_and_keeps_what_they_learn(work: Path, tmp_path: Path) -> None:
