@@ -3,13 +3,14 @@
 import argparse
 import dataclasses
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import torch
 
 from monarchrt_eval import drift, features, fidelity, report, stage, torch_clips
-from monarchrt_eval.clips import DENSITY, METHODS, Engine
+from monarchrt_eval.clips import DENSITY, FREE, METHODS, Engine
 from monarchrt_eval.table import SPLIT, Plan, make_table
 from monarchrt_train.package import import_package
 from monarchrt_train.world import prompts
@@ -22,11 +23,15 @@ def tell(line: str) -> None:
     print(line, flush=True)
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _names(text: str, known: tuple[str, ...] = METHODS) -> tuple[str, ...]:
     names = tuple(text.split(","))
-    if unknown := set(names) - set(METHODS):
-        raise argparse.ArgumentTypeError(f"got {sorted(unknown)}, need some of {METHODS}")
+    if unknown := set(names) - set(known):
+        raise argparse.ArgumentTypeError(f"got {sorted(unknown)}, need some of {known}")
     return names
+
+
+def _engine_names(text: str) -> tuple[str, ...]:
+    return _names(text, (*METHODS, *FREE))
 
 
 def train_features(args: argparse.Namespace) -> None:
@@ -42,8 +47,13 @@ def train_features(args: argparse.Namespace) -> None:
     tell(report.lines(["label", *splits], rows))
 
 
+def _engine_of(args: argparse.Namespace) -> Engine:
+    frames = getattr(args, "frames", drift.FRAMES)
+    return Engine(args.binary, args.model, frames, args.seed, args.density, args.dense_weights)
+
+
 def table(args: argparse.Namespace) -> None:
-    engine = Engine(args.binary, args.model, args.frames, args.seed, args.density)
+    engine = _engine_of(args)
     plan = Plan(
         engine,
         args.out,
@@ -78,8 +88,7 @@ def stage_table(args: argparse.Namespace) -> None:
 
 
 def drift_table(args: argparse.Namespace) -> None:
-    engine = Engine(args.binary, args.model, drift.FRAMES, args.seed, args.density)
-    tell(drift.measure(engine, args.methods, args.clips, args.out, args.generate))
+    tell(drift.measure(_engine_of(args), args.methods, args.clips, args.out, args.generate))
 
 
 def fidelity_table(args: argparse.Namespace) -> None:
@@ -103,8 +112,8 @@ def _device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _methods(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--methods", type=_names, default=METHODS, help="with commas between")
+def _methods(command: argparse.ArgumentParser, names: Callable = _names) -> None:
+    command.add_argument("--methods", type=names, default=METHODS, help="with commas between")
 
 
 def _workers(command: argparse.ArgumentParser) -> None:
@@ -113,7 +122,13 @@ def _workers(command: argparse.ArgumentParser) -> None:
 
 def _engine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--binary", type=Path, required=True, help="monarchrt")
-    _methods(command)
+    command.add_argument(
+        "--dense-weights",
+        type=Path,
+        metavar="FILE",
+        help="transformer for all methods but monarch (default: the package's)",
+    )
+    _methods(command, _engine_names)
     command.add_argument(
         "--no-generate",
         dest="generate",

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 
 METHODS = ("dense", "monarch", "topk", "window", "radial")
+# Monarch without training: the tiling and the number of refinement steps of "free-SPARSITY-STEPS".
+TILES = {"94.7": "1,1,1", "91.4": "1,2,1", "97.0": "3,1,1"}
+FREE = {f"free-{s}-{n}": (tiles, n) for s, tiles in TILES.items() for n in range(1, 5)}
 DENSITY = 0.053  # of the baselines: what Monarch's parameters come to at 30 x 52 tokens
 
 
@@ -20,6 +23,7 @@ class Engine:
     frames: int
     seed: int
     density: float = DENSITY
+    dense_weights: Path | None = None  # for all methods but "monarch"; None: those of the package
 
     def size(self) -> tuple[int, int]:
         """Height and width in pixels, as the package wants them."""
@@ -33,7 +37,14 @@ class Engine:
         """
         command = [self.binary, "generate", "--model", self.model, "--prompts", prompts]
         command += ["--out-dir", folder, "--format", "rgb", "--frames", self.frames]
-        command += ["--attention", method, "--density", self.density, "--seed", self.seed]
+        command += ["--seed", self.seed]
+        if method in FREE:
+            tiles, steps = FREE[method]
+            command += ["--attention", "monarch", "--tiles", tiles, "--iterations", steps]
+        else:
+            command += ["--attention", method, "--density", self.density]
+        if method != "monarch" and self.dense_weights:
+            command += ["--checkpoint", self.dense_weights]
         subprocess.run([*map(str, command), "--no-cache"], check=True)
 
 

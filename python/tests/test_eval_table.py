@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from monarchrt_eval import features
+from monarchrt_eval import clips, features
 from monarchrt_eval.__main__ import main
-from monarchrt_eval.clips import read
+from monarchrt_eval.clips import Engine, read
 from monarchrt_eval.measure import real_clip
 from monarchrt_eval.table import through_autoencoder
 from monarchrt_train.world import labels, prompt_scenes, sample_scene
@@ -152,3 +152,19 @@ def test_the_network_learns_and_shrinks_clips():
     assert features.embed(network, video).shape == (2, features.FEATURES)
     with pytest.raises(ValueError, match="need 21"):
         features.shrink(video[:20])
+
+
+def test_methods_choose_attention_and_weights(model, monkeypatch):
+    calls = []
+    monkeypatch.setattr(clips.subprocess, "run", lambda command, check: calls.append(command))
+    engine = Engine(Path("binary"), model, FRAMES, 1, dense_weights=Path("dense.safetensors"))
+    for method in ("dense", "monarch", "free-91.4-2"):
+        engine.generate(method, Path("prompts.txt"), Path(method))
+    dense, monarch, free = (" ".join(call) for call in calls)
+    weights = "--checkpoint dense.safetensors"
+    assert "--attention dense" in dense
+    assert "--attention monarch" in monarch
+    assert "--attention monarch --tiles 1,2,1 --iterations 2" in free
+    assert [weights in x for x in (dense, monarch, free)] == [True, False, True]
+    with pytest.raises(SystemExit):
+        table(model, "--methods", "free-50-1")
