@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
@@ -95,14 +94,7 @@ class LatentSource:
     ):
         self._source, self._autoencoder, self._tokenizer = source, autoencoder, tokenizer
         self._text_len, self._size = text_len, size
-        self.device = autoencoder.encoder[0].weight.device
-
-    def to(self, device: torch.device) -> LatentSource:
-        """A copy there."""
-        moved = copy.copy(self)
-        moved._autoencoder = copy.deepcopy(self._autoencoder).to(device)
-        moved.device = device
-        return moved
+        self._device = autoencoder.encoder[0].weight.device
 
     @torch.no_grad()
     def rows(
@@ -111,18 +103,18 @@ class LatentSource:
         """latents [B, latent_frames, C, h, w], ids int64 [B, text_len], lengths [B], and if wanted
         labels uint8 [B, latent_frames, 3, h, w] of the source."""
         frames = video_frames(latent_frames)
-        video = self._source.clips(seeds, frames, self._size, self.device)
+        video = self._source.clips(seeds, frames, self._size, self._device)
         latents = self._autoencoder.encode(to_float(video))
         rows = {"latents": latents.to(torch.bfloat16), **self.text(self._source.captions(seeds))}
         if labels:
             middle, grid = middle_frames(latent_frames), tuple(latents.shape[-2:])
-            rows["labels"] = self._source.labels(seeds, middle, grid, self.device)
+            rows["labels"] = self._source.labels(seeds, middle, grid, self._device)
         return rows
 
     def text(self, captions: Sequence[str]) -> dict[str, Tensor]:
         ids, lengths = self._tokenizer.batch(captions, self._text_len)
         ids = functional.pad(ids, (0, self._text_len - ids.shape[1]))
-        return {"ids": ids.to(self.device), "lengths": lengths.to(self.device)}
+        return {"ids": ids.to(self._device), "lengths": lengths.to(self._device)}
 
 
 class Squares:

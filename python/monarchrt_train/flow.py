@@ -21,7 +21,6 @@ from monarchrt_train.model import TextToVideo
 from monarchrt_train.package import TOKENIZER_FILE
 from monarchrt_train.parallel import Share, share
 from monarchrt_train.probe import PlaceProbe
-from monarchrt_train.producers import produce
 from monarchrt_train.prompts import END, Tokenizer
 from monarchrt_train.run import Run
 from monarchrt_train.schedule import add_noise, warp
@@ -29,8 +28,6 @@ from monarchrt_train.sources import training_source, validation_source
 from monarchrt_train.wan import TeacherForced, WanTransformer
 
 PIXELS_AT_ONCE = 24 << 20  # of video, encoded together when the pool is filled
-PRODUCERS = 8  # processes that fill a pool of at least so many clips:
-PRODUCED = 1024
 HELD_OUT_CLIPS, HELD_OUT_AT_ONCE = 32, 8
 
 
@@ -198,26 +195,19 @@ class Trainer:
         latents = self.latent_source(self.source, phase)
         self.model.transformer.recompute = phase.recompute
 
-        labels = self.probe is not None
-
-        def render(seeds: range) -> None:
+        def render(seed: int, count: int) -> None:
             with run.precision():
+                seeds, labels = range(seed, seed + count), self.probe is not None
                 pool.put(latents.rows(seeds, phase.latent_frames, labels))
 
         height, width = self.config.generation.size(phase.grid_scale)
         at_once = max(1, PIXELS_AT_ONCE // (video_frames(phase.latent_frames) * height * width))
         begin = fresh * self.step
-        end = begin + first
-        tasks = [range(at, min(at + at_once, end)) for at in range(begin, end, at_once)]
-        if run.device.type == "cuda" and first >= PRODUCED:
-            for rows in produce(latents, tasks, phase.latent_frames, labels, PRODUCERS):
-                pool.put({name: x.to(run.device) for name, x in rows.items()})
-        else:
-            for seeds in tasks:
-                render(seeds)
+        for start in range(0, first, at_once):
+            render(begin + start, min(at_once, first - start))
         for step in run.steps(self.step, phase.until_step):
             if fresh:
-                render(range(first + fresh * step, first + fresh * (step + 1)))
+                render(first + fresh * step, fresh)
             generator = run.generator(step)
             rows = pool.draw(share(phase.batch), generator)
             drop_text(rows, self.stage.text_dropout, generator)

@@ -74,10 +74,9 @@ class Share:
 
     def __init__(self, source: ClipSource):
         self._source = source
-        self._rank, self._ranks = rank(), ranks()  # its helping processes have none
 
     def _own(self, seeds: Sequence[int]) -> list[int]:
-        return [seed * self._ranks + self._rank for seed in seeds]
+        return [seed * ranks() + rank() for seed in seeds]
 
     def captions(self, seeds: Sequence[int]) -> list[str]:
         return self._source.captions(self._own(seeds))

@@ -12,12 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from monarchrt_train import budget, checkpoint, config, metrics, package, prompts, shards
 from monarchrt_train.attention import Attention, dense, monarch
-from monarchrt_train.clips import LatentSource, Pool, Squares, video_frames
+from monarchrt_train.clips import Pool, Squares, video_frames
 from monarchrt_train.config import Optimizer
 from monarchrt_train.distill import Generated, Scorer
 from monarchrt_train.flow import flow_loss, velocities
 from monarchrt_train.learner import Learner
-from monarchrt_train.producers import produce
 from monarchrt_train.rollout import KvCache
 from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean
 from monarchrt_train.taehv import Taehv, TaehvConfig, fold_statistics
@@ -312,17 +311,3 @@ def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
         assert torch.equal(value, moments[key]), key
     learner.update(learner.module(x).sum(), 2)
     assert not torch.equal(learner.module.weight, before["weight"])
-
-
-def test_producers_make_what_one_process_makes() -> None:
-    torch.manual_seed(1)
-    sizes = DEMO.model.autoencoder
-    tokens = prompts.Tokenizer((CONFIGS.parents[2] / "models/demo/spiece.model").read_bytes())
-    latents = LatentSource(Squares(), Taehv(sizes), tokens, 16, (32, 48))
-    tasks = [range(3), range(3, 4)]
-    made = list(produce(latents, tasks, 3, True, processes=2))
-    for seeds, rows in zip(tasks, made, strict=True):
-        want = latents.rows(seeds, 3, labels=True)
-        assert rows.keys() == want.keys()
-        for name, x in want.items():
-            torch.testing.assert_close(rows[name], x, rtol=0.02, atol=0.02, msg=name)
