@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/rowwise/rowwise.h"
+#include "ops/linear.h"
 #include "tensor/tensor.h"
 
 namespace mrt::ops {
@@ -21,6 +22,16 @@ inline double BytesOf(const ConstTensorView& x) { return static_cast<double>(x.b
 
 inline RowsIn In(const ConstTensorView& x) { return {x.data, Storage(x.dtype)}; }
 inline RowsOut Out(const TensorView& x) { return {x.data, Storage(x.dtype)}; }
+
+inline Epilogue EpilogueOf(Activation activation) {
+  switch (activation) {
+    case Activation::kNone: return Epilogue::kNone;
+    case Activation::kGeluTanh: return Epilogue::kGeluTanh;
+    case Activation::kSilu: return Epilogue::kSilu;
+    case Activation::kRelu: return Epilogue::kRelu;
+  }
+  return Epilogue::kNone;
+}
 
 /// Rows of that width a thread gets at least: for fewer, waking it costs more than it saves.
 inline int64_t RowsGrain(int64_t width) {

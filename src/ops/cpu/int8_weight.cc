@@ -59,16 +59,6 @@ PackedWeight Pack(const ConstTensorView& values) {
   return PackedWeight(values, plain, packed, /*round=*/false);
 }
 
-Epilogue EpilogueOf(Activation activation) {
-  switch (activation) {
-    case Activation::kNone: return Epilogue::kNone;
-    case Activation::kGeluTanh: return Epilogue::kGeluTanh;
-    case Activation::kSilu: return Epilogue::kSilu;
-    case Activation::kRelu: return Epilogue::kRelu;
-  }
-  return Epilogue::kNone;
-}
-
 }  // namespace
 
 QuantizedWeight::QuantizedWeight(const ConstTensorView& weight)
