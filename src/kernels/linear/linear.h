@@ -1,5 +1,5 @@
-// y = epilogue(x W^T + b) in bfloat16 on AMX: contract. Other CPUs and shapes have oneDNN
-// (src/ops/cpu/linear.cc).
+// y = epilogue(x W^T + b) in bfloat16 or int8 on AMX: contract. Other CPUs and shapes have oneDNN
+// (src/ops/cpu/linear.cc and int8_weight.cc).
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,22 @@
 
 namespace mrt {
 
-/// Sums are float32, in an order that neither the rows nor the number of threads change.
+enum class LinearType : uint8_t { kBF16, kInt8 };
+
+/// What int8 sums become before the bias: as DequantizeArgs.
+struct LinearScales {
+  const int32_t* weight_sum = nullptr;  // [out]
+  const float* scale = nullptr;         // [out]
+  const float* row_scale = nullptr;     // [rows]
+  const int32_t* zero = nullptr;        // [rows]
+};
+
+/// Sums are float32 or s32, in an order that neither the rows nor the number of threads change.
 struct LinearArgs {
-  const void* x = nullptr;       // BF16 [rows, in]
+  LinearType type = LinearType::kBF16;
+  const void* x = nullptr;       // BF16 or U8 [rows, in]
+  const void* x_low = nullptr;   // U8 [rows, in]: second digits, or null; then x has the first ones
+  LinearScales scales;           // only of int8
   const void* weight = nullptr;  // what PackLinearWeight made
   const float* bias = nullptr;   // [out]
   RowsOut y;                     // any [rows, out]; must not overlap x
@@ -26,12 +39,13 @@ struct LinearArgs {
 };
 
 /// Null, or why it does not run.
-const char* LinearRefuses(int64_t in, int64_t out, const CpuFeatures& cpu);
+const char* LinearRefuses(LinearType type, int64_t in, int64_t out, const CpuFeatures& cpu);
 
-/// `packed` = `weight` BF16 [out, in] in the order in which the tiles read it; as many bytes.
-void PackLinearWeight(const void* weight, int64_t in, int64_t out, void* packed);
+/// `packed` = `weight` BF16 or I8 [out, in] in the order in which the tiles read it; as many bytes.
+void PackLinearWeight(LinearType type, const void* weight, int64_t in, int64_t out, void* packed);
 
-int64_t LinearScratchBytes(int64_t rows, int64_t in, int64_t out, int threads);
+/// Looks at the type and sizes of `args` only.
+int64_t LinearScratchBytes(const LinearArgs& args, int threads);
 
 void RunLinear(const LinearArgs& args);
 

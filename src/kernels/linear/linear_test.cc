@@ -26,6 +26,12 @@ Tensor Random(DType dtype, const Shape& shape, uint32_t seed) {
   return x;
 }
 
+void RunWithScratch(LinearArgs args) {
+  const Tensor scratch(DType::kU8, {LinearScratchBytes(args, ThreadCount())});
+  args.scratch = scratch.view().data;
+  RunLinear(args);
+}
+
 double Apply(Epilogue epilogue, double x) {
   switch (epilogue) {
     case Epilogue::kNone: return x;
@@ -40,7 +46,8 @@ double Apply(Epilogue epilogue, double x) {
 class LinearKernel : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (const char* reason = LinearRefuses(32, 32, GetCpuFeatures())) GTEST_SKIP() << reason;
+    if (const char* reason = LinearRefuses(LinearType::kBF16, 32, 32, GetCpuFeatures()))
+      GTEST_SKIP() << reason;
   }
 };
 
@@ -57,7 +64,7 @@ struct Case {
         bias(Random(DType::kF32, {o}, 3)),
         gate(Random(DType::kF32, {o}, 4)),
         packed(DType::kBF16, {o, i}) {
-    PackLinearWeight(weight.view().data, in, out, packed.view().data);
+    PackLinearWeight(LinearType::kBF16, weight.view().data, in, out, packed.view().data);
   }
 
   double Sum(int64_t row, int64_t col) const {
@@ -69,20 +76,18 @@ struct Case {
   }
 
   void Run(const Tensor& y, Epilogue epilogue, bool add = false, bool gated = false) const {
-    const Tensor scratch(DType::kU8, {LinearScratchBytes(rows, in, out, ThreadCount())});
     const StorageType storage =
         y.view().dtype == DType::kBF16 ? StorageType::kBF16 : StorageType::kF32;
-    RunLinear({.x = x.view().data,
-               .weight = packed.view().data,
-               .bias = bias.as<float>(),
-               .y = {y.view().data, storage},
-               .rows = rows,
-               .in = in,
-               .out = out,
-               .epilogue = epilogue,
-               .add = add,
-               .gate = gated ? gate.as<float>() : nullptr,
-               .scratch = scratch.view().data});
+    RunWithScratch({.x = x.view().data,
+                    .weight = packed.view().data,
+                    .bias = bias.as<float>(),
+                    .y = {y.view().data, storage},
+                    .rows = rows,
+                    .in = in,
+                    .out = out,
+                    .epilogue = epilogue,
+                    .add = add,
+                    .gate = gated ? gate.as<float>() : nullptr});
   }
 };
 
@@ -94,6 +99,9 @@ constexpr std::array<std::array<int64_t, 3>, 7> kShapes = {{{1, 32, 32},
                                                             {193, 1568, 64},
                                                             {70, 3136, 96},
                                                             {40, 32, 1056}}};
+
+constexpr std::array<std::array<int64_t, 3>, 5> kInt8Shapes = {
+    {{1, 64, 32}, {17, 128, 96}, {33, 3072, 32}, {193, 3136, 64}, {40, 64, 1056}}};
 
 TEST_F(LinearKernel, EqualsTheDefinition) {
   for (const auto& [rows, in, out] : kShapes) {
@@ -165,14 +173,72 @@ TEST_F(LinearKernel, KeepsWhatIsNoNumberAndBoundsWhatIsHuge) {
   }
 }
 
+// Integers are exact, so only the few operations after the sums may round.
+TEST_F(LinearKernel, Int8EqualsTheDefinition) {
+  if (const char* reason = LinearRefuses(LinearType::kInt8, 64, 32, GetCpuFeatures()))
+    GTEST_SKIP() << reason;
+  std::mt19937 random(6);
+  const auto bytes = [&](DType dtype, const Shape& shape, int below) {
+    Tensor x(dtype, shape);
+    for (int64_t i = 0; i < shape.elements(); ++i)
+      static_cast<uint8_t*>(x.view().data)[i] = static_cast<uint8_t>(random() % below);
+    return x;
+  };
+  for (const auto& [rows, in, out] : kInt8Shapes)
+    for (const bool digits : {false, true}) {
+      const Tensor x = bytes(DType::kU8, {rows, in}, digits ? kDigitBase : 256);
+      const Tensor x_low = bytes(DType::kU8, {rows, in}, kDigitBase);
+      const Tensor weight = bytes(DType::kI8, {out, in}, 256), packed(DType::kI8, {out, in});
+      PackLinearWeight(LinearType::kInt8, weight.view().data, in, out, packed.view().data);
+      const Tensor bias = Random(DType::kF32, {out}, 3), scale = Random(DType::kF32, {out}, 4);
+      const Tensor row_scale = Random(DType::kF32, {rows}, 5);
+      const Tensor zero(DType::kI32, {rows}), weight_sum(DType::kI32, {out});
+      const auto* w = static_cast<const int8_t*>(weight.view().data);
+      for (int64_t r = 0; r < rows; ++r)
+        zero.as<int32_t>()[r] = static_cast<int32_t>(random() % (digits ? 16383 : 256));
+      for (int64_t i = 0; i < out * in; ++i) weight_sum.as<int32_t>()[i / in] += w[i];
+      const Tensor y(DType::kF32, {rows, out});
+      RunWithScratch({.type = LinearType::kInt8,
+                      .x = x.view().data,
+                      .x_low = digits ? x_low.view().data : nullptr,
+                      .scales = {weight_sum.as<int32_t>(), scale.as<float>(), row_scale.as<float>(),
+                                 zero.as<int32_t>()},
+                      .weight = packed.view().data,
+                      .bias = bias.as<float>(),
+                      .y = {y.view().data, StorageType::kF32},
+                      .rows = rows,
+                      .in = in,
+                      .out = out});
+      const auto* high = static_cast<const uint8_t*>(x.view().data);
+      const auto* low = static_cast<const uint8_t*>(x_low.view().data);
+      for (int64_t i = 0; i < rows * out; ++i) {
+        const int64_t r = i / out, o = i % out;
+        double sum = 0;
+        for (int64_t k = 0; k < in; ++k) {
+          const double q =
+              digits ? high[r * in + k] * kDigitBase + low[r * in + k] : high[r * in + k];
+          sum += (q - zero.as<int32_t>()[r]) * w[o * in + k];
+        }
+        const double product = sum * scale.as<float>()[o] * row_scale.as<float>()[r];
+        const double want = product + bias.as<float>()[o];
+        ASSERT_NEAR(y.as<float>()[i], want, 2e-6 * (std::abs(product) + 1e4))
+            << rows << " x " << in << " x " << out << (digits ? ", two digits" : "") << " at " << i;
+      }
+    }
+}
+
 TEST(LinearRefuses, SaysWhy) {
   CpuFeatures cpu;
-  EXPECT_NE(LinearRefuses(32, 32, cpu), nullptr);
+  EXPECT_NE(LinearRefuses(LinearType::kBF16, 32, 32, cpu), nullptr);
   cpu.amx_bf16 = true;
-  EXPECT_EQ(LinearRefuses(32, 32, cpu), nullptr);
-  EXPECT_NE(LinearRefuses(33, 32, cpu), nullptr);
-  EXPECT_NE(LinearRefuses(32, 48, cpu), nullptr);
-  EXPECT_NE(LinearRefuses(0, 32, cpu), nullptr);
+  EXPECT_EQ(LinearRefuses(LinearType::kBF16, 32, 32, cpu), nullptr);
+  EXPECT_NE(LinearRefuses(LinearType::kInt8, 64, 32, cpu), nullptr);
+  cpu.amx_int8 = true;
+  EXPECT_EQ(LinearRefuses(LinearType::kInt8, 64, 32, cpu), nullptr);
+  EXPECT_NE(LinearRefuses(LinearType::kInt8, 32, 32, cpu), nullptr);
+  EXPECT_NE(LinearRefuses(LinearType::kBF16, 33, 32, cpu), nullptr);
+  EXPECT_NE(LinearRefuses(LinearType::kBF16, 32, 48, cpu), nullptr);
+  EXPECT_NE(LinearRefuses(LinearType::kBF16, 0, 32, cpu), nullptr);
 }
 
 }  // namespace

@@ -135,7 +135,7 @@ class TileWeight {
  public:
   static bool Takes(const Context& context, int64_t in, int64_t out) {
     return context.precision() == Precision::kBF16 &&
-           LinearRefuses(in, out, GetCpuFeatures()) == nullptr;
+           LinearRefuses(LinearType::kBF16, in, out, GetCpuFeatures()) == nullptr;
   }
 
   TileWeight(const ConstTensorView& weight, const ConstTensorView& bias)
@@ -150,7 +150,7 @@ class TileWeight {
       ConvertTo(weight, DType::kBF16, plain.view().data);
       data = plain.view().data;
     }
-    PackLinearWeight(data, in_, out_, weight_.view().data);
+    PackLinearWeight(LinearType::kBF16, data, in_, out_, weight_.view().data);
     if (!bias.empty()) ConvertTo(bias, DType::kF32, bias_.view().data);
   }
 
@@ -181,7 +181,7 @@ class TileWeight {
     args.in = in_;
     args.out = out_;
     const ArenaScope scope(context.arena());
-    const int64_t bytes = LinearScratchBytes(args.rows, in_, out_, ThreadCount());
+    const int64_t bytes = LinearScratchBytes(args, ThreadCount());
     args.scratch = context.arena().Allocate(DType::kU8, Shape{bytes}).data;
     RunLinear(args);
   }

@@ -12,13 +12,22 @@ inline constexpr int64_t kLinearBlock = 32;
 /// Bytes of such a block of sums.
 inline constexpr int64_t kLinearBlockBytes = kLinearBlock * kLinearBlock * int64_t{sizeof(float)};
 
+constexpr int64_t LinearRowBytes(LinearType type, int64_t in) {
+  return type == LinearType::kBF16 ? 2 * in : in;
+}
+
+/// Rows of such a block: each of two digits is a tile of its own.
+inline int64_t LinearBlockRows(const LinearArgs& args) {
+  return args.x_low == nullptr ? kLinearBlock : kLinearBlock / 2;
+}
+
 struct LinearTask {
   int64_t first_row = 0;
   int64_t rows = 0;
   int64_t first_col = 0;
   int64_t cols = 0;         // a multiple of kLinearBlock
-  int64_t steps = 0;        // of 32 inputs, at once: then sums wait in memory
-  char* padded = nullptr;   // BF16 [kLinearBlock, in]: the last rows, if they fill no block
+  int64_t steps = 0;        // of 64 bytes of a row, at once: then sums wait in memory
+  char* padded = nullptr;   // [kLinearBlock, in]: the last rows, if they fill no block
   char* results = nullptr;  // two blocks of sums, by turns
   char* sums = nullptr;     // all blocks of the task, if `steps` is not all inputs
 };
@@ -26,7 +35,7 @@ struct LinearTask {
 namespace amx {
 void RunTask(const LinearArgs& args, const LinearTask& task);
 /// Columns [panel * kLinearBlock, + kLinearBlock).
-void PackPanel(const void* weight, int64_t in, int64_t panel, void* packed);
+void PackPanel(const void* weight, int64_t row_bytes, int64_t panel, void* packed);
 }  // namespace amx
 
 }  // namespace mrt
