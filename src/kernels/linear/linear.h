@@ -41,7 +41,8 @@ struct LinearArgs {
 /// Null, or why it does not run.
 const char* LinearRefuses(LinearType type, int64_t in, int64_t out, const CpuFeatures& cpu);
 
-/// `packed` = `weight` BF16 or I8 [out, in] in the order in which the tiles read it; as many bytes.
+/// `packed` = `weight` BF16 or I8 [out, in] in the order in which the tiles read it; as many bytes,
+/// and each 32 rows on their own.
 void PackLinearWeight(LinearType type, const void* weight, int64_t in, int64_t out, void* packed);
 
 /// Looks at the type and sizes of `args` only.

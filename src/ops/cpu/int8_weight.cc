@@ -100,8 +100,8 @@ Int8Weight::Int8Weight(const Int8WeightView& weight, const ConstTensorView& bias
                     Layout(in_, out_), /*round=*/false);
     return;
   }
-  tiles_ = Tensor(DType::kI8, {out_, in_});
-  PackLinearWeight(LinearType::kInt8, weight.values.data, in_, out_, tiles_.view().data);
+  tiles_ = TileBytes(out_ * in_);
+  PackLinearWeight(LinearType::kInt8, weight.values.data, in_, out_, tiles_.data());
 }
 
 Prepared& Int8Weight::Prepare(Context& context, int64_t rows) const {
@@ -183,7 +183,7 @@ void Int8Weight::MultiplyByTiles(Context& context, const QuantizeArgs& x, int64_
                   .x = x.q,
                   .x_low = x.q_low,
                   .scales = {finish.weight_sum, finish.scale, finish.row_scale, finish.zero},
-                  .weight = tiles_.view().data,
+                  .weight = tiles_.data(),
                   .bias = finish.bias,
                   .y = finish.y,
                   .rows = rows,

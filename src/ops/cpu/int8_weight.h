@@ -38,7 +38,7 @@ class Int8Weight {
   int64_t in_, out_;
   bool two_digits_;                     // of the rounded activations
   std::optional<PackedWeight> weight_;  // I8: either this one
-  Tensor tiles_;                        // or that of our AMX kernel
+  TileBytes tiles_;                     // or that of our AMX kernel
   Tensor scales_;                       // F32 [out]
   Tensor weight_sums_;                  // I32 [out]
   Tensor bias_;                         // F32 [out], zeros if there is none

@@ -141,16 +141,9 @@ class TileWeight {
   TileWeight(const ConstTensorView& weight, const ConstTensorView& bias)
       : in_(weight.shape[1]),
         out_(weight.shape[0]),
-        weight_(DType::kBF16, weight.shape),
+        weight_(in_ * out_ * DTypeSize(DType::kBF16)),
         bias_(DType::kF32, {out_}) {
-    Tensor plain;
-    const void* data = weight.data;
-    if (weight.dtype != DType::kBF16) {
-      plain = Tensor(DType::kBF16, weight.shape);
-      ConvertTo(weight, DType::kBF16, plain.view().data);
-      data = plain.view().data;
-    }
-    PackLinearWeight(LinearType::kBF16, data, in_, out_, weight_.view().data);
+    Pack(weight);
     if (!bias.empty()) ConvertTo(bias, DType::kF32, bias_.view().data);
   }
 
@@ -173,9 +166,24 @@ class TileWeight {
   int64_t bytes() const { return weight_.bytes() + bias_.bytes(); }
 
  private:
+  void Pack(const ConstTensorView& weight) {
+    if (weight.dtype == DType::kBF16)
+      return PackLinearWeight(LinearType::kBF16, weight.data, in_, out_, weight_.data());
+    // Some rows at a time, which stay in the cache: whole panels of the kernel.
+    constexpr int64_t kRows = 256;
+    const int64_t row_bytes = in_ * DTypeSize(DType::kBF16);
+    const TileBytes rounded(std::min(kRows, out_) * row_bytes);
+    for (int64_t begin = 0; begin < out_; begin += kRows) {
+      const int64_t end = std::min(out_, begin + kRows);
+      ConvertTo(weight.Slice(begin, end), DType::kBF16, rounded.data());
+      PackLinearWeight(LinearType::kBF16, rounded.data(), in_, end - begin,
+                       static_cast<char*>(weight_.data()) + begin * row_bytes);
+    }
+  }
+
   void Multiply(Context& context, LinearArgs args, const ConstTensorView& x) const {
     MRT_CHECK(x.dtype == DType::kBF16);
-    args.weight = weight_.view().data;
+    args.weight = weight_.data();
     args.bias = bias_.as<float>();
     args.rows = x.shape.rows();
     args.in = in_;
@@ -187,8 +195,8 @@ class TileWeight {
   }
 
   int64_t in_, out_;
-  Tensor weight_;
-  Tensor bias_;  // zeros if there is none
+  TileBytes weight_;  // BF16
+  Tensor bias_;       // zeros if there is none
 };
 
 }  // namespace
