@@ -58,8 +58,8 @@ function(mrt_isa_variants name)
   set(${name}_OBJECTS ${objects} PARENT_SCOPE)
 endfunction()
 
-# mrt_amx_object(NAME SOURCE file.cc): compiles a kernel for AMX tiles of bfloat16 and the AVX-512
-# of the CPUs that have them. The rule above holds.
+# mrt_amx_object(NAME SOURCE file.cc): compiles a kernel for AMX tiles of bfloat16 and int8 and the
+# AVX-512 of the CPUs that have them. The rule above holds.
 function(mrt_amx_object name)
   cmake_parse_arguments(ARG "" "SOURCE" "" ${ARGN})
   add_library(${name}_amx OBJECT ${ARG_SOURCE})
@@ -67,7 +67,7 @@ function(mrt_amx_object name)
                                                  ${PROJECT_SOURCE_DIR}/include)
   target_compile_options(
     ${name}_amx PRIVATE -mavx2 -mfma -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16
-                        -mamx-tile -mamx-bf16 ${kernel_optimisation})
+                        -mamx-tile -mamx-bf16 -mamx-int8 ${kernel_optimisation})
   # GCC 12 warns of the undefined values that its own AVX-512 header starts from (GCC bug 105593).
   target_compile_options(${name}_amx PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized
                                                                       -Wno-maybe-uninitialized>)

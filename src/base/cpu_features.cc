@@ -58,9 +58,10 @@ CpuFeatures Detect() {
   f.avx512_bf16 = f.avx512 && __builtin_cpu_supports("avx512bf16");
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
-    constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
+    constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;
     const bool in_cpu = (edx & kAmxBf16) && (edx & kAmxTile);
     f.amx_bf16 = f.avx512_bf16 && in_cpu && RequestAmx();
+    f.amx_int8 = f.amx_bf16 && (edx & kAmxInt8) != 0;
   }
   return f;
 }
@@ -77,7 +78,7 @@ CpuFeatures DetectLimited() {
   if (limit == nullptr) return f;
   const std::string_view name(limit);
   if (name == "portable" || name == "avx2" || name == "avx512")
-    f.amx_bf16 = false, f.avx512_bf16 = false;
+    f.amx_bf16 = false, f.amx_int8 = false, f.avx512_bf16 = false;
   if (name == "portable" || name == "avx2") f.avx512 = false;
   if (name == "portable") f.avx2 = false;
   return f;

@@ -12,6 +12,7 @@ struct CpuFeatures {
   bool avx512 = false;       // F, BW, CD, DQ, VL: x86-64-v4
   bool avx512_bf16 = false;  // vdpbf16ps and conversions
   bool amx_bf16 = false;     // tiles, and the kernel has granted their use to this process
+  bool amx_int8 = false;     // beside amx_bf16
 };
 
 /// The features of the machine. MRT_CPU_LIMIT=portable|avx2|avx512 in the environment hides the

@@ -109,6 +109,20 @@ TEST_P(LinearTest, EveryWeightDTypeAndActivation) {
       }
 }
 
+// Sizes that our AMX kernel takes, with more rows than are packed at once.
+TEST_P(LinearTest, SizesOfTilesFromEveryWeightDType) {
+  constexpr int64_t kIn = 64, kOut = 288;
+  for (DType dtype : kWeightDTypes) {
+    const Tensor weight = RandomTensor(dtype, {kOut, kIn}, 3, 0.25);
+    const Tensor bias = RandomTensor(dtype, {kOut}, 4);
+    const Linear linear(context_, weight, bias);
+    Check(linear, weight, bias, 19, Activation::kGeluTanh, context_.activation(),
+          Output::kActivation);
+    Check(linear, weight, bias, 19, Activation::kNone, DType::kF32, Output::kFloat);
+    if (HasFatalFailure()) return;
+  }
+}
+
 TEST_P(LinearTest, AddsToTheResidualWithoutRounding) {
   SetThreadCount(1);  // then the most rows below are two pieces
   for (const auto& [rows, in, out] :

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 
 #include "kernels/rowwise/rowwise.h"
+#include "ops/linear.h"
 #include "tensor/tensor.h"
 
 namespace mrt::ops {
@@ -21,6 +23,36 @@ inline double BytesOf(const ConstTensorView& x) { return static_cast<double>(x.b
 
 inline RowsIn In(const ConstTensorView& x) { return {x.data, Storage(x.dtype)}; }
 inline RowsOut Out(const TensorView& x) { return {x.data, Storage(x.dtype)}; }
+
+inline Epilogue EpilogueOf(Activation activation) {
+  switch (activation) {
+    case Activation::kNone: return Epilogue::kNone;
+    case Activation::kGeluTanh: return Epilogue::kGeluTanh;
+    case Activation::kSilu: return Epilogue::kSilu;
+    case Activation::kRelu: return Epilogue::kRelu;
+  }
+  return Epilogue::kNone;
+}
+
+/// A weight in the order of our AMX kernel. Nobody has to write zeros there first, as in a Tensor.
+class TileBytes {
+ public:
+  TileBytes() = default;
+  /// A multiple of 64.
+  explicit TileBytes(int64_t bytes)
+      : lines_(std::make_unique_for_overwrite<Line[]>(static_cast<size_t>(bytes) / sizeof(Line))),
+        bytes_(bytes) {}
+  void* data() const { return lines_.get(); }
+  int64_t bytes() const { return bytes_; }
+  bool empty() const { return bytes_ == 0; }
+
+ private:
+  struct alignas(64) Line {
+    char bytes[64];
+  };
+  std::unique_ptr<Line[]> lines_;
+  int64_t bytes_ = 0;
+};
 
 /// Rows of that width a thread gets at least: for fewer, waking it costs more than it saves.
 inline int64_t RowsGrain(int64_t width) {

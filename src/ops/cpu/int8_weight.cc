@@ -6,8 +6,10 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/cpu_features.h"
 #include "base/int8.h"
 #include "base/threads.h"
+#include "kernels/linear/linear.h"
 
 namespace mrt::ops {
 namespace {
@@ -23,6 +25,14 @@ constexpr int64_t kRowsMin = 64;  // below that, packed weights are read too oft
 int64_t RowsAtOnce(int64_t rows, int64_t out) {
   return std::min(
       rows, std::max(kRowsMin, kSumBytes / (out * DTypeSize(DType::kI32)) / kRowsMin * kRowsMin));
+}
+
+/// For our AMX kernel: rounded inputs of so many rows at once should still be in the cache when
+/// they are multiplied, and each thread should have some.
+int64_t TileRowsAtOnce(int64_t rows, int64_t in) {
+  constexpr int64_t kInputBytes = int64_t{4} << 20, kRowsOfThread = 192;
+  return std::min(
+      rows, std::max(kInputBytes / in / kRowsOfThread, int64_t{ThreadCount()}) * kRowsOfThread);
 }
 
 /// Without VNNI or AMX oneDNN adds two products of u8 and s8 in 16 bits, which saturate: 255 * 127
@@ -50,23 +60,9 @@ Desc AnyInt8Layout(int64_t in, int64_t out) {
   return Desc({in, out}, VendorType(DType::kI8), Tag::any);
 }
 
-PackedWeight Pack(const ConstTensorView& values) {
+Desc Layout(int64_t in, int64_t out) {
   constexpr int64_t kRowsOfLayout = 1024;  // as in linear.cc
-  const int64_t out = values.shape[0], in = values.shape[1];
-  const Desc packed =
-      RequireKernel(Describe(kRowsOfLayout, in, out, AnyInt8Layout(in, out))).weights_desc();
-  const Desc plain({in, out}, VendorType(DType::kI8), Tag::ba);
-  return PackedWeight(values, plain, packed, /*round=*/false);
-}
-
-Epilogue EpilogueOf(Activation activation) {
-  switch (activation) {
-    case Activation::kNone: return Epilogue::kNone;
-    case Activation::kGeluTanh: return Epilogue::kGeluTanh;
-    case Activation::kSilu: return Epilogue::kSilu;
-    case Activation::kRelu: return Epilogue::kRelu;
-  }
-  return Epilogue::kNone;
+  return RequireKernel(Describe(kRowsOfLayout, in, out, AnyInt8Layout(in, out))).weights_desc();
 }
 
 }  // namespace
@@ -87,7 +83,6 @@ Int8Weight::Int8Weight(const Int8WeightView& weight, const ConstTensorView& bias
     : in_(weight.values.shape[1]),
       out_(weight.values.shape[0]),
       two_digits_(type == WeightType::kInt8Fine || !SumsAreExact()),
-      weight_(Pack(weight.values)),
       scales_(DType::kF32, {out_}),
       weight_sums_(DType::kI32, {out_}),
       bias_(DType::kF32, {out_}) {
@@ -100,6 +95,13 @@ Int8Weight::Int8Weight(const Int8WeightView& weight, const ConstTensorView& bias
     weight_sums_.as<int32_t>()[o] = sum;
   }
   if (!bias.empty()) ConvertTo(bias, DType::kF32, bias_.view().data);
+  if (LinearRefuses(LinearType::kInt8, in_, out_, GetCpuFeatures()) != nullptr) {
+    weight_.emplace(weight.values, Desc({in_, out_}, VendorType(DType::kI8), Tag::ba),
+                    Layout(in_, out_), /*round=*/false);
+    return;
+  }
+  tiles_ = TileBytes(out_ * in_);
+  PackLinearWeight(LinearType::kInt8, weight.values.data, in_, out_, tiles_.data());
 }
 
 Prepared& Int8Weight::Prepare(Context& context, int64_t rows) const {
@@ -107,7 +109,7 @@ Prepared& Int8Weight::Prepare(Context& context, int64_t rows) const {
   auto& primitives = context.vendor().primitives;
   const auto found = primitives.find(key);
   if (found != primitives.end()) return found->second;
-  const auto pd = PreferLayout(weight_.desc(), AnyInt8Layout(in_, out_),
+  const auto pd = PreferLayout(weight_->desc(), AnyInt8Layout(in_, out_),
                                [&](const Desc& w) { return Describe(rows, in_, out_, w); });
   return primitives.emplace(key, Prepared(dnnl::matmul(pd), pd, /*bias=*/false)).first->second;
 }
@@ -124,12 +126,12 @@ void Int8Weight::AddTo(Context& context, const ConstTensorView& x, const TensorV
 
 void Int8Weight::Run(Context& context, const ConstTensorView& x, const TensorView& y,
                      const DequantizeArgs& finish) const {
-  const int64_t rows = x.shape.rows(), at_once = RowsAtOnce(rows, out_);
+  const int64_t rows = x.shape.rows();
+  const int64_t at_once = tiles_.empty() ? RowsAtOnce(rows, out_) : TileRowsAtOnce(rows, in_);
   const int64_t digits = two_digits_ ? 2 : 1;
   const ArenaScope scope(context.arena());
   // The second digits of all rows follow the first ones of all rows: one product for both.
   const TensorView q = context.arena().Allocate(DType::kU8, {digits * at_once, in_});
-  const TensorView sums = context.arena().Allocate(DType::kI32, {digits * at_once, out_});
   const TensorView row_scales = context.Float({at_once});
   const TensorView zeros = context.arena().Allocate(DType::kI32, {at_once});
   auto* const bytes = static_cast<uint8_t*>(q.data);
@@ -146,29 +148,59 @@ void Int8Weight::Run(Context& context, const ConstTensorView& x, const TensorVie
                                 .steps = two_digits_ ? kStepsTwoDigits : kStepsOneDigit};
     ParallelFor(count, RowsGrain(in_),
                 [&](int64_t first, int64_t last) { Rowwise().quantize(quantize, first, last); });
-    Prepared& prepared = Prepare(context, digits * count);
-    prepared.Run(context, q.data, weight_.In(prepared.weights_desc()), {}, sums.data);
-    const int32_t* const sum = sums.as<int32_t>();
-    const DequantizeArgs dequantize{.sum = sum,
-                                    .sum_low = two_digits_ ? sum + count * out_ : nullptr,
-                                    .weight_sum = weight_sums_.as<int32_t>(),
-                                    .scale = scales_.as<float>(),
-                                    .row_scale = row_scales.as<float>(),
-                                    .zero = zeros.as<int32_t>(),
-                                    .bias = bias_.as<float>(),
-                                    .y = {to, Storage(y.dtype)},
-                                    .width = out_,
-                                    .epilogue = finish.epilogue,
-                                    .add = finish.add,
-                                    .gate = finish.gate};
-    ParallelFor(count, RowsGrain(out_), [&](int64_t first, int64_t last) {
-      Rowwise().dequantize(dequantize, first, last);
-    });
+    DequantizeArgs dequantize = finish;
+    dequantize.weight_sum = weight_sums_.as<int32_t>();
+    dequantize.scale = scales_.as<float>();
+    dequantize.row_scale = row_scales.as<float>();
+    dequantize.zero = zeros.as<int32_t>();
+    dequantize.bias = bias_.as<float>();
+    dequantize.y = {to, Storage(y.dtype)};
+    dequantize.width = out_;
+    if (tiles_.empty()) {
+      MultiplyByVendor(context, quantize, count, dequantize);
+    } else {
+      MultiplyByTiles(context, quantize, count, dequantize);
+    }
   }
 }
 
+void Int8Weight::MultiplyByVendor(Context& context, const QuantizeArgs& x, int64_t rows,
+                                  DequantizeArgs finish) const {
+  const int64_t digits = two_digits_ ? 2 : 1;
+  const ArenaScope scope(context.arena());
+  const TensorView sums = context.arena().Allocate(DType::kI32, {digits * rows, out_});
+  Prepared& prepared = Prepare(context, digits * rows);
+  prepared.Run(context, x.q, weight_->In(prepared.weights_desc()), {}, sums.data);
+  finish.sum = sums.as<int32_t>();
+  finish.sum_low = two_digits_ ? finish.sum + rows * out_ : nullptr;
+  ParallelFor(rows, RowsGrain(out_),
+              [&](int64_t first, int64_t last) { Rowwise().dequantize(finish, first, last); });
+}
+
+void Int8Weight::MultiplyByTiles(Context& context, const QuantizeArgs& x, int64_t rows,
+                                 const DequantizeArgs& finish) const {
+  LinearArgs args{.type = LinearType::kInt8,
+                  .x = x.q,
+                  .x_low = x.q_low,
+                  .scales = {finish.weight_sum, finish.scale, finish.row_scale, finish.zero},
+                  .weight = tiles_.data(),
+                  .bias = finish.bias,
+                  .y = finish.y,
+                  .rows = rows,
+                  .in = in_,
+                  .out = out_,
+                  .epilogue = finish.epilogue,
+                  .add = finish.add,
+                  .gate = finish.gate};
+  const ArenaScope scope(context.arena());
+  const int64_t bytes = LinearScratchBytes(args, ThreadCount());
+  args.scratch = context.arena().Allocate(DType::kU8, Shape{bytes}).data;
+  RunLinear(args);
+}
+
 int64_t Int8Weight::bytes() const {
-  return weight_.bytes() + scales_.bytes() + weight_sums_.bytes() + bias_.bytes();
+  return (weight_ ? weight_->bytes() : tiles_.bytes()) + scales_.bytes() + weight_sums_.bytes() +
+         bias_.bytes();
 }
 
 int64_t Linear::Int8Bytes(int64_t in, int64_t out) {

@@ -2,6 +2,8 @@
 // row.
 #pragma once
 
+#include <optional>
+
 #include "ops/cpu/vendor.h"
 #include "ops/storage.h"
 
@@ -26,14 +28,20 @@ class Int8Weight {
   /// Of `finish` its y is not looked at, but the epilogue and what follows it.
   void Run(Context& context, const ConstTensorView& x, const TensorView& y,
            const DequantizeArgs& finish) const;
+  /// The product of the rows that were rounded to `x`, and what `finish` does with it.
+  void MultiplyByVendor(Context& context, const QuantizeArgs& x, int64_t rows,
+                        DequantizeArgs finish) const;
+  void MultiplyByTiles(Context& context, const QuantizeArgs& x, int64_t rows,
+                       const DequantizeArgs& finish) const;
   Prepared& Prepare(Context& context, int64_t rows) const;
 
   int64_t in_, out_;
-  bool two_digits_;      // of the rounded activations
-  PackedWeight weight_;  // I8
-  Tensor scales_;        // F32 [out]
-  Tensor weight_sums_;   // I32 [out]
-  Tensor bias_;          // F32 [out], zeros if there is none
+  bool two_digits_;                     // of the rounded activations
+  std::optional<PackedWeight> weight_;  // I8: either this one
+  TileBytes tiles_;                     // or that of our AMX kernel
+  Tensor scales_;                       // F32 [out]
+  Tensor weight_sums_;                  // I32 [out]
+  Tensor bias_;                         // F32 [out], zeros if there is none
 };
 
 /// `weight` [out, in] of any floating point dtype as int8 (QuantizeRow).

@@ -4,7 +4,9 @@
 #include <optional>
 
 #include "base/check.h"
+#include "base/cpu_features.h"
 #include "base/threads.h"
+#include "kernels/linear/linear.h"
 #include "ops/backend.h"
 #include "ops/cpu/int8_weight.h"
 #include "ops/cpu/vendor.h"
@@ -128,11 +130,81 @@ class FloatWeight {
   dnnl::memory bias_;  // F32 [1, out], or empty
 };
 
+/// The weight in bfloat16, in the order of our AMX kernel.
+class TileWeight {
+ public:
+  static bool Takes(const Context& context, int64_t in, int64_t out) {
+    return context.precision() == Precision::kBF16 &&
+           LinearRefuses(LinearType::kBF16, in, out, GetCpuFeatures()) == nullptr;
+  }
+
+  TileWeight(const ConstTensorView& weight, const ConstTensorView& bias)
+      : in_(weight.shape[1]),
+        out_(weight.shape[0]),
+        weight_(in_ * out_ * DTypeSize(DType::kBF16)),
+        bias_(DType::kF32, {out_}) {
+    Pack(weight);
+    if (!bias.empty()) ConvertTo(bias, DType::kF32, bias_.view().data);
+  }
+
+  void Run(Context& context, const ConstTensorView& x, const TensorView& y,
+           Activation activation) const {
+    Multiply(context, {.x = x.data, .y = Out(y), .epilogue = EpilogueOf(activation)}, x);
+  }
+
+  /// As FloatWeight's.
+  void AddTo(Context& context, const ConstTensorView& x, const TensorView& residual,
+             const ConstTensorView& gate) const {
+    Multiply(context,
+             {.x = x.data,
+              .y = Out(residual),
+              .add = true,
+              .gate = gate.empty() ? nullptr : gate.as<float>()},
+             x);
+  }
+
+  int64_t bytes() const { return weight_.bytes() + bias_.bytes(); }
+
+ private:
+  void Pack(const ConstTensorView& weight) {
+    if (weight.dtype == DType::kBF16)
+      return PackLinearWeight(LinearType::kBF16, weight.data, in_, out_, weight_.data());
+    // Some rows at a time, which stay in the cache: whole panels of the kernel.
+    constexpr int64_t kRows = 256;
+    const int64_t row_bytes = in_ * DTypeSize(DType::kBF16);
+    const TileBytes rounded(std::min(kRows, out_) * row_bytes);
+    for (int64_t begin = 0; begin < out_; begin += kRows) {
+      const int64_t end = std::min(out_, begin + kRows);
+      ConvertTo(weight.Slice(begin, end), DType::kBF16, rounded.data());
+      PackLinearWeight(LinearType::kBF16, rounded.data(), in_, end - begin,
+                       static_cast<char*>(weight_.data()) + begin * row_bytes);
+    }
+  }
+
+  void Multiply(Context& context, LinearArgs args, const ConstTensorView& x) const {
+    MRT_CHECK(x.dtype == DType::kBF16);
+    args.weight = weight_.data();
+    args.bias = bias_.as<float>();
+    args.rows = x.shape.rows();
+    args.in = in_;
+    args.out = out_;
+    const ArenaScope scope(context.arena());
+    const int64_t bytes = LinearScratchBytes(args, ThreadCount());
+    args.scratch = context.arena().Allocate(DType::kU8, Shape{bytes}).data;
+    RunLinear(args);
+  }
+
+  int64_t in_, out_;
+  TileBytes weight_;  // BF16
+  Tensor bias_;       // zeros if there is none
+};
+
 }  // namespace
 
 struct Linear::Impl {
-  int64_t in, out;
-  std::optional<FloatWeight> floating;  // one of the three
+  int64_t in = 0, out = 0;
+  std::optional<FloatWeight> floating;  // one of the four
+  std::optional<TileWeight> tiles;
   std::optional<Int8Weight> int8;
   std::unique_ptr<BackendLinear> there;  // on the device of the context it was made with
 
@@ -151,10 +223,12 @@ Linear::Linear(Context& context, const ConstTensorView& weight, const ConstTenso
   MRT_CHECK(weight.shape.rank() == 2);
   const int64_t out = weight.shape[0], in = weight.shape[1];
   MRT_CHECK(bias.empty() || bias.shape.elements() == out);
-  impl_.reset(new Impl{in, out, std::nullopt, std::nullopt, nullptr});
+  impl_.reset(new Impl{.in = in, .out = out});
   if (Backend* backend = context.backend()) {
     MRT_CHECK(type == WeightType::kActivation);
     impl_->there = backend->MakeLinear(context, weight, bias);
+  } else if (type == WeightType::kActivation && TileWeight::Takes(context, in, out)) {
+    impl_->tiles.emplace(weight, bias);
   } else if (type == WeightType::kActivation) {
     impl_->floating.emplace(context, weight, bias);
   } else {
@@ -166,7 +240,7 @@ Linear::Linear(const Int8WeightView& weight, const ConstTensorView& bias, Weight
   const Shape& shape = weight.values.shape;
   MRT_CHECK(type != WeightType::kActivation && shape.rank() == 2 &&
             (bias.empty() || bias.shape.elements() == shape[0]));
-  impl_.reset(new Impl{shape[1], shape[0], std::nullopt, std::nullopt, nullptr});
+  impl_.reset(new Impl{.in = shape[1], .out = shape[0]});
   impl_->int8.emplace(weight, bias, type);
 }
 
@@ -184,6 +258,8 @@ void Linear::Run(Context& context, const ConstTensorView& x, const TensorView& y
     impl_->there->Run(context, x, y, activation);
   } else if (impl_->int8) {
     impl_->int8->Run(context, x, y, activation);
+  } else if (impl_->tiles) {
+    impl_->tiles->Run(context, x, y, activation);
   } else {
     impl_->floating->Run(context, x, y, activation);
   }
@@ -211,6 +287,8 @@ void Linear::AddTo(Context& context, const ConstTensorView& x, const TensorView&
         gate.empty() ? gate : gate.Reshape({groups, impl_->out}).Slice(g, g + 1);
     if (impl_->int8) {
       impl_->int8->AddTo(context, from.Slice(begin, end), to.Slice(begin, end), gate_row);
+    } else if (impl_->tiles) {
+      impl_->tiles->AddTo(context, from.Slice(begin, end), to.Slice(begin, end), gate_row);
     } else {
       impl_->floating->AddTo(context, from.Slice(begin, end), to.Slice(begin, end), gate_row);
     }
@@ -221,6 +299,7 @@ int64_t Linear::in_features() const { return impl_->in; }
 int64_t Linear::out_features() const { return impl_->out; }
 int64_t Linear::bytes() const {
   if (impl_->there != nullptr) return impl_->there->bytes();
+  if (impl_->tiles) return impl_->tiles->bytes();
   return impl_->int8 ? impl_->int8->bytes() : impl_->floating->bytes();
 }
 

@@ -1,0 +1,245 @@
+#include "kernels/linear/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "base/threads.h"
+#include "tensor/tensor.h"
+
+namespace mrt {
+namespace {
+
+Tensor Random(DType dtype, const Shape& shape, uint32_t seed) {
+  Tensor x(dtype, shape);
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  for (int64_t i = 0; i < shape.elements(); ++i) {
+    const float value = normal(random);
+    if (dtype == DType::kF32) x.as<float>()[i] = value;
+    if (dtype == DType::kBF16) x.as<BFloat16>()[i] = ToBFloat16(value / 4);
+  }
+  return x;
+}
+
+void RunWithScratch(LinearArgs args) {
+  const Tensor scratch(DType::kU8, {LinearScratchBytes(args, ThreadCount())});
+  args.scratch = scratch.view().data;
+  RunLinear(args);
+}
+
+double Apply(Epilogue epilogue, double x) {
+  switch (epilogue) {
+    case Epilogue::kNone: return x;
+    case Epilogue::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Epilogue::kSilu: return x / (1 + std::exp(-x));
+    case Epilogue::kRelu: return std::max(x, 0.0);
+  }
+  return 0;
+}
+
+class LinearKernel : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const char* reason = LinearRefuses(LinearType::kBF16, 32, 32, GetCpuFeatures()))
+      GTEST_SKIP() << reason;
+  }
+};
+
+struct Case {
+  int64_t rows, in, out;
+  Tensor x, weight, bias, gate, packed;
+
+  Case(int64_t r, int64_t i, int64_t o)
+      : rows(r),
+        in(i),
+        out(o),
+        x(Random(DType::kBF16, {r, i}, 1)),
+        weight(Random(DType::kBF16, {o, i}, 2)),
+        bias(Random(DType::kF32, {o}, 3)),
+        gate(Random(DType::kF32, {o}, 4)),
+        packed(DType::kBF16, {o, i}) {
+    PackLinearWeight(LinearType::kBF16, weight.view().data, in, out, packed.view().data);
+  }
+
+  double Sum(int64_t row, int64_t col) const {
+    double sum = bias.as<float>()[col];
+    for (int64_t i = 0; i < in; ++i)
+      sum += double{ToFloat(x.as<BFloat16>()[row * in + i])} *
+             double{ToFloat(weight.as<BFloat16>()[col * in + i])};
+    return sum;
+  }
+
+  void Run(const Tensor& y, Epilogue epilogue, bool add = false, bool gated = false) const {
+    const StorageType storage =
+        y.view().dtype == DType::kBF16 ? StorageType::kBF16 : StorageType::kF32;
+    RunWithScratch({.x = x.view().data,
+                    .weight = packed.view().data,
+                    .bias = bias.as<float>(),
+                    .y = {y.view().data, storage},
+                    .rows = rows,
+                    .in = in,
+                    .out = out,
+                    .epilogue = epilogue,
+                    .add = add,
+                    .gate = gated ? gate.as<float>() : nullptr});
+  }
+};
+
+// Rows that fill no block, inputs of one and of several depths, columns of several tasks.
+constexpr std::array<std::array<int64_t, 3>, 7> kShapes = {{{1, 32, 32},
+                                                            {17, 64, 96},
+                                                            {32, 96, 64},
+                                                            {33, 1536, 32},
+                                                            {193, 1568, 64},
+                                                            {70, 3136, 96},
+                                                            {40, 32, 1056}}};
+
+constexpr std::array<std::array<int64_t, 3>, 5> kInt8Shapes = {
+    {{1, 64, 32}, {17, 128, 96}, {33, 3072, 32}, {193, 3136, 64}, {40, 64, 1056}}};
+
+TEST_F(LinearKernel, EqualsTheDefinition) {
+  for (const auto& [rows, in, out] : kShapes) {
+    const Case c(rows, in, out);
+    for (const Epilogue epilogue :
+         {Epilogue::kNone, Epilogue::kGeluTanh, Epilogue::kSilu, Epilogue::kRelu}) {
+      const Tensor y(DType::kF32, {rows, out});
+      const Tensor rounded(DType::kBF16, {rows, out});
+      c.Run(y, epilogue);
+      c.Run(rounded, epilogue);
+      for (int64_t i = 0; i < rows * out; ++i) {
+        const double want = Apply(epilogue, c.Sum(i / out, i % out));
+        const double tolerance = 3e-4 * std::abs(want) + 1e-6 * static_cast<double>(in);
+        ASSERT_NEAR(y.as<float>()[i], want, tolerance)
+            << rows << " x " << in << " x " << out << " at " << i;
+        ASSERT_EQ(ToFloat(rounded.as<BFloat16>()[i]), ToFloat(ToBFloat16(y.as<float>()[i])));
+      }
+    }
+  }
+}
+
+TEST_F(LinearKernel, AddsWithAndWithoutAGate) {
+  for (const auto& [rows, in, out] : kShapes) {
+    const Case c(rows, in, out);
+    for (const bool gated : {false, true}) {
+      const Tensor before = Random(DType::kF32, {rows, out}, 5);
+      const Tensor y = Random(DType::kF32, {rows, out}, 5);
+      c.Run(y, Epilogue::kNone, /*add=*/true, gated);
+      for (int64_t i = 0; i < rows * out; ++i) {
+        const double gate = gated ? c.gate.as<float>()[i % out] : 1;
+        const double want = before.as<float>()[i] + gate * c.Sum(i / out, i % out);
+        ASSERT_NEAR(y.as<float>()[i], want, 3e-6 * static_cast<double>(in) + 1e-5)
+            << rows << " x " << in << " x " << out << " at " << i;
+      }
+    }
+  }
+}
+
+TEST_F(LinearKernel, ThreadsAndRowsChangeNoBit) {
+  const Case c(450, 1568, 1056);
+  const Tensor one(DType::kF32, {c.rows, c.out}), three(DType::kF32, {c.rows, c.out});
+  {
+    const ThreadCountScope threads(1);
+    c.Run(one, Epilogue::kGeluTanh);
+  }
+  {
+    const ThreadCountScope threads(3);
+    c.Run(three, Epilogue::kGeluTanh);
+  }
+  EXPECT_EQ(std::memcmp(one.view().data, three.view().data, one.bytes()), 0);
+  Case first(7, c.in, c.out);  // the same weight, and the first rows of the same x
+  std::memcpy(first.x.view().data, c.x.view().data, first.x.bytes());
+  const Tensor few(DType::kF32, {first.rows, c.out});
+  first.Run(few, Epilogue::kGeluTanh);
+  EXPECT_EQ(std::memcmp(one.view().data, few.view().data, few.bytes()), 0);
+}
+
+TEST_F(LinearKernel, KeepsWhatIsNoNumberAndBoundsWhatIsHuge) {
+  Case c(1, 32, 32);
+  c.bias.as<float>()[0] = NAN;
+  c.bias.as<float>()[1] = 1e30f;
+  c.bias.as<float>()[2] = -1e30f;
+  for (const Epilogue epilogue : {Epilogue::kGeluTanh, Epilogue::kSilu}) {
+    const Tensor y(DType::kF32, {1, 32});
+    c.Run(y, epilogue);
+    EXPECT_TRUE(std::isnan(y.as<float>()[0]));
+    EXPECT_EQ(y.as<float>()[1], 1e30f);
+    EXPECT_LE(std::abs(y.as<float>()[2]), 1e30f * 0x1p-59f);
+  }
+}
+
+// Integers are exact, so only the few operations after the sums may round.
+TEST_F(LinearKernel, Int8EqualsTheDefinition) {
+  if (const char* reason = LinearRefuses(LinearType::kInt8, 64, 32, GetCpuFeatures()))
+    GTEST_SKIP() << reason;
+  std::mt19937 random(6);
+  const auto bytes = [&](DType dtype, const Shape& shape, int below) {
+    Tensor x(dtype, shape);
+    for (int64_t i = 0; i < shape.elements(); ++i)
+      static_cast<uint8_t*>(x.view().data)[i] = static_cast<uint8_t>(random() % below);
+    return x;
+  };
+  for (const auto& [rows, in, out] : kInt8Shapes)
+    for (const bool digits : {false, true}) {
+      const Tensor x = bytes(DType::kU8, {rows, in}, digits ? kDigitBase : 256);
+      const Tensor x_low = bytes(DType::kU8, {rows, in}, kDigitBase);
+      const Tensor weight = bytes(DType::kI8, {out, in}, 256), packed(DType::kI8, {out, in});
+      PackLinearWeight(LinearType::kInt8, weight.view().data, in, out, packed.view().data);
+      const Tensor bias = Random(DType::kF32, {out}, 3), scale = Random(DType::kF32, {out}, 4);
+      const Tensor row_scale = Random(DType::kF32, {rows}, 5);
+      const Tensor zero(DType::kI32, {rows}), weight_sum(DType::kI32, {out});
+      const auto* w = static_cast<const int8_t*>(weight.view().data);
+      for (int64_t r = 0; r < rows; ++r)
+        zero.as<int32_t>()[r] = static_cast<int32_t>(random() % (digits ? 16383 : 256));
+      for (int64_t i = 0; i < out * in; ++i) weight_sum.as<int32_t>()[i / in] += w[i];
+      const Tensor y(DType::kF32, {rows, out});
+      RunWithScratch({.type = LinearType::kInt8,
+                      .x = x.view().data,
+                      .x_low = digits ? x_low.view().data : nullptr,
+                      .scales = {weight_sum.as<int32_t>(), scale.as<float>(), row_scale.as<float>(),
+                                 zero.as<int32_t>()},
+                      .weight = packed.view().data,
+                      .bias = bias.as<float>(),
+                      .y = {y.view().data, StorageType::kF32},
+                      .rows = rows,
+                      .in = in,
+                      .out = out});
+      const auto* high = static_cast<const uint8_t*>(x.view().data);
+      const auto* low = static_cast<const uint8_t*>(x_low.view().data);
+      for (int64_t i = 0; i < rows * out; ++i) {
+        const int64_t r = i / out, o = i % out;
+        double sum = 0;
+        for (int64_t k = 0; k < in; ++k) {
+          const double q =
+              digits ? high[r * in + k] * kDigitBase + low[r * in + k] : high[r * in + k];
+          sum += (q - zero.as<int32_t>()[r]) * w[o * in + k];
+        }
+        const double product = sum * scale.as<float>()[o] * row_scale.as<float>()[r];
+        const double want = product + bias.as<float>()[o];
+        ASSERT_NEAR(y.as<float>()[i], want, 2e-6 * (std::abs(product) + 1e4))
+            << rows << " x " << in << " x " << out << (digits ? ", two digits" : "") << " at " << i;
+      }
+    }
+}
+
+TEST(LinearRefuses, SaysWhy) {
+  CpuFeatures cpu;
+  EXPECT_NE(LinearRefuses(LinearType::kBF16, 32, 32, cpu), nullptr);
+  cpu.amx_bf16 = true;
+  EXPECT_EQ(LinearRefuses(LinearType::kBF16, 32, 32, cpu), nullptr);
+  EXPECT_NE(LinearRefuses(LinearType::kInt8, 64, 32, cpu), nullptr);
+  cpu.amx_int8 = true;
+  EXPECT_EQ(LinearRefuses(LinearType::kInt8, 64, 32, cpu), nullptr);
+  EXPECT_NE(LinearRefuses(LinearType::kInt8, 32, 32, cpu), nullptr);
+  EXPECT_NE(LinearRefuses(LinearType::kBF16, 33, 32, cpu), nullptr);
+  EXPECT_NE(LinearRefuses(LinearType::kBF16, 32, 48, cpu), nullptr);
+  EXPECT_NE(LinearRefuses(LinearType::kBF16, 0, 32, cpu), nullptr);
+}
+
+}  // namespace
+}  // namespace mrt
