@@ -43,27 +43,27 @@ struct Refusal {
   std::string why;
 };
 
-/// All rows that the flags ask for; those that cannot run here go to `refusals`.
+/// All rows that the flags ask for; those that cannot run here go to `refusals`. A kernel that was
+/// named must be one of some operation.
 monarchrt::Result<std::vector<AttentionRow>> ListRows(const Flags& flags,
                                                       const AttentionShape& shape,
                                                       std::vector<Refusal>& refusals) {
   std::vector<AttentionRow> rows;
+  std::vector<std::string> unknown = flags.impls;
+  monarchrt::AttentionOptions options = shape.options;
+  monarchrt::AttentionProblem problem = shape.problem;
   for (const AttentionMode mode : monarchrt::ListAttentionModes()) {
     if (!Wants(flags.ops, AttentionModeName(mode))) continue;
     for (const ElementType element : {ElementType::kBF16, ElementType::kF32}) {
       if (flags.dtype != "all" && flags.dtype != DtypeName(element)) continue;
-      monarchrt::AttentionOptions options = shape.options;
       options.mode = mode;
-      monarchrt::AttentionProblem problem = shape.problem;
       problem.element = element;
       MRT_ASSIGN_OR_RETURN(const double flop, AttentionFlop(options, problem));
       MRT_ASSIGN_OR_RETURN(const double density, AttentionDensity(options, problem));
       MRT_ASSIGN_OR_RETURN(const auto list, ListAttentionImplementations(options, problem));
-      for (const std::string& impl : flags.impls)
-        if (std::ranges::none_of(list, [&](const auto& known) { return known.name == impl; })) {
-          options.implementation = impl;  // its complaint lists the names there are
-          return monarchrt::Attend(options, problem, {});
-        }
+      std::erase_if(unknown, [&](const std::string& impl) {
+        return std::ranges::any_of(list, [&](const auto& known) { return known.name == impl; });
+      });
       for (const auto& known : list) {
         const bool named = std::ranges::find(flags.impls, known.name) != flags.impls.end();
         if (flags.impls.empty() ? known.name == "reference" : !named) continue;
@@ -83,7 +83,22 @@ monarchrt::Result<std::vector<AttentionRow>> ListRows(const Flags& flags,
       }
     }
   }
-  return rows;
+  if (unknown.empty()) return rows;
+  options.implementation = unknown[0];  // whose complaint lists the names there are
+  return monarchrt::Attend(options, problem, {});
+}
+
+/// "A,B" names two shapes; the commas of a list of settings are its own.
+std::vector<std::string> SplitNames(const std::vector<std::string>& texts) {
+  std::vector<std::string> shapes;
+  for (const std::string& text : texts) {
+    size_t first = 0;
+    for (size_t comma; text.find('=') == text.npos && (comma = text.find(',', first)) != text.npos;
+         first = comma + 1)
+      shapes.push_back(text.substr(first, comma - first));
+    shapes.push_back(text.substr(first));
+  }
+  return shapes;
 }
 
 Json MachineJson() {
@@ -147,11 +162,15 @@ monarchrt::Status Run(const Flags& flags) {
   // Now, not after the inputs and the samples, which take seconds.
   for (const int threads : flags.threads) MRT_RETURN_IF_ERROR(CheckThreads(threads));
   if (!flags.json_path.empty()) MRT_RETURN_IF_ERROR(CheckWritable(flags.json_path));
+  std::vector<AttentionShape> shapes;
+  for (const std::string& text : SplitNames(flags.shapes)) {
+    MRT_ASSIGN_OR_RETURN(const AttentionShape shape, ParseAttentionShape(text));
+    shapes.push_back(shape);
+  }
   const bool print = flags.json->count() == 0 || !flags.json_path.empty();
   Json json = {{"machine", MachineJson()}, {"rows", Json::array()}, {"refused", Json::array()}};
   const int cpus = json["machine"]["cpus"];
-  for (const std::string& text : flags.shapes) {
-    MRT_ASSIGN_OR_RETURN(const AttentionShape shape, ParseAttentionShape(text));
+  for (const AttentionShape& shape : shapes) {
     std::vector<Refusal> refusals;
     MRT_ASSIGN_OR_RETURN(std::vector<AttentionRow> rows, ListRows(flags, shape, refusals));
     if (rows.empty())
@@ -188,7 +207,7 @@ void AddBenchAttention(CLI::App& bench, Action& action) {
                    "3,1,1), D (4 heads of 64), or a list like "
                    "heads=12,head_dim=128,grid=30x52,q=3,kv=21,tiles=1,1,1,density=0.053 that "
                    "changes A; may be "
-                   "repeated")
+                   "repeated, and names may be separated by commas")
       ->capture_default_str()
       ->allow_extra_args(false);
   std::vector<std::string> ops = AttentionModeNames();

@@ -193,7 +193,14 @@ TEST_F(Cli, MeasuresAttention) {
   EXPECT_THAT(Run({"bench", "attention", "--shape", "heads=1,head_dim=16,grid=4x6,q=1,kv=1"}).out,
               HasSubstr("vs dense"));
   ExpectRefusal(Run({"bench", "attention", "--shape", "Z"}), 2, "[shape]");
+  ExpectRefusal(Run({"bench", "attention", "--shape", "A,Z"}), 2, "[shape] got 'Z'");
   ExpectRefusal(Run({"bench", "attention", "--impl", "fastest"}), 2, "need one of");
+  ExpectRefusal(Run({"bench", "attention", "--impl", "amx,fastest"}), 2,
+                "got implementation fastest");
+  const Outcome amx = Run({"bench", "attention", "--impl", "amx", "--shape",
+                           "heads=1,head_dim=32,grid=4x6,q=1,kv=1"});  // not every operation's
+  EXPECT_THAT(amx.out + amx.err,
+              AllOf(HasSubstr("monarch"), ::testing::Not(HasSubstr("need one of"))));
   ExpectRefusal(Run({"bench", "attention", "--threads", "-1"}), 2, "[threads]");
   ExpectRefusal(Run({"bench", "attention", "--op", "sparse"}), 2, "sparse");
   const Outcome some = Run({"bench", "attention", "--op", "topk,window", "--shape",

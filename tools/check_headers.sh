@@ -10,7 +10,7 @@ check_one() {
   local header=$1 includes=(-Iinclude)
   if [[ $header != include/* ]]; then includes+=(-Isrc -I.); fi
   # What mrt_amx_object() compiles its sources with.
-  if [[ $header == */cpu/amx_math.h ]]; then
+  if [[ $header == */cpu/amx_*.h ]]; then
     includes+=(-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mamx-tile -mamx-bf16)
   fi
   # MRT_ISA is what mrt_isa_variants() defines for sources that are compiled once per ISA, the

@@ -86,10 +86,10 @@ struct AttentionTensors {
   void* out = nullptr;      // as q; must not overlap q, k or v
 };
 
-/// Writes out. `threads`: 0 means all CPUs this process may use. Scratch memory is taken for the
-/// call; it grows with frames_kv only in kTopK, kWindow and kRadial. InvalidArgument for sizes,
-/// tilings and pointers that cannot be, and for an implementation nobody has heard of; Unavailable
-/// if the one that was named refuses; OutOfMemory. Then out is as it was.
+/// Writes out. `threads`: 0 means all CPUs this process may use. Scratch memory grows with
+/// frames_kv only in kTopK, kWindow and kRadial; up to 256 MB of it are kept for the next call.
+/// InvalidArgument for sizes, tilings and pointers that cannot be, and for an implementation nobody
+/// has heard of; Unavailable if the one that was named refuses; OutOfMemory. Then out is as it was.
 MRT_API Status Attend(const AttentionOptions& options, const AttentionProblem& problem,
                       const AttentionTensors& tensors, int threads = 0);
 

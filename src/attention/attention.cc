@@ -1,15 +1,18 @@
 #include "monarchrt/attention.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
-#include <new>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <type_traits>
 
 #include "base/cpu_features.h"
 #include "base/guard.h"
+#include "base/large_memory.h"
 #include "base/memory_info.h"
 #include "base/threads.h"
 #include "kernels/dense/dense.h"
@@ -25,6 +28,8 @@ using namespace mrt;  // here both worlds meet
 constexpr int64_t kTensorBytesMax = int64_t{1} << 47;
 // Below this, scratch memory is not worth asking the system for what it has left.
 constexpr int64_t kLargeScratchBytes = int64_t{256} << 20;
+// More than this goes back to the system after a call.
+constexpr int64_t kKeptScratchBytesMax = int64_t{256} << 20;
 
 Status Bad(const std::string& what) { return InvalidArgument("[attention] got " + what); }
 
@@ -166,13 +171,35 @@ Status CheckTensors(std::span<const TensorOfCall> tensors) {
   return {};
 }
 
-struct Scratch {
-  static constexpr std::align_val_t kAlignment{64};
-  explicit Scratch(int64_t bytes) : data(operator new(static_cast<size_t>(bytes), kAlignment)) {}
+struct ScratchBlock {
+  explicit ScratchBlock(int64_t size) : data(AllocateLarge(size)), bytes(size) {}
+  ScratchBlock(const ScratchBlock&) = delete;
+  ScratchBlock& operator=(const ScratchBlock&) = delete;
+  ~ScratchBlock() { std::free(data); }
+  void* const data;
+  const int64_t bytes;
+};
+
+// That of a call before, for the next: the system would have to clear its pages anew.
+std::atomic<ScratchBlock*> kept_scratch = nullptr;
+
+class Scratch {
+ public:
+  explicit Scratch(int64_t bytes) : block_(kept_scratch.exchange(nullptr)) {
+    if (block_ != nullptr && block_->bytes >= bytes) return;
+    block_.reset();
+    block_ = std::make_unique<ScratchBlock>(bytes);
+  }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { operator delete(data, kAlignment); }
-  void* const data;
+  ~Scratch() {
+    if (block_->bytes <= kKeptScratchBytesMax)
+      block_.reset(kept_scratch.exchange(block_.release()));
+  }
+  void* data() const { return block_->data; }
+
+ private:
+  std::unique_ptr<ScratchBlock> block_;
 };
 
 Status CheckScratch(int64_t bytes) {
@@ -215,7 +242,7 @@ Status Run(const Impl& impl, const Shape& shape, const AttentionProblem& p,
         .k_frames = FramePointers(part(t.k, extents.kv_bytes), p.frames_kv, frame_bytes).data(),
         .v_frames = FramePointers(part(t.v, extents.kv_bytes), p.frames_kv, frame_bytes).data(),
         .out = static_cast<char*>(t.out) + b * extents.q_bytes,
-        .scratch = scratch.data});
+        .scratch = scratch.data()});
   }
   return {};
 }
@@ -257,7 +284,7 @@ Status RunBackward(const MonarchBackwardImpl& impl, const MonarchShape& shape,
          .d_q = g.d_q + b * q_floats,
          .d_k_frames = FramePointers(g.d_k + b * kv_floats, p.frames_kv, d_frame_bytes).data(),
          .d_v_frames = FramePointers(g.d_v + b * kv_floats, p.frames_kv, d_frame_bytes).data(),
-         .scratch = scratch.data});
+         .scratch = scratch.data()});
   }
   return {};
 }

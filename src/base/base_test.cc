@@ -8,6 +8,7 @@
 
 #include "base/cpu_features.h"
 #include "base/float16.h"
+#include "base/large_memory.h"
 #include "base/memory_info.h"
 #include "base/status.h"
 #include "base/threads.h"
@@ -56,6 +57,15 @@ TEST(Float16, HalfRoundsToNearestEven) {
   EXPECT_EQ(ToFloat16(std::numeric_limits<float>::max()).bits, 0x7c00);
   EXPECT_EQ(ToFloat16(std::numeric_limits<float>::denorm_min()).bits, 0);
   EXPECT_TRUE(std::isnan(ToFloat(ToFloat16(std::numeric_limits<float>::quiet_NaN()))));
+}
+
+TEST(LargeMemory, IsAlignedAndWritable) {
+  for (const int64_t bytes : {1, 100, (2 << 20) - 1, 2 << 20, (5 << 20) + 1}) {
+    char* const data = static_cast<char*>(AllocateLarge(bytes));
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(data) % (bytes < 2 << 20 ? 64 : 2 << 20), 0u) << bytes;
+    data[0] = data[bytes - 1] = 1;
+    std::free(data);
+  }
 }
 
 TEST(Threads, EveryIndexRunsOnce) {

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <new>
+
+#include "base/large_memory.h"
 
 namespace mrt {
 namespace {
@@ -22,9 +23,7 @@ void Arena::Free::operator()(char* p) const {
 
 char* Arena::NewBlock(int64_t bytes) const {
   if (memory_ != nullptr) return static_cast<char*>(memory_->Allocate(bytes));
-  void* const data = std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
-  if (data == nullptr) throw std::bad_alloc();
-  return static_cast<char*>(data);
+  return static_cast<char*>(AllocateLarge(bytes));
 }
 
 TensorView Arena::Allocate(DType dtype, const Shape& shape) {

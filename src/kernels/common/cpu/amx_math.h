@@ -59,6 +59,35 @@ inline void ConfigureTiles() {
   _tile_loadconfig(&config);
 }
 
+/// The tile instructions, with the tile a template argument: those of g++ 12 take a literal only,
+/// and do not tell which memory they read.
+template <int kTile>
+inline void ZeroTile() {
+  __asm__ volatile("tilezero %%tmm%c0" : : "i"(kTile));
+}
+template <int kTile>
+inline void LoadTile(const char* from, int64_t stride) {
+  __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2"
+                   :
+                   : "r"(from), "r"(stride), "i"(kTile)
+                   : "memory");
+}
+template <int kTile>
+inline void StoreTile(char* to, int64_t stride) {
+  __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)"
+                   :
+                   : "r"(to), "r"(stride), "i"(kTile)
+                   : "memory");
+}
+/// C += A * B.
+template <int kC, int kA, int kB>
+inline void MultiplyTile() {
+  __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
+}
+
+/// Its cache line will be written soon.
+inline void PrefetchToWrite(const char* at) { __asm__ volatile("prefetchw (%0)" : : "r"(at)); }
+
 /// kRowTiles x kColTiles tiles of C, each the sum of `steps` products. All distances in bytes.
 struct TileProduct {
   const char* a;
@@ -115,23 +144,35 @@ inline void MultiplyTiles(const TileProduct& m) {
   __asm__ volatile("" : : : "memory");
 }
 
-/// The same for any row_tiles and col_tiles, in blocks of 2 x 2.
+/// The same for one or two tiles of rows and of columns.
 template <bool kAdd>
-inline void MultiplyAllTiles(TileProduct m, int64_t row_tiles, int64_t col_tiles) {
+inline void MultiplyBlock(const TileProduct& m, bool two_rows, bool two_cols) {
+  if (two_rows && two_cols) MultiplyTiles<2, 2, kAdd>(m);
+  if (two_rows && !two_cols) MultiplyTiles<2, 1, kAdd>(m);
+  if (!two_rows && two_cols) MultiplyTiles<1, 2, kAdd>(m);
+  if (!two_rows && !two_cols) MultiplyTiles<1, 1, kAdd>(m);
+}
+
+/// The same for any row_tiles and col_tiles, in blocks of 2 x 2.
+template <bool kAdd, typename Tick>
+inline void MultiplyAllTiles(TileProduct m, int64_t row_tiles, int64_t col_tiles,
+                             const Tick& tick) {
   for (int64_t col = 0; col < col_tiles; col += 2) {
     TileProduct block = m;
     block.b += col * m.b_next;
     block.c += col * m.c_next_col;
     for (int64_t row = 0; row < row_tiles; row += 2) {
-      const bool two_rows = row + 1 < row_tiles, two_cols = col + 1 < col_tiles;
-      if (two_rows && two_cols) MultiplyTiles<2, 2, kAdd>(block);
-      if (two_rows && !two_cols) MultiplyTiles<2, 1, kAdd>(block);
-      if (!two_rows && two_cols) MultiplyTiles<1, 2, kAdd>(block);
-      if (!two_rows && !two_cols) MultiplyTiles<1, 1, kAdd>(block);
+      MultiplyBlock<kAdd>(block, row + 1 < row_tiles, col + 1 < col_tiles);
       block.a += 2 * m.a_next;
       block.c += 2 * m.c_next_row;
+      tick();
     }
   }
+}
+
+template <bool kAdd>
+inline void MultiplyAllTiles(const TileProduct& m, int64_t row_tiles, int64_t col_tiles) {
+  MultiplyAllTiles<kAdd>(m, row_tiles, col_tiles, [] {});
 }
 
 /// 2^x with a relative error of 7.5e-5, a fiftieth of what rounding to bf16 costs. 0 for -infinity;
@@ -230,7 +271,7 @@ inline void LoadTransposed(const char* const (&rows)[16], int64_t count, __m512i
 struct SoftmaxState {
   float* max;  // [16], kNoMaximum before the first block
   float* sum;  // [16], 0 before the first block
-  float* out;  // [16, d], 0 before the first block
+  float* out;  // [16, d]; null before the first block
   int64_t d;
 };
 
@@ -296,7 +337,7 @@ inline void UpdateSoftmax(int64_t rows, const Logits& logits, const SoftmaxState
     sums[0] = _mm512_mul_ps(sums[0], keep);
     max = next;
     _mm512_storeu_ps(state.max, max);
-    Rescale(state, lanes, keep);
+    if (state.out != nullptr) Rescale(state, lanes, keep);
   }
 
   const __m512 scale = _mm512_set1_ps(logits.offset == nullptr ? logits.scale : 1);

@@ -9,6 +9,10 @@
 
 namespace mrt {
 
+/// Keys or values of a row are packed so many times 32 channels at a time: with what else is at
+/// work they fit L1.
+inline constexpr int64_t kAmxPackedChunks = 4;
+
 /// One task and its buffers. Letters as in monarch.h; n counts tiles of 16 columns. "Pairs" are the
 /// layout of operand B (common/cpu/amx_math.h): dwords of two bf16. A block is some key tiles,
 /// whose rows k are numbered through.
@@ -29,19 +33,18 @@ struct MonarchAmxWork {
   int64_t kbar_stride = 0;  // bytes between rows k: an odd number of cache lines, so that the rows
   int64_t vbar_stride = 0;  // of a tile do not share a cache set; here between pairs of rows
 
-  char* q_rows = nullptr;     // pairs [k, n, d/2, 16 columns]
-  char* q_columns = nullptr;  // pairs [column, d/2, i padded to tiles]
-  float* max = nullptr;       // [column, i]: the running softmax of L
-  float* sum = nullptr;       // [column, i]
-  float* out = nullptr;       // [column, i, d]: o times sum
-  // Of an even row of keys and the odd one after it; what lies past b2 is zero:
-  char* keys = nullptr;         // bf16 [2, l padded to tiles, d]
-  char* key_pairs = nullptr;    // pairs [2, l/2 padded to steps, d]
-  char* value_pairs = nullptr;  // pairs [2, l/2 padded to steps, d]
-  // Of these rows and two tiles of columns:
+  int64_t* query_rows = nullptr;  // [query tile, i]: bytes to its first column in q and out
+  char* q_rows = nullptr;         // pairs [k, n, d/2, 16 columns]
+  char* q_columns = nullptr;      // pairs [column, d/2, i padded to tiles]
+  float* max = nullptr;           // [column, i]: the running softmax of L
+  float* sum = nullptr;           // [column, i]
+  float* out = nullptr;           // [column, i, d]: o times sum
+  // At work along rows:
+  char* keys = nullptr;   // bf16 [16, d] of a row with fewer than 16 keys, then zeros
+  char* pairs = nullptr;  // pairs [kAmxPackedChunks, l/2 padded to steps, 32 channels], then zeros
   float* scores = nullptr;  // [2 tiles, l, 16 columns]; across rows [2, k, 32 queries]
-  char* weights = nullptr;  // bf16 [2 rows, 2 tiles, 16 columns, l]: r; across rows [32 queries, k]
-  float* sums = nullptr;    // [2 chunks, 2 rows, 2 tiles, 16 columns, 32 channels]
+  char* weights = nullptr;  // bf16 [2 rows, n, 16 columns, l]: r; across rows [32 queries, k]
+  float* sums = nullptr;    // [4, 16 columns, 32 channels]
   // Of a block:
   float* c = nullptr;    // [k, n, 16 columns], base 2
   char* kbar = nullptr;  // bf16 [k, column, d]

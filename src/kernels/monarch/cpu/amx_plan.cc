@@ -13,9 +13,10 @@ constexpr int64_t kCacheLine = 64;
 
 // Rows of keys between two updates of the output, unless one key tile has more. What lies between
 // (kbar and vbar) and what is updated (the output) are both too large for L2, so few updates are
-// better than many.
-constexpr int64_t kBlockRowsMax = 64;
-// Fewer tasks per thread than this would leave threads idle at the end.
+// better than many; more rows than these gain nothing.
+constexpr int64_t kBlockRowsMax = 224;
+// Fewer tasks per thread than this would leave threads idle at the end, unless they are the same
+// for all.
 constexpr int64_t kTasksPerThreadMin = 4;
 
 int64_t CeilDiv(int64_t x, int64_t y) { return (x + y - 1) / y; }
@@ -36,18 +37,19 @@ MonarchAmxWork Carve(const MonarchShape& s, int64_t column_tiles, ScratchCarver&
   w.kbar_stride = columns * d * 2 + kCacheLine;
   w.vbar_stride = columns * d * 4 + kCacheLine;
   const int64_t queries = columns * w.i_tiles * 16;
+  w.query_rows = reinterpret_cast<int64_t*>(
+      TakeBytes(carver, s.frames_q * s.rows * s.w_reduce * int64_t{sizeof(int64_t)}));
   w.q_rows = TakeBytes(carver, b1 * columns * d * 2);
   w.q_columns = TakeBytes(carver, queries * d * 2);
   w.max = carver.Take(queries);
   w.sum = carver.Take(queries);
   w.out = carver.Take(queries * d);
-  w.keys = TakeBytes(carver, 2 * w.l_tiles * 16 * d * 2);
-  w.key_pairs = TakeBytes(carver, 2 * w.l_steps * 32 * d * 2);
-  w.value_pairs = TakeBytes(carver, 2 * w.l_steps * 32 * d * 2);
+  w.keys = TakeBytes(carver, 16 * d * 2);
+  w.pairs = TakeBytes(carver, kAmxPackedChunks * w.l_steps * 32 * 64);
   const int64_t k_max = w.k_steps * 32, pair = 2 * kTileColumns;
   w.scores = carver.Take(std::max(pair * w.l_tiles * 16, 2 * k_max * 32));
-  w.weights = TakeBytes(carver, std::max(2 * pair * w.l_steps * 64, 32 * w.k_steps * 64));
-  w.sums = carver.Take(4 * pair * 32);
+  w.weights = TakeBytes(carver, std::max(2 * columns * w.l_steps * 64, 32 * w.k_steps * 64));
+  w.sums = carver.Take(4 * 16 * 32);
   w.c = carver.Take(k_max * columns);
   w.kbar = TakeBytes(carver, k_max * w.kbar_stride);
   w.vbar = TakeBytes(carver, k_max / 2 * w.vbar_stride);
@@ -76,8 +78,8 @@ struct Cut {
   int64_t tasks;
 };
 
-// Every part packs the keys for itself, so no more than the threads need. The output does not
-// depend on it: columns share nothing but the keys.
+// Every part reads and packs the keys for itself, so no more than the threads need. The output does
+// not depend on it: columns share nothing but the keys.
 Cut CutColumns(const MonarchShape& s, int threads) {
   const int64_t frames = s.causal_block_frames != 0 ? s.causal_block_frames : s.frames_q;
   Cut cut;
@@ -85,10 +87,12 @@ Cut CutColumns(const MonarchShape& s, int threads) {
   cut.query_tiles = TileCount(s, frames);
   cut.columns = cut.query_tiles * s.b2();
   cut.column_tiles = CeilDiv(cut.columns, kTileColumns);
-  const int64_t wanted = CeilDiv(threads * kTasksPerThreadMin, s.heads * cut.groups);
+  const int64_t whole_tasks = s.heads * cut.groups;
+  const int64_t wanted = CeilDiv(threads * kTasksPerThreadMin, whole_tasks);
   constexpr int64_t kColumnTilesMin = 2;  // they share the loads of a row of keys
-  cut.parts = threads == 1 ? 1 : std::min(wanted, CeilDiv(cut.column_tiles, kColumnTilesMin));
-  cut.tasks = s.heads * cut.groups * cut.parts;
+  const bool even = whole_tasks % threads == 0;
+  cut.parts = even ? 1 : std::min(wanted, CeilDiv(cut.column_tiles, kColumnTilesMin));
+  cut.tasks = whole_tasks * cut.parts;
   return cut;
 }
 
@@ -107,6 +111,8 @@ MonarchAmxWork PlanTask(const MonarchShape& s, const Cut& cut, int64_t task, flo
   w.first_column = first * kTileColumns;
   w.columns = std::min(last * kTileColumns, cut.columns) - w.first_column;
   w.key_tiles = VisibleKeyTiles(s, w.first_query_tile);
+  const int64_t blocks = CeilDiv(w.key_tiles, w.key_tiles_per_block);
+  w.key_tiles_per_block = CeilDiv(w.key_tiles, blocks);
   return w;
 }
 
