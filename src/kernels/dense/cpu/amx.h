@@ -9,7 +9,7 @@
 namespace mrt {
 
 /// Keys packed at once: the output of a block of queries is read and written once per so many.
-inline constexpr int64_t kAmxBlockKeys = 256;
+inline constexpr int64_t kAmxBlockKeys = 512;
 
 /// Tiles of 16 queries in a block: two share every load of a tile of keys or values.
 inline constexpr int64_t kAmxBlockTiles = 2;
