@@ -49,7 +49,8 @@ monarchrt::Result<std::vector<AttentionRow>> ListRows(const Flags& flags,
                                                       const AttentionShape& shape,
                                                       std::vector<Refusal>& refusals) {
   std::vector<AttentionRow> rows;
-  std::vector<std::string> unknown = flags.impls;
+  std::vector<std::string> names;  // of all these operations' kernels
+  std::string choice;              // the same, with commas
   monarchrt::AttentionOptions options = shape.options;
   monarchrt::AttentionProblem problem = shape.problem;
   for (const AttentionMode mode : monarchrt::ListAttentionModes()) {
@@ -61,10 +62,11 @@ monarchrt::Result<std::vector<AttentionRow>> ListRows(const Flags& flags,
       MRT_ASSIGN_OR_RETURN(const double flop, AttentionFlop(options, problem));
       MRT_ASSIGN_OR_RETURN(const double density, AttentionDensity(options, problem));
       MRT_ASSIGN_OR_RETURN(const auto list, ListAttentionImplementations(options, problem));
-      std::erase_if(unknown, [&](const std::string& impl) {
-        return std::ranges::any_of(list, [&](const auto& known) { return known.name == impl; });
-      });
       for (const auto& known : list) {
+        if (std::ranges::find(names, known.name) == names.end()) {
+          choice += (names.empty() ? "" : ", ") + known.name;
+          names.push_back(known.name);
+        }
         const bool named = std::ranges::find(flags.impls, known.name) != flags.impls.end();
         if (flags.impls.empty() ? known.name == "reference" : !named) continue;
         for (const int threads : flags.threads) {
@@ -83,9 +85,10 @@ monarchrt::Result<std::vector<AttentionRow>> ListRows(const Flags& flags,
       }
     }
   }
-  if (unknown.empty()) return rows;
-  options.implementation = unknown[0];  // whose complaint lists the names there are
-  return monarchrt::Attend(options, problem, {});
+  for (const std::string& impl : flags.impls)
+    if (std::ranges::find(names, impl) == names.end())
+      return InvalidArgument("[impl] got implementation " + impl + ", need one of " + choice);
+  return rows;
 }
 
 /// "A,B" names two shapes; the commas of a list of settings are its own.
