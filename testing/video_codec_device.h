@@ -9,9 +9,11 @@
 
 namespace mrt::testing {
 
-/// Expects the bits of the CPU, both ways. The device runs the operations of the CPU, so that
-/// nothing but the place differs. Codec(precision, backend) has a context, a decoder, an encoder;
-/// `latents` [n, z, rows, cols], `video` F32 [frames, rows, cols, 3].
+/// Expects what the CPU gives, both ways. The device runs the operations of the CPU, so that in
+/// float32 nothing but the place differs, and no bit may. In bfloat16 a CPU with AMX rounds less
+/// often than that: it adds to residuals and upsamples within its convolutions. Codec(precision,
+/// backend) has a context, a decoder, an encoder; `latents` [n, z, rows, cols], `video` F32
+/// [frames, rows, cols, 3].
 template <typename Codec>
 void ExpectTheSameOnADevice(const ConstTensorView& latents, const Tensor& video) {
   for (const ops::Precision precision : {ops::Precision::kF32, ops::Precision::kBF16}) {
@@ -20,8 +22,9 @@ void ExpectTheSameOnADevice(const ConstTensorView& latents, const Tensor& video)
     Codec here(precision), there(precision, &device);
     const Tensor frames = Decode(there.context, *there.decoder, latents);
     const Tensor encoded = Encode(there.context, *there.encoder, video);
-    EXPECT_EQ(Compare(frames, Decode(here.context, *here.decoder, latents)).relative_l2, 0);
-    EXPECT_EQ(Compare(encoded, Encode(here.context, *here.encoder, video)).relative_l2, 0);
+    const double rounding = precision == ops::Precision::kBF16 ? 2e-2 : 0;
+    EXPECT_LE(Compare(frames, Decode(here.context, *here.decoder, latents)).relative_l2, rounding);
+    EXPECT_LE(Compare(encoded, Encode(here.context, *here.encoder, video)).relative_l2, rounding);
     EXPECT_GT(device.operations(), 100);
   }
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "ops/context.h"
 #include "ops/linear.h"
@@ -32,6 +33,13 @@ class Conv {
   /// be F32).
   void Run(Context& context, const ConstTensorView& x, const TensorView& y,
            Activation activation = Activation::kNone, Output output = Output::kActivation) const;
+
+  /// The frames need not lie one after the other: RunFrames is there, and faster than copying.
+  bool takes_frames() const;
+  /// y [1, rows, columns, out] from as many frames as the kernel covers, each act [1, rows,
+  /// columns, in], the oldest first. With `add`, y += the result, without an activation.
+  void RunFrames(Context& context, std::span<const ConstTensorView> frames, const TensorView& y,
+                 bool add = false, Activation activation = Activation::kNone) const;
 
   /// [time, rows, columns, out] for an input of that shape.
   Shape OutputShape(const Shape& x) const;

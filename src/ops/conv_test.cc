@@ -3,9 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "ops/for_test.h"
+#include "ops/rowwise.h"
+#include "ops/upsampled_conv.h"
 #include "testing/known_defect.h"
 #include "testing/sanitizer.h"
 
@@ -173,6 +178,64 @@ TEST_P(ConvTest, OneWeightServesAllSizes) {
               "")
         << size.ToString();
   }
+}
+
+// Frames that lie anywhere give the bits of frames that lie together.
+TEST_P(ConvTest, TakesFramesApart) {
+  const ConvCase c{{36, 64, 3, 3, 3}, {3, 5, 18, 64}, kSame};
+  const Tensor weight = RandomTensor(c.dtype, c.weight, 1, 0.25);
+  const Tensor bias = RandomTensor(c.dtype, {c.weight[0]}, 2);
+  const Conv conv(context_, weight, bias, c.params);
+  if (!conv.takes_frames()) GTEST_SKIP() << "this convolution wants its frames together";
+  const Tensor x = RandomActivation(context_, c.x, 3);
+  const Shape shape = conv.OutputShape(c.x);
+  const Tensor together(context_.activation(), shape), apart(context_.activation(), shape);
+  conv.Run(context_, x, together);
+  std::vector<Tensor> frames;
+  for (int64_t t = 0; t < 3; ++t) {
+    const ConstTensorView frame = x.view().Slice(t, t + 1);
+    std::memcpy(frames.emplace_back(frame.dtype, frame.shape).view().data, frame.data,
+                static_cast<size_t>(frame.bytes()));
+  }
+  const std::vector<ConstTensorView> views(frames.begin(), frames.end());
+  conv.RunFrames(context_, views, apart);
+  ASSERT_EQ(std::memcmp(together.view().data, apart.view().data, together.bytes()), 0);
+  // Added to what is there: one rounding more.
+  const Tensor sum = RandomActivation(context_, shape, 4);
+  std::vector<double> want = Want(context_, c, x, weight, bias, shape);
+  for (size_t i = 0; i < want.size(); ++i) want[i] += ElementAsFloat(sum, static_cast<int64_t>(i));
+  conv.RunFrames(context_, views, sum, /*add=*/true);
+  ASSERT_EQ(Mismatch(
+                context_, sum, Output::kActivation, [&](int64_t i) { return want[i]; },
+                std::sqrt(27 * 64) + 1),
+            "");
+}
+
+TEST_P(ConvTest, OverAPictureOfTwiceTheSize) {
+  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{32, 48}, {96, 3}, {5, 7}})
+    for (const Shape& size : {Shape{1, 1, 1, in}, {1, 6, 17, in}, {1, 9, 40, in}}) {
+      const ConvCase c{{out, in, 3, 3}, {1, 2 * size[1], 2 * size[2], in}, kSame};
+      SCOPED_TRACE(::testing::PrintToString(c));
+      // Sixteenths: so are their sums, and bfloat16 holds both.
+      const Tensor weight = RandomTensor(c.dtype, c.weight, 1, 0.25);
+      for (int64_t i = 0; i < c.weight.elements(); ++i)
+        weight.as<float>()[i] =
+            std::round(16 * std::clamp(weight.as<float>()[i], -1.0f, 1.0f)) / 16;
+      const Tensor bias = RandomTensor(c.dtype, {out}, 2);
+      const UpsampledConv conv(context_, weight, bias);
+      EXPECT_EQ(conv.in_channels(), in);
+      EXPECT_EQ(conv.out_channels(), out);
+      const Tensor x = RandomActivation(context_, size, 3), large(context_.activation(), c.x);
+      const Tensor y(context_.activation(), {1, c.x[1], c.x[2], out});
+      UpsampleNearest2x(context_, x, large);
+      conv.Run(context_, x, y, Activation::kRelu);
+      std::vector<double> want = Want(context_, c, large, weight, bias, y.shape());
+      ASSERT_EQ(
+          Mismatch(
+              context_, y, Output::kActivation, [&](int64_t i) { return std::max(want[i], 0.0); },
+              std::sqrt(9.0 * static_cast<double>(in)) + 1),
+          "");
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ConvTest, ::testing::ValuesIn(kPrecisions),

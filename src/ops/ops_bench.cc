@@ -111,23 +111,28 @@ BENCHMARK(BM_PackLinear<Precision::kF32, DType::kF32>)->UseRealTime();
 /// columns.
 template <Precision kPrecision>
 void BM_Conv(benchmark::State& state) {
-  constexpr int64_t kChannels = 96;
-  const int64_t rows = state.range(0), cols = state.range(1);
+  const int64_t channels = state.range(0), rows = state.range(1), cols = state.range(2);
   Context context(kPrecision);
   const DType act = context.activation();
-  const Conv conv(context, Ones(act, {kChannels, kChannels, 3, 3, 3}),
-                  Ones(DType::kF32, {kChannels}), {1, 1, 1, 1, 1, 1});
-  const Tensor x = Ones(act, {3, rows, cols, kChannels}), y(act, {1, rows, cols, kChannels});
+  const Conv conv(context, Ones(act, {channels, channels, 3, 3, 3}), Ones(DType::kF32, {channels}),
+                  {1, 1, 1, 1, 1, 1});
+  const Tensor x = Ones(act, {3, rows, cols, channels}), y(act, {1, rows, cols, channels});
   conv.Run(context, x, y);
   for (auto _ : state) conv.Run(context, x, y);
-  Count(state, "FLOP/s", 2.0 * 27 * kChannels * kChannels * static_cast<double>(rows * cols));
+  Count(state, "FLOP/s", 2.0 * 27 * channels * channels * static_cast<double>(rows * cols));
 }
 BENCHMARK(BM_Conv<Precision::kBF16>)
-    ->Args({120, 208})
-    ->Args({4, 4})
+    ->Args({96, 480, 832})
+    ->Args({192, 240, 416})
+    ->Args({384, 120, 208})
+    ->Args({384, 60, 104})
+    ->Args({96, 4, 4})
     ->UseRealTime()
     ->Unit(benchmark::kMicrosecond);
-BENCHMARK(BM_Conv<Precision::kF32>)->Args({120, 208})->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(BM_Conv<Precision::kF32>)
+    ->Args({96, 120, 208})
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
 
 // Row-wise operations on one chunk of the 1.3B model: 4680 tokens of 1536 channels. Bytes are those
 // read and written.
@@ -165,13 +170,13 @@ BENCHMARK(BM_RmsNormRope)->UseRealTime()->Unit(benchmark::kMicrosecond);
 
 /// The norm before a VAE convolution at full size. Argument: with SiLU or not.
 void BM_ChannelNorm(benchmark::State& state) {
-  constexpr int64_t kPixels = 240 * 416, kChannels = 96;
+  constexpr int64_t kPixels = 240 * 416, channels = 96;
   Context context(Precision::kBF16);
-  const Tensor x = Ones(DType::kBF16, {kPixels, kChannels});
-  const Tensor y(DType::kBF16, {kPixels, kChannels});
-  const Tensor gamma = Ones(DType::kF32, {kChannels});
+  const Tensor x = Ones(DType::kBF16, {kPixels, channels});
+  const Tensor y(DType::kBF16, {kPixels, channels});
+  const Tensor gamma = Ones(DType::kF32, {channels});
   for (auto _ : state) ChannelNorm(context, x, gamma, state.range(0) != 0, y);
-  Count(state, "B/s", 4.0 * kPixels * kChannels);
+  Count(state, "B/s", 4.0 * kPixels * channels);
 }
 BENCHMARK(BM_ChannelNorm)->Arg(0)->Arg(1)->UseRealTime()->Unit(benchmark::kMicrosecond);
 

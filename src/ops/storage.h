@@ -2,8 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
 
+#include "base/large_memory.h"
 #include "kernels/rowwise/rowwise.h"
 #include "ops/linear.h"
 #include "tensor/tensor.h"
@@ -34,23 +36,20 @@ inline Epilogue EpilogueOf(Activation activation) {
   return Epilogue::kNone;
 }
 
-/// A weight in the order of our AMX kernel. Nobody has to write zeros there first, as in a Tensor.
+/// A weight in the order of our AMX kernels. Nobody has to write zeros there first, as in a Tensor.
 class TileBytes {
  public:
   TileBytes() = default;
-  /// A multiple of 64.
-  explicit TileBytes(int64_t bytes)
-      : lines_(std::make_unique_for_overwrite<Line[]>(static_cast<size_t>(bytes) / sizeof(Line))),
-        bytes_(bytes) {}
-  void* data() const { return lines_.get(); }
+  explicit TileBytes(int64_t bytes) : data_(AllocateLarge(bytes)), bytes_(bytes) {}
+  void* data() const { return data_.get(); }
   int64_t bytes() const { return bytes_; }
   bool empty() const { return bytes_ == 0; }
 
  private:
-  struct alignas(64) Line {
-    char bytes[64];
+  struct Free {
+    void operator()(void* data) const { std::free(data); }
   };
-  std::unique_ptr<Line[]> lines_;
+  std::unique_ptr<void, Free> data_;
   int64_t bytes_ = 0;
 };
 

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <new>
+
+#include "base/large_memory.h"
 
 namespace mrt {
 
@@ -117,8 +118,7 @@ Tensor::Tensor(DType dtype, const Shape& shape, Memory* memory) : dtype_(dtype),
     ZeroThere(*memory, static_cast<char*>(data_.get()), bytes);
     return;
   }
-  data_.reset(std::aligned_alloc(kAlignment, static_cast<size_t>(bytes)));
-  if (data_ == nullptr) throw std::bad_alloc();
+  data_.reset(AllocateLarge(bytes));
   std::memset(data_.get(), 0, static_cast<size_t>(bytes));
 }
 

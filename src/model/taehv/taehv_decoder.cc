@@ -9,6 +9,7 @@
 #include "model/vae/planar.h"
 #include "ops/rowwise.h"
 #include "ops/transfer.h"
+#include "ops/upsampled_conv.h"
 
 namespace mrt {
 namespace {
@@ -47,7 +48,7 @@ class TaehvDecoder final : public VideoDecoder {
   struct Level {
     std::vector<MemoryBlock> blocks;
     std::vector<ops::Linear> time;  // one per frame that comes of a frame
-    ops::Conv space;
+    ops::UpsampledConv space;
   };
 
   void Input(ops::Context& context, TaehvDecoderState& state, const ConstTensorView& latent) const;
@@ -83,7 +84,7 @@ TaehvDecoder::TaehvDecoder(ops::Context& context, const TaehvWeights& weights)
     Level& level = levels_.emplace_back();
     for (const MemoryWeights& block : from.blocks) level.blocks.emplace_back(context, block);
     level.time = PackGrowth(context, from);
-    level.space = SameSizeConv(context, from.space);
+    level.space = ops::UpsampledConv(context, from.space.weight, from.space.bias);
   }
 }
 
@@ -162,21 +163,15 @@ void TaehvDecoder::RunLevel(ops::Context& context, TaehvDecoderState& state, siz
 /// x act [1, rows, cols, c] to twice the rows and columns, and through the levels above `i`.
 void TaehvDecoder::Upsample(ops::Context& context, TaehvDecoderState& state, size_t i,
                             const TensorView& x, FrameWriter& writer) const {
-  const ops::Conv& conv = levels_[i].space;
-  const bool last = i + 1 == levels_.size();
-  const int64_t rows = 2 * x.shape[1], cols = 2 * x.shape[2];
-  {
-    ArenaScope scope(context.arena());
-    const TensorView upsampled = context.Activation({1, rows, cols, conv.in_channels()});
-    ops::UpsampleNearest2x(context, x, upsampled);
-    if (last) {
-      const TensorView y = context.Activation({1, rows, cols, conv.out_channels()});
-      conv.Run(context, upsampled, y, ops::Activation::kRelu);
-      return Output(context, y, writer);
-    }
-    conv.Run(context, upsampled, state.levels[i + 1][0].Newest());
+  const ops::UpsampledConv& conv = levels_[i].space;
+  if (i + 1 < levels_.size()) {
+    conv.Run(context, x, state.levels[i + 1][0].Newest());
+    return RunLevel(context, state, i + 1, writer);
   }
-  RunLevel(context, state, i + 1, writer);
+  ArenaScope scope(context.arena());
+  const TensorView y = context.Activation({1, 2 * x.shape[1], 2 * x.shape[2], conv.out_channels()});
+  conv.Run(context, x, y, ops::Activation::kRelu);
+  Output(context, y, writer);
 }
 
 void TaehvDecoder::Output(ops::Context& context, const TensorView& x, FrameWriter& writer) const {
@@ -213,7 +208,8 @@ int64_t TaehvDecoder::WorkingBytes(int64_t latent_rows, int64_t latent_cols,
     const int64_t width = level.blocks.back().out_channels();
     peak = std::max(peak, held + 3 * channel * width);  // a block's output and its scratch
     held += 2 * channel * width;
-    peak = std::max(peak, held + 4 * channel * (width + level.space.out_channels()));
+    peak = std::max(peak, held + 4 * channel * level.space.out_channels() +
+                              level.space.ScratchBytes(dtype, rows, cols));
     rows *= 2, cols *= 2;
   }
   return state + peak;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ops/rowwise.h"
+
 namespace mrt {
 namespace {
 
@@ -22,21 +24,83 @@ Tensor RotateTime(const Tensor& weight, int64_t newest) {
 
 }  // namespace
 
+Tensor FrameSpares::Take(DType dtype, const Shape& shape, Memory* memory) {
+  for (Tensor& frame : frames_)
+    if (frame.dtype() == dtype && frame.shape() == shape) {
+      std::swap(frame, frames_.back());
+      Tensor found = std::move(frames_.back());
+      frames_.pop_back();
+      return found;
+    }
+  return {dtype, shape, memory};
+}
+
+FrameRing::FrameRing(DType dtype, int64_t frames, int64_t rows, int64_t cols, int64_t channels,
+                     Memory* memory, FrameSpares* spares)
+    : dtype_(dtype), frame_{1, rows, cols, channels}, spares_(spares), memory_(memory) {
+  if (spares == nullptr) {
+    together_ = Tensor(dtype, {frames, rows, cols, channels}, memory);
+    return;
+  }
+  for (int64_t i = 0; i + 1 < frames; ++i) apart_.emplace_back(dtype, frame_, memory);
+  apart_.emplace_back();
+}
+
+TensorView FrameRing::Newest() {
+  if (spares_ == nullptr) return together_.view().Slice(newest_, newest_ + 1);
+  if (apart_.back().empty()) apart_.back() = spares_->Take(dtype_, frame_, memory_);
+  return apart_.back();
+}
+
+void FrameRing::Advance() {
+  if (spares_ == nullptr) {
+    newest_ = (newest_ + 1) % together_.shape()[0];
+    return;
+  }
+  spares_->Give(std::exchange(apart_.front(), {}));
+  std::rotate(apart_.begin(), apart_.begin() + 1, apart_.end());
+}
+
+std::vector<ConstTensorView> FrameRing::frames() const {
+  std::vector<ConstTensorView> frames;
+  for (const Tensor& frame : apart_) frames.push_back(frame);
+  if (spares_ != nullptr) return frames;
+  const int64_t count = together_.shape()[0];
+  for (int64_t k = 1; k <= count; ++k) {
+    const int64_t slot = (newest_ + k) % count;
+    frames.push_back(together_.view().Slice(slot, slot + 1));
+  }
+  return frames;
+}
+
 CausalConv::CausalConv(ops::Context& context, const ConstTensorView& weight,
                        const ConstTensorView& bias)
-    : memory_(context.memory()) {
-  const Tensor float_weight = ToFloat32(weight);
+    : memory_(context.memory()), time_(weight.shape[2]) {
   const int pad_rows = static_cast<int>(weight.shape[3] / 2);
   const int pad_cols = static_cast<int>(weight.shape[4] / 2);
   const ops::ConvParams params{
       .pad_top = pad_rows, .pad_left = pad_cols, .pad_bottom = pad_rows, .pad_right = pad_cols};
-  for (int64_t newest = 0; newest < weight.shape[2]; ++newest)
+  const Tensor float_weight = ToFloat32(weight);
+  for (int64_t newest = time_ - 1; newest >= 0; --newest) {
     by_newest_.emplace_back(context, RotateTime(float_weight, newest), bias, params);
+    if (by_newest_.front().takes_frames()) break;
+  }
+  std::reverse(by_newest_.begin(), by_newest_.end());
 }
 
 void CausalConv::Run(ops::Context& context, const FrameRing& ring, const TensorView& y,
                      ops::Activation activation, ops::Output output) const {
+  if (takes_frames())
+    return by_newest_[0].RunFrames(context, ring.frames(), y, /*add=*/false, activation);
   by_newest_[static_cast<size_t>(ring.newest())].Run(context, ring.slots(), y, activation, output);
+}
+
+void CausalConv::AddTo(ops::Context& context, const FrameRing& ring, const TensorView& sum) const {
+  if (takes_frames()) return by_newest_[0].RunFrames(context, ring.frames(), sum, /*add=*/true);
+  const ArenaScope scope(context.arena());
+  const TensorView y = context.Activation(sum.shape);
+  Run(context, ring, y);
+  ops::Add(context, sum, y);
 }
 
 int64_t CausalConv::bytes() const {

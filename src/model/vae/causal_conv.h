@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "ops/context.h"
@@ -11,34 +12,55 @@
 
 namespace mrt {
 
-/// The newest frames of a stream, as many as a convolution looks at; zeros before its start. The
-/// newest frame is written where the oldest one was, so nothing is ever moved.
+/// Frames that no ring remembers any more. Rings of one stream share them: one that needs room for
+/// its newest frame takes it from here, and gives its oldest one back.
+class FrameSpares {
+ public:
+  /// Any contents.
+  Tensor Take(DType dtype, const Shape& shape, Memory* memory);
+  void Give(Tensor frame) { frames_.push_back(std::move(frame)); }
+
+ private:
+  std::vector<Tensor> frames_;
+};
+
+/// The newest frames of a stream, as many as a convolution looks at; zeros before its start. No
+/// frame is ever moved.
 class FrameRing {
  public:
   FrameRing() = default;
-  /// `frames` slots of [rows, cols, channels] in that memory, or the host's.
+  /// `frames` of [rows, cols, channels] in that memory, or the host's. With `spares`, which must
+  /// outlive it, it holds one less between Advance() and Newest(); without, all of them lie
+  /// together, and the newest one is written where the oldest one was.
   FrameRing(DType dtype, int64_t frames, int64_t rows, int64_t cols, int64_t channels,
-            Memory* memory)
-      : frames_(dtype, {frames, rows, cols, channels}, memory) {}
+            Memory* memory, FrameSpares* spares = nullptr);
 
   /// act [1, rows, cols, channels]: the newest frame. To be written before a convolution runs.
-  TensorView Newest() const { return frames_.view().Slice(newest_, newest_ + 1); }
-  /// Its slot.
+  TensorView Newest();
+  /// The newest frame will be remembered, the oldest one not.
+  void Advance();
+  /// All frames, each as Newest(), the oldest one first.
+  std::vector<ConstTensorView> frames() const;
+
+  /// Without spares. The slot of the newest frame; the oldest frame is in the slot after it.
   int64_t newest() const { return newest_; }
-  /// act [frames, rows, cols, channels]: all slots. The oldest frame is in the slot after the
-  /// newest.
-  ConstTensorView slots() const { return frames_; }
-  /// The slot of the oldest frame becomes that of the newest.
-  void Advance() { newest_ = (newest_ + 1) % frames_.shape()[0]; }
+  /// Without spares. act [frames, rows, cols, channels]: all slots.
+  ConstTensorView slots() const { return together_; }
 
  private:
-  Tensor frames_;
+  DType dtype_ = DType::kF32;
+  Shape frame_;
+  Tensor together_;  // all frames, or:
   int64_t newest_ = 0;
+  std::vector<Tensor> apart_;  // the oldest one first, the newest one last: empty until Newest()
+  FrameSpares* spares_ = nullptr;
+  Memory* memory_ = nullptr;
 };
 
-/// A convolution whose kernel covers the newest `time` frames of a stream. The weight is packed
-/// once for every rotation of the ring: `time` times the memory, but no frame is copied. With
-/// full-size video a frame is far larger than a weight.
+/// A convolution whose kernel covers the newest `time` frames of a stream. Where an operation wants
+/// its frames to lie together, the weight is packed once for every rotation of the ring: `time`
+/// times the memory, but no frame is copied. With full-size video a frame is far larger than a
+/// weight.
 class CausalConv {
  public:
   CausalConv() = default;
@@ -51,14 +73,20 @@ class CausalConv {
            ops::Activation activation = ops::Activation::kNone,
            ops::Output output = ops::Output::kActivation) const;
 
-  /// A ring for frames of that size.
-  FrameRing NewRing(DType dtype, int64_t rows, int64_t cols) const {
-    return {dtype, static_cast<int64_t>(by_newest_.size()), rows, cols, in_channels(), memory_};
+  /// sum += the same, both [1, rows, cols, out] act.
+  void AddTo(ops::Context& context, const FrameRing& ring, const TensorView& sum) const;
+
+  /// A ring for frames of that size. Takes its newest frame from `spares` if it can.
+  FrameRing NewRing(DType dtype, int64_t rows, int64_t cols, FrameSpares* spares = nullptr) const {
+    return {dtype, time_, rows, cols, in_channels(), memory_, takes_frames() ? spares : nullptr};
   }
-  /// Its bytes.
-  int64_t RingBytes(DType dtype, int64_t rows, int64_t cols) const {
-    return static_cast<int64_t>(by_newest_.size()) * rows * cols * in_channels() * DTypeSize(dtype);
+  /// Its bytes, between Advance() and Newest() if there are spares.
+  int64_t RingBytes(DType dtype, int64_t rows, int64_t cols, bool spares = false) const {
+    const int64_t frames = takes_frames() && spares ? time_ - 1 : time_;
+    return frames * rows * cols * in_channels() * DTypeSize(dtype);
   }
+  /// The frames of a ring need not lie together.
+  bool takes_frames() const { return by_newest_.front().takes_frames(); }
   int64_t in_channels() const { return by_newest_.front().in_channels(); }
   int64_t out_channels() const { return by_newest_.front().out_channels(); }
   int64_t bytes() const;
@@ -66,7 +94,8 @@ class CausalConv {
 
  private:
   Memory* memory_ = nullptr;          // of rings
-  std::vector<ops::Conv> by_newest_;  // by the slot of the newest frame
+  int64_t time_ = 0;                  // frames
+  std::vector<ops::Conv> by_newest_;  // by the slot of the newest frame; one if it takes frames
 };
 
 }  // namespace mrt

@@ -64,20 +64,32 @@ TensorView ResidualBlock::Run(ops::Context& context, ResidualState& state,
     sum = context.Activation(out);
     shortcut_.Run(context, x, sum);
   }
-  ArenaScope scope(context.arena());
-  const TensorView y = context.Activation(out);
   ops::ChannelNorm(context, x, gamma_1_, /*silu=*/true, state.ring_1.Newest());
+  const TensorView y = state.ring_2.Newest();
   conv_1_.Run(context, state.ring_1, y);
   state.ring_1.Advance();
-  ops::ChannelNorm(context, y, gamma_2_, /*silu=*/true, state.ring_2.Newest());
-  conv_2_.Run(context, state.ring_2, y);
+  ops::ChannelNorm(context, y, gamma_2_, /*silu=*/true, y);
+  conv_2_.AddTo(context, state.ring_2, sum);
   state.ring_2.Advance();
-  ops::Add(context, sum, y);
   return sum;
 }
 
-ResidualState ResidualBlock::NewState(DType dtype, int64_t rows, int64_t cols) const {
-  return {conv_1_.NewRing(dtype, rows, cols), conv_2_.NewRing(dtype, rows, cols)};
+ResidualState ResidualBlock::NewState(DType dtype, int64_t rows, int64_t cols,
+                                      FrameSpares* spares) const {
+  ResidualState state{conv_1_.NewRing(dtype, rows, cols, spares),
+                      conv_2_.NewRing(dtype, rows, cols, spares)};
+  // A frame of zeros, so that the spares hold what Run takes.
+  state.ring_1.Newest();
+  state.ring_2.Newest();
+  state.ring_1.Advance();
+  state.ring_2.Advance();
+  return state;
+}
+
+int64_t ResidualBlock::SpareBytes(DType dtype, int64_t rows, int64_t cols) const {
+  const int64_t in = conv_1_.in_channels(), out = conv_2_.in_channels();
+  const int64_t channel = rows * cols * DTypeSize(dtype);
+  return (conv_1_.takes_frames() ? channel * in : 0) + (conv_2_.takes_frames() ? channel * out : 0);
 }
 
 int64_t ResidualBlock::bytes() const {

@@ -24,10 +24,20 @@ class ResidualBlock {
   /// from the arena.
   TensorView Run(ops::Context& context, ResidualState& state, const TensorView& x) const;
 
-  ResidualState NewState(DType dtype, int64_t rows, int64_t cols) const;
-  int64_t StateBytes(DType dtype, int64_t rows, int64_t cols) const {
-    return conv_1_.RingBytes(dtype, rows, cols) + conv_2_.RingBytes(dtype, rows, cols);
+  /// As CausalConv::NewRing.
+  ResidualState NewState(DType dtype, int64_t rows, int64_t cols,
+                         FrameSpares* spares = nullptr) const;
+  int64_t StateBytes(DType dtype, int64_t rows, int64_t cols, bool spares = false) const {
+    return conv_1_.RingBytes(dtype, rows, cols, spares) +
+           conv_2_.RingBytes(dtype, rows, cols, spares);
   }
+  /// What Run takes of the spares at a time.
+  int64_t SpareBytes(DType dtype, int64_t rows, int64_t cols) const;
+  /// What Run takes of the arena, the sum not counted.
+  int64_t ScratchBytes(DType dtype, int64_t rows, int64_t cols) const {
+    return conv_2_.takes_frames() ? 0 : rows * cols * out_channels() * DTypeSize(dtype);
+  }
+  int64_t in_channels() const { return conv_1_.in_channels(); }
   int64_t out_channels() const { return conv_1_.out_channels(); }
   int64_t bytes() const;
 

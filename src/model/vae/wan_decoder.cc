@@ -8,6 +8,7 @@
 #include "model/vae/wan_vae.h"
 #include "ops/rowwise.h"
 #include "ops/transfer.h"
+#include "ops/upsampled_conv.h"
 
 namespace mrt {
 namespace {
@@ -31,6 +32,7 @@ struct WanDecoderState final : DecoderState {
   bool started = false;  // a latent frame has been decoded
   int64_t rows = 0;      // of a latent frame
   int64_t cols = 0;
+  FrameSpares spares;  // of all rings
   FrameRing input;
   ResidualState middle_1, middle_2;
   std::vector<DecoderLevelState> levels;
@@ -56,7 +58,7 @@ class WanVaeDecoder final : public VideoDecoder {
   struct Level {
     std::vector<ResidualBlock> blocks;
     std::vector<CausalConv> time;  // for the first and the second of two frames; or none
-    ops::Conv space;               // empty at the last level
+    ops::UpsampledConv space;      // empty at the last level
   };
 
   TensorView Input(ops::Context& context, WanDecoderState& state,
@@ -95,7 +97,6 @@ WanVaeDecoder::WanVaeDecoder(ops::Context& context, const CoderWeights& weights,
       middle_2_(context, weights.middle_2),
       head_gamma_(Gamma(context, weights.head_gamma)),
       head_(PackCausal(context, weights.head)) {
-  constexpr ops::ConvParams kSameSize{.pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
   for (const LevelWeights& from : weights.levels) {
     Level& level = levels_.emplace_back();
     for (const ResidualWeights& block : from.blocks) level.blocks.emplace_back(context, block);
@@ -106,7 +107,7 @@ WanVaeDecoder::WanVaeDecoder(ops::Context& context, const CoderWeights& weights,
                                                   from.time.bias.Slice(begin, begin + c)}));
     }
     if (!from.space.empty())
-      level.space = ops::Conv(context, from.space.weight, from.space.bias, kSameSize);
+      level.space = ops::UpsampledConv(context, from.space.weight, from.space.bias);
   }
 }
 
@@ -114,17 +115,18 @@ std::unique_ptr<DecoderState> WanVaeDecoder::NewState(int64_t latent_rows,
                                                       int64_t latent_cols) const {
   auto state = std::make_unique<WanDecoderState>();
   int64_t rows = state->rows = latent_rows, cols = state->cols = latent_cols;
-  state->input = input_.NewRing(activation_, rows, cols);
-  state->middle_1 = middle_1_.NewState(activation_, rows, cols);
-  state->middle_2 = middle_2_.NewState(activation_, rows, cols);
+  state->input = input_.NewRing(activation_, rows, cols, &state->spares);
+  state->middle_1 = middle_1_.NewState(activation_, rows, cols, &state->spares);
+  state->middle_2 = middle_2_.NewState(activation_, rows, cols, &state->spares);
   for (const Level& level : levels_) {
     DecoderLevelState& level_state = state->levels.emplace_back();
     for (const ResidualBlock& block : level.blocks)
-      level_state.blocks.push_back(block.NewState(activation_, rows, cols));
-    if (!level.time.empty()) level_state.time = level.time[0].NewRing(activation_, rows, cols);
+      level_state.blocks.push_back(block.NewState(activation_, rows, cols, &state->spares));
+    if (!level.time.empty())
+      level_state.time = level.time[0].NewRing(activation_, rows, cols, &state->spares);
     if (!level.space.empty()) rows *= 2, cols *= 2;
   }
-  state->head = head_.NewRing(activation_, rows, cols);
+  state->head = head_.NewRing(activation_, rows, cols, &state->spares);
   return state;
 }
 
@@ -203,15 +205,9 @@ void WanVaeDecoder::RunLevel(ops::Context& context, WanDecoderState& state, size
 void WanVaeDecoder::Upsample(ops::Context& context, WanDecoderState& state, size_t i,
                              const TensorView& x, FrameWriter& writer) const {
   ArenaScope scope(context.arena());
-  const ops::Conv& conv = levels_[i].space;
-  const int64_t rows = 2 * x.shape[1], cols = 2 * x.shape[2];
-  const TensorView y = context.Activation({1, rows, cols, conv.out_channels()});
-  {
-    ArenaScope upsampled_scope(context.arena());
-    const TensorView upsampled = context.Activation({1, rows, cols, conv.in_channels()});
-    ops::UpsampleNearest2x(context, x, upsampled);
-    conv.Run(context, upsampled, y);
-  }
+  const ops::UpsampledConv& conv = levels_[i].space;
+  const TensorView y = context.Activation({1, 2 * x.shape[1], 2 * x.shape[2], conv.out_channels()});
+  conv.Run(context, x, y);
   RunLevel(context, state, i + 1, y, writer);
 }
 
@@ -234,14 +230,21 @@ int64_t WanVaeDecoder::WorkingBytes(int64_t latent_rows, int64_t latent_cols,
 }
 
 int64_t WanVaeDecoder::StateBytes(DType dtype, int64_t rows, int64_t cols) const {
-  int64_t sum = input_.RingBytes(dtype, rows, cols) + middle_1_.StateBytes(dtype, rows, cols) +
-                middle_2_.StateBytes(dtype, rows, cols);
+  const auto ring = [&](const CausalConv& conv) { return conv.RingBytes(dtype, rows, cols, true); };
+  const auto block_state = [&](const ResidualBlock& block) {
+    return block.StateBytes(dtype, rows, cols, true);
+  };
+  int64_t sum = ring(input_) + block_state(middle_1_) + block_state(middle_2_);
   for (const Level& level : levels_) {
-    for (const ResidualBlock& block : level.blocks) sum += block.StateBytes(dtype, rows, cols);
-    if (!level.time.empty()) sum += level.time[0].RingBytes(dtype, rows, cols);
+    // Two spares of each size: the blocks of a level have one width but for the first one's input.
+    const ResidualBlock& first = level.blocks.front();
+    if (first.in_channels() != first.out_channels()) sum += first.SpareBytes(dtype, rows, cols);
+    sum += level.blocks.back().SpareBytes(dtype, rows, cols);
+    for (const ResidualBlock& block : level.blocks) sum += block_state(block);
+    if (!level.time.empty()) sum += ring(level.time[0]);
     if (!level.space.empty()) rows *= 2, cols *= 2;
   }
-  return sum + head_.RingBytes(dtype, rows, cols);
+  return sum + ring(head_);
 }
 
 /// What RunLevel and Upsample hold at their deepest point, the input of every level included.
@@ -253,11 +256,12 @@ int64_t WanVaeDecoder::ScratchBytes(DType dtype, int64_t rows, int64_t cols) con
     for (const ResidualBlock& block : level.blocks) {
       if (block.out_channels() != width) held += channel * block.out_channels();
       width = block.out_channels();
-      peak = std::max(peak, held + channel * width);
+      peak = std::max(peak, held + block.ScratchBytes(dtype, rows, cols));
     }
     if (level.space.empty()) break;
+    peak = std::max(peak, held + 4 * channel * level.space.out_channels() +
+                              level.space.ScratchBytes(dtype, rows, cols));
     rows *= 2, cols *= 2;
-    peak = std::max(peak, held + 4 * channel * (width + level.space.out_channels()));
     width = level.space.out_channels();
   }
   return peak;

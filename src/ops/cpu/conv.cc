@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <optional>
+#include <vector>
 
 #include "base/check.h"
 #include "base/threads.h"
 #include "ops/backend.h"
+#include "ops/cpu/tile_conv.h"
 #include "ops/cpu/vendor.h"
 #include "ops/operation_span.h"
 
@@ -20,7 +22,7 @@ using ConvDescriptor = dnnl::convolution_forward::primitive_desc;
 /// The input the layout is chosen for; other sizes then use the same one.
 constexpr int64_t kPackingFrameRows = 60, kPackingFrameCols = 104;
 
-struct ConvShape {
+struct VendorConvShape {
   int64_t out = 0, in = 0;
   int64_t kernel_time = 0;  // 0: a 2d convolution, each frame on its own
   int64_t kernel_rows = 0, kernel_cols = 0;
@@ -42,7 +44,7 @@ struct ConvShape {
   Desc AnyLayout(DType dtype) const { return Desc(weight_dims(), VendorType(dtype), Tag::any); }
 };
 
-Shape OutputShapeOf(const ConvShape& s, const Shape& x) {
+Shape OutputShapeOf(const VendorConvShape& s, const Shape& x) {
   MRT_CHECK(x.rank() == 4 && x[3] == s.in);
   const ConvParams& p = s.params;
   const int64_t time = s.is_3d() ? (x[0] - s.kernel_time) / p.stride_time + 1 : x[0];
@@ -60,7 +62,7 @@ struct ConvCall {
 };
 
 /// Empty if oneDNN has no implementation.
-ConvDescriptor DescribeConv(const ConvShape& s, const ConvCall& call, const Desc& weights) {
+ConvDescriptor DescribeConv(const VendorConvShape& s, const ConvCall& call, const Desc& weights) {
   const Desc x(s.activation_dims(call.x), VendorType(call.x_dtype), s.activation_tag());
   const Desc y(s.activation_dims(OutputShapeOf(s, call.x)), VendorType(call.y_dtype),
                s.activation_tag());
@@ -74,9 +76,9 @@ ConvDescriptor DescribeConv(const ConvShape& s, const ConvCall& call, const Desc
                         Attributes(call.activation), CpuEngine(), /*allow_empty=*/true);
 }
 
-ConvShape ShapeOfWeight(const Shape& weight, const ConvParams& params) {
+VendorConvShape ShapeOfWeight(const Shape& weight, const ConvParams& params) {
   MRT_CHECK(weight.rank() == 4 || weight.rank() == 5);
-  ConvShape s{.out = weight[0], .in = weight[1], .params = params};
+  VendorConvShape s{.out = weight[0], .in = weight[1], .params = params};
   s.kernel_time = weight.rank() == 5 ? weight[2] : 0;
   s.kernel_rows = weight[weight.rank() - 2];
   s.kernel_cols = weight[weight.rank() - 1];
@@ -84,16 +86,38 @@ ConvShape ShapeOfWeight(const Shape& weight, const ConvParams& params) {
   return s;
 }
 
+ConvShape TileShape(const VendorConvShape& s) {
+  return {.in = s.in,
+          .out = s.out,
+          .kernel_time = std::max<int64_t>(s.kernel_time, 1),
+          .kernel_rows = s.kernel_rows,
+          .kernel_cols = s.kernel_cols,
+          .stride = s.params.stride_space,
+          .pad_top = s.params.pad_top,
+          .pad_left = s.params.pad_left};
+}
+
 }  // namespace
 
 struct Conv::Impl {
-  ConvShape shape;
+  VendorConvShape shape;
   DType dtype;                         // of the packed weight
   std::optional<PackedWeight> weight;  // either this one, maybe with a bias,
   dnnl::memory bias;                   // F32 [out], or empty,
+  std::optional<TileConv> tiles;       // or that of our AMX kernel,
   std::unique_ptr<BackendConv> there;  // or on the device of the context it was made with
 
+  int64_t frames() const { return std::max<int64_t>(shape.kernel_time, 1); }
+
   bool has_bias() const { return static_cast<bool>(bias); }
+  int64_t bytes() const {
+    if (there != nullptr) return there->bytes();
+    if (tiles) return tiles->bytes();
+    return weight->bytes() + (has_bias() ? shape.out * int64_t{sizeof(float)} : 0);
+  }
+  SpanWork Work(int64_t x_bytes, const TensorView& y) const;
+  void RunTiles(Context& context, const ConstTensorView& x, const TensorView& y,
+                const ConvEnd& end) const;
 
   Prepared Prepare(const ConvCall& call) const {
     const auto pd = PreferLayout(weight->desc(), shape.AnyLayout(dtype),
@@ -133,7 +157,7 @@ Conv& Conv::operator=(Conv&&) noexcept = default;
 
 Conv::Conv(Context& context, const ConstTensorView& weight, const ConstTensorView& bias,
            const ConvParams& params) {
-  const ConvShape shape = ShapeOfWeight(weight.shape, params);
+  const VendorConvShape shape = ShapeOfWeight(weight.shape, params);
   MRT_CHECK(bias.empty() || bias.shape.elements() == shape.out);
   const DType dtype = context.activation();
   impl_.reset(new Impl{.shape = shape, .dtype = dtype});
@@ -141,6 +165,10 @@ Conv::Conv(Context& context, const ConstTensorView& weight, const ConstTensorVie
     const Shape in_time{shape.out, shape.in, std::max<int64_t>(shape.kernel_time, 1),
                         shape.kernel_rows, shape.kernel_cols};
     impl_->there = backend->MakeConv(context, weight.Reshape(in_time), bias, params);
+    return;
+  }
+  if (TileConv::Takes(context, TileShape(shape))) {
+    impl_->tiles.emplace(TileShape(shape), weight, bias);
     return;
   }
   const Shape x{std::max<int64_t>(shape.kernel_time, 1), kPackingFrameRows, kPackingFrameCols,
@@ -155,18 +183,33 @@ Conv::Conv(Context& context, const ConstTensorView& weight, const ConstTensorVie
   impl_->bias = PackBias(bias, bias_desc);
 }
 
+SpanWork Conv::Impl::Work(int64_t x_bytes, const TensorView& y) const {
+  const int64_t taps = frames() * shape.kernel_rows * shape.kernel_cols;
+  return {
+      .flop = 2.0 * static_cast<double>(y.shape.elements()) * static_cast<double>(taps * shape.in),
+      .bytes = static_cast<double>(x_bytes + y.bytes() + bytes())};
+}
+
+void Conv::Impl::RunTiles(Context& context, const ConstTensorView& x, const TensorView& y,
+                          const ConvEnd& end) const {
+  std::vector<ConstTensorView> window(static_cast<size_t>(frames()));
+  for (int64_t t = 0; t < y.shape[0]; ++t) {
+    for (int64_t a = 0; a < frames(); ++a) {
+      const int64_t from = t * shape.params.stride_time + a;
+      window[static_cast<size_t>(a)] = x.Slice(from, from + 1);
+    }
+    tiles->Run(context, window, y.Slice(t, t + 1), end);
+  }
+}
+
 void Conv::Run(Context& context, const ConstTensorView& x, const TensorView& y,
                Activation activation, Output output) const {
   MRT_CHECK(impl_ != nullptr && x.dtype == impl_->dtype && y.shape == OutputShape(x.shape));
   MRT_CHECK((context.backend() != nullptr) == (impl_->there != nullptr));
   if (y.shape.elements() == 0) return;
-  const ConvShape& s = impl_->shape;
-  const int64_t taps = std::max<int64_t>(s.kernel_time, 1) * s.kernel_rows * s.kernel_cols;
-  const OperationSpan span(
-      context, "convolution", SpanKind::kMatrix,
-      {.flop = 2.0 * static_cast<double>(y.shape.elements()) * static_cast<double>(taps * s.in),
-       .bytes = static_cast<double>(x.bytes() + y.bytes() + bytes())});
+  const OperationSpan span(context, "convolution", SpanKind::kMatrix, impl_->Work(x.bytes(), y));
   if (impl_->there != nullptr) return impl_->there->Run(context, x, y, activation);
+  if (impl_->tiles) return impl_->RunTiles(context, x, y, {.activation = activation});
   const ConvCall call{x.shape, x.dtype, y.dtype, impl_->has_bias(), activation};
   const PrimitiveKey key = impl_->Key(call);
   auto& primitives = context.vendor().primitives;
@@ -177,13 +220,26 @@ void Conv::Run(Context& context, const ConstTensorView& x, const TensorView& y,
   if (output == Output::kActivation) context.RoundActivation(y);
 }
 
+bool Conv::takes_frames() const { return impl_->tiles.has_value(); }
+
+void Conv::RunFrames(Context& context, std::span<const ConstTensorView> frames, const TensorView& y,
+                     bool add, Activation activation) const {
+  MRT_CHECK(takes_frames() && static_cast<int64_t>(frames.size()) == impl_->frames());
+  int64_t x_bytes = 0;
+  for (const ConstTensorView& frame : frames) {
+    MRT_CHECK(frame.dtype == impl_->dtype && frame.shape == frames[0].shape && frame.shape[0] == 1);
+    x_bytes += frame.bytes();
+  }
+  const Shape& x = frames[0].shape;
+  MRT_CHECK((y.shape == OutputShape({impl_->frames(), x[1], x[2], x[3]})));
+  if (y.shape.elements() == 0) return;
+  const OperationSpan span(context, "convolution", SpanKind::kMatrix, impl_->Work(x_bytes, y));
+  impl_->tiles->Run(context, frames, y, {.activation = activation, .add = add});
+}
+
 Shape Conv::OutputShape(const Shape& x) const { return OutputShapeOf(impl_->shape, x); }
 int64_t Conv::in_channels() const { return impl_->shape.in; }
 int64_t Conv::out_channels() const { return impl_->shape.out; }
-int64_t Conv::bytes() const {
-  if (impl_->there != nullptr) return impl_->there->bytes();
-  return impl_->weight->bytes() +
-         (impl_->has_bias() ? impl_->shape.out * int64_t{sizeof(float)} : 0);
-}
+int64_t Conv::bytes() const { return impl_->bytes(); }
 
 }  // namespace mrt::ops
