@@ -5,6 +5,7 @@
 
 #include "base/cpu_features.h"
 #include "base/guard.h"
+#include "base/large_memory.h"
 #include "base/memory_info.h"
 #include "base/threads.h"
 #include "pipeline/engine_impl.h"
@@ -97,6 +98,7 @@ Status Engine::Impl::Load(const PhaseCallback& on_phase) {
   phase("loading the transformer");
   MRT_ASSIGN_OR_RETURN(transformer,
                        WanTransformer::Load(context, files.transformer, files.config, weights));
+  ReturnFreedMemory();
   load_s = std::chrono::duration<double>(Clock::now() - begin).count();
   return {};
 }
@@ -111,6 +113,7 @@ Result<EncodedPrompt> Engine::Impl::EncodePrompt(PromptEncoder::Prompt prompt,
     context.set_span_log(LogOf(options.trace));
     MRT_ASSIGN_OR_RETURN(encoded, prompts->Encode(context, std::move(prompt)));
   }
+  ReturnFreedMemory();
   const auto lock = LockDevice();
   mrt::ops::Context context(precision, device.backend());
   context.set_stop(stop);
