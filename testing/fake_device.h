@@ -18,6 +18,7 @@
 #include <mutex>
 #include <new>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -25,15 +26,12 @@
 
 namespace mrt::testing {
 
-/// Thread-safe, as backends are.
+/// Thread-safe, as backends are. Another stream of it is a FakeDevice that refuses its memory, but
+/// for what is counted.
 class FakeDevice final : public ops::Backend {
  public:
-  explicit FakeDevice(ops::Precision precision) : cpu_(precision), precision_(precision) {
-    file_ = memfd_create("fake_device", 0);
-    MRT_CHECK(file_ >= 0 && ftruncate(file_, kReservedBytes) == 0);
-    outside_ = Map(PROT_NONE);
-    inside_ = Map(PROT_READ | PROT_WRITE);
-  }
+  explicit FakeDevice(ops::Precision precision)
+      : FakeDevice(precision, std::make_shared<Counts>()) {}
   ~FakeDevice() override {
     MRT_CHECK(live_.empty());  // it outlives everything allocated from it
     munmap(outside_, kReservedBytes);
@@ -41,28 +39,31 @@ class FakeDevice final : public ops::Backend {
     close(file_);
   }
 
+  // Of all streams together:
+
   /// Operations so far, copies not among them.
-  int64_t operations() const { return operations_; }
-  /// Calls of Synchronize.
-  int64_t synchronized() const { return synchronized_; }
+  int64_t operations() const { return counts_->operations; }
   int64_t allocated_bytes() const {
-    const std::lock_guard lock(mutex_);
-    return live_bytes_;
+    const std::lock_guard lock(counts_->mutex);
+    return counts_->live_bytes;
   }
   /// Allocate throws once there would be more than that.
-  void set_limit_bytes(int64_t bytes) { limit_bytes_ = bytes; }
+  void set_limit_bytes(int64_t bytes) { counts_->limit_bytes = bytes; }
+
+  // Of this one:
+
+  /// Calls of Synchronize.
+  int64_t synchronized() const { return synchronized_; }
 
   // ---- Memory ----
 
   void* Allocate(int64_t bytes) override {
-    if (allocated_bytes() + bytes > limit_bytes_) throw std::bad_alloc();
+    Count(bytes);
     const std::lock_guard lock(mutex_);
     const int64_t begin = next_;
     next_ += (bytes / kPageBytes + 1) * kPageBytes;  // what is freed is never given out again
     MRT_CHECK(next_ <= kReservedBytes);
     live_[begin] = bytes;
-    live_bytes_ += bytes;
-    peak_bytes_ = std::max(peak_bytes_, live_bytes_);
     std::memset(inside_ + begin, 0xff, static_cast<size_t>(bytes));
     return outside_ + begin;
   }
@@ -74,8 +75,10 @@ class FakeDevice final : public ops::Backend {
     const int64_t pages = (found->second / kPageBytes + 1) * kPageBytes;
     MRT_CHECK(fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, found->first, pages) ==
               0);
-    live_bytes_ -= found->second;
+    const int64_t bytes = found->second;
     live_.erase(found);
+    const std::lock_guard counts_lock(counts_->mutex);
+    counts_->live_bytes -= bytes;
   }
 
   void Copy(void* to, const void* from, int64_t bytes) override {
@@ -90,8 +93,11 @@ class FakeDevice final : public ops::Backend {
 
   /// But weights, which lie on the host.
   int64_t peak_bytes() const override {
-    const std::lock_guard lock(mutex_);
-    return peak_bytes_;
+    const std::lock_guard lock(counts_->mutex);
+    return counts_->peak_bytes;
+  }
+  std::unique_ptr<ops::Backend> NewStream() override {
+    return std::unique_ptr<ops::Backend>(new FakeDevice(precision_, counts_));
   }
   void Synchronize() override { ++synchronized_; }
   void Zero(const TensorView& x) override {
@@ -208,12 +214,33 @@ class FakeDevice final : public ops::Backend {
   static constexpr int64_t kReservedBytes = int64_t{1} << 38;  // of addresses, not of memory
   static constexpr int64_t kPageBytes = 4096;
 
+  struct Counts {
+    std::atomic<int64_t> operations = 0, limit_bytes = INT64_MAX;
+    std::mutex mutex;  // guards what follows
+    int64_t live_bytes = 0, peak_bytes = 0;
+  };
+
+  FakeDevice(ops::Precision precision, std::shared_ptr<Counts> counts)
+      : cpu_(precision), precision_(precision), counts_(std::move(counts)) {
+    file_ = memfd_create("fake_device", 0);
+    MRT_CHECK(file_ >= 0 && ftruncate(file_, kReservedBytes) == 0);
+    outside_ = Map(PROT_NONE);
+    inside_ = Map(PROT_READ | PROT_WRITE);
+  }
+
+  void Count(int64_t bytes) {
+    const std::lock_guard lock(counts_->mutex);
+    if (counts_->live_bytes + bytes > counts_->limit_bytes) throw std::bad_alloc();
+    counts_->live_bytes += bytes;
+    counts_->peak_bytes = std::max(counts_->peak_bytes, counts_->live_bytes);
+  }
+
   /// One at a time: they share a context.
   class Operation {
    public:
     Operation(FakeDevice& device, const ops::Context& context) : lock_(device.running_) {
       MRT_CHECK(context.backend() == &device && context.precision() == device.precision_);
-      ++device.operations_;
+      ++device.counts_->operations;
     }
 
    private:
@@ -314,9 +341,10 @@ class FakeDevice final : public ops::Backend {
   int file_ = -1;
   char *outside_ = nullptr, *inside_ = nullptr;
   std::mutex running_;  // guards cpu_
-  std::atomic<int64_t> operations_ = 0, synchronized_ = 0, limit_bytes_ = INT64_MAX;
+  const std::shared_ptr<Counts> counts_;
+  std::atomic<int64_t> synchronized_ = 0;
   mutable std::mutex mutex_;  // guards what follows
-  int64_t next_ = 0, live_bytes_ = 0, peak_bytes_ = 0;
+  int64_t next_ = 0;
   std::map<int64_t, int64_t> live_;  // begin of an allocation and its bytes
 };
 

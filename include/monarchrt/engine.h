@@ -43,7 +43,7 @@ enum class VaeKind {
 
 /// Whether the autoencoder decodes a chunk while the transformer makes the next one.
 enum class DecodeOverlap {
-  kAuto,  // where it was measured to help: from 8 threads on
+  kAuto,  // where it was measured to help: on a GPU, and from 8 threads on
   kOff,   // one after the other, each with all threads
   kOn,    // side by side, each with half of the threads; one chunk is made ahead
 };

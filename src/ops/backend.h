@@ -52,6 +52,11 @@ class Backend : public Memory {
   /// Contents become zero.
   virtual void Zero(const TensorView& x) = 0;
 
+  /// The same device with another stream, whose work runs beside this one's, and before it where
+  /// there is no room for both. Tensors of one are not for operations of the other. Both count the
+  /// memory of both. This one must outlive it.
+  virtual std::unique_ptr<Backend> NewStream() = 0;
+
   /// `weight` [out, in] and `bias` [out] or empty lie in host memory, any floating point dtype, and
   /// are not needed afterwards.
   virtual std::unique_ptr<BackendLinear> MakeLinear(Context& context, const ConstTensorView& weight,

@@ -37,6 +37,7 @@ Result<Device> Device::Open(const std::string& name) {
   device.index_ = *index;
   device.name_ = std::string(kCuda) + ":" + std::to_string(*index);
   MRT_ASSIGN_OR_RETURN(device.backend_, ops::MakeCudaBackend(*index));
+  device.decoder_backend_ = device.backend_->NewStream();
   return device;
 }
 

@@ -23,6 +23,8 @@ class Device {
   const std::string& name() const { return name_; }
   /// For the contexts of the models; null for the CPU.
   ops::Backend* backend() const { return backend_.get(); }
+  /// For those of the autoencoder's decoder, beside which a transformer may run; null for the CPU.
+  ops::Backend* decoder_backend() const { return decoder_backend_.get(); }
 
   /// OutOfMemory with both numbers if a GPU has less free. The CPU's memory is not looked at.
   Status CheckMemory(int64_t needed_bytes) const;
@@ -43,6 +45,7 @@ class Device {
   std::string name_ = "cpu";
   int index_ = 0;
   std::unique_ptr<ops::Backend> backend_;
+  std::unique_ptr<ops::Backend> decoder_backend_;  // another stream of it
 };
 
 }  // namespace mrt

@@ -88,14 +88,15 @@ Status Engine::Impl::Load(const PhaseCallback& on_phase) {
   MRT_ASSIGN_OR_RETURN(text_precision, device.ResolveTextPrecision(options.precision));
   MRT_ASSIGN_OR_RETURN(prompts, PromptEncoder::Open(files, options.cache_dir, text_precision));
   phase("loading the autoencoder");
-  mrt::ops::Context context(precision, device.backend());
-  MRT_ASSIGN_OR_RETURN(decoder, LoadDecoder(context, files));
+  mrt::ops::Context decoder_context(precision, device.decoder_backend());
+  MRT_ASSIGN_OR_RETURN(decoder, LoadDecoder(decoder_context, files));
   MRT_RETURN_IF_ERROR(WanTransformer::Check(files.transformer, files.config));
   const int64_t weight_bytes = WanTransformer::WeightBytes(files.config, precision, weights);
   MRT_RETURN_IF_ERROR(CheckMemory(
       device.backend() == nullptr ? weight_bytes : WanTransformer::HostWeightBytes(files.config)));
   MRT_RETURN_IF_ERROR(device.CheckMemory(weight_bytes));
   phase("loading the transformer");
+  mrt::ops::Context context(precision, device.backend());
   MRT_ASSIGN_OR_RETURN(transformer,
                        WanTransformer::Load(context, files.transformer, files.config, weights));
   ReturnFreedMemory();
@@ -114,7 +115,7 @@ Result<EncodedPrompt> Engine::Impl::EncodePrompt(PromptEncoder::Prompt prompt,
     MRT_ASSIGN_OR_RETURN(encoded, prompts->Encode(context, std::move(prompt)));
   }
   ReturnFreedMemory();
-  const auto lock = LockDevice();
+  const auto lock = LockTransformer();
   mrt::ops::Context context(precision, device.backend());
   context.set_stop(stop);
   context.set_span_log(LogOf(options.trace));

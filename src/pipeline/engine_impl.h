@@ -40,7 +40,7 @@ struct Engine::Impl {
   std::unique_ptr<mrt::VideoDecoder> decoder;
   std::optional<mrt::PromptEncoder> prompts;
   double load_s = 0;
-  mutable std::mutex device_mutex;  // see LockDevice
+  mutable std::mutex transformer_mutex, decoder_mutex;  // see LockTransformer
 
   Status Load(const PhaseCallback& on_phase);
 
@@ -51,10 +51,14 @@ struct Engine::Impl {
 
   std::string ModelName() const;
 
-  /// Held by a stream while it uses the device: a GPU serves one at a time, the CPU all.
-  std::unique_lock<std::mutex> LockDevice() const {
-    return device.backend() == nullptr ? std::unique_lock<std::mutex>()
-                                       : std::unique_lock(device_mutex);
+  /// Held by a stream while it uses a backend of the device: each serves one stream at a time, the
+  /// CPU all. Nobody who holds one waits for the other.
+  std::unique_lock<std::mutex> LockTransformer() const { return Lock(transformer_mutex); }
+  std::unique_lock<std::mutex> LockDecoder() const { return Lock(decoder_mutex); }
+
+ private:
+  std::unique_lock<std::mutex> Lock(std::mutex& mutex) const {
+    return device.backend() == nullptr ? std::unique_lock<std::mutex>() : std::unique_lock(mutex);
   }
 };
 

@@ -50,6 +50,7 @@ LatentSource::TextChange LatentSource::SetText(CrossKv text, bool recache) {
 }
 
 Status LatentSource::Make(LatentChunk& chunk) {
+  const auto device_lock = options_.lock();
   {
     const std::lock_guard lock(mutex_);
     if (next_text_)

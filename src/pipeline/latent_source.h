@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -19,6 +20,7 @@ class LatentSource {
     bool ahead = false;  // from the first Next() on the maker belongs to the source's own thread
     int threads = 0;     // that this thread may use
     std::atomic<bool>* stop = nullptr;  // of the maker's context; the destructor sets it
+    std::function<std::unique_lock<std::mutex>()> lock;  // held while a chunk is made
   };
 
   /// The maker must outlive the source.

@@ -28,11 +28,10 @@ double SecondsSince(Clock::time_point start) {
 // docs/perf-log.md: with few threads both parts use them all the better one after the other.
 constexpr int kOverlapThreadsMin = 8;
 
-// A GPU does one thing after the other anyway.
+// A GPU has work of its own for each of them, and the host little.
 bool Overlaps(DecodeOverlap overlap, int threads, const mrt::Device& device) {
-  if (device.backend() != nullptr) return false;
-  if (overlap == DecodeOverlap::kAuto) return threads >= kOverlapThreadsMin;
-  return overlap == DecodeOverlap::kOn;
+  if (overlap != DecodeOverlap::kAuto) return overlap == DecodeOverlap::kOn;
+  return device.backend() != nullptr || threads >= kOverlapThreadsMin;
 }
 
 // The sparsity is that of a chunk when the window is full.
@@ -62,7 +61,7 @@ struct Stream::Impl {
   std::atomic<bool> cancelled = false;
   VideoPlan plan;
   std::optional<mrt::ops::Context> transformer_context;
-  std::optional<mrt::ops::Context> decoder_context;  // with overlap; else both parts share one
+  std::optional<mrt::ops::Context> decoder_context;  // else both parts share one
   std::unique_ptr<DecoderState> decoder_state;
   std::optional<LatentMaker> maker;
   std::optional<LatentSource> source;
@@ -89,8 +88,6 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   const WanConfig& config = e.transformer->config();
   MRT_RETURN_IF_ERROR(Engine::CheckPrompt(options.prompt));
   mrt::ops::Backend* const backend = e.device.backend();
-  if (backend != nullptr && options.decode_overlap == DecodeOverlap::kOn)
-    return InvalidArgument("[overlap] got on, need off or auto on " + e.device.name());
   MRT_ASSIGN_OR_RETURN(plan, PlanVideo(config, options, e.precision, backend));
   MRT_RETURN_IF_ERROR(CheckInitialFrames(options));
   MRT_ASSIGN_OR_RETURN(Schedule schedule, Schedule::Make(options.steps, options.timestep_shift));
@@ -113,12 +110,11 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   const int all_threads = ThreadCount();
   const bool overlap = Overlaps(options.decode_overlap, all_threads, e.device);
   threads = overlap ? std::max(1, all_threads / 2) : all_threads;
-  const auto lock = e.LockDevice();
   transformer_context.emplace(e.precision, backend);
   transformer_context->set_stop(&cancelled);
   transformer_context->set_span_log(LogOf(e.options.trace));
-  if (overlap) {
-    decoder_context.emplace(e.precision);
+  if (overlap || backend != nullptr) {
+    decoder_context.emplace(e.precision, e.device.decoder_backend());
     decoder_context->set_stop(&cancelled);
     decoder_context->set_span_log(LogOf(e.options.trace));
   }
@@ -126,7 +122,8 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
                 std::move(initial), std::move(text.kv));
   source.emplace(*maker, LatentSource::Options{.ahead = overlap,
                                                .threads = std::max(1, all_threads - threads),
-                                               .stop = &cancelled});
+                                               .stop = &cancelled,
+                                               .lock = [&e] { return e.LockTransformer(); }});
   decoder_state = e.decoder->NewState(plan.latent_rows, plan.latent_cols);
   const int64_t frames_max = plan.chunk_frames() * kFramesPerLatent;
   frames = Tensor(DType::kF32, {frames_max, options.height, options.width, 3});
@@ -148,7 +145,7 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
 // The encoder is loaded for this alone: its weights and scratch are gone when this returns.
 Result<Tensor> Stream::Impl::EncodeInitial() {
   const Engine::Impl& e = *engine;
-  const auto lock = e.LockDevice();
+  const auto lock = e.LockTransformer();
   mrt::ops::Context context(e.precision, e.device.backend());
   context.set_stop(&cancelled);
   context.set_span_log(LogOf(e.options.trace));
@@ -182,12 +179,12 @@ int64_t Stream::Impl::NextFrames() const {
 Status Stream::Impl::Next(Chunk& chunk) {
   const Engine::Impl& e = *engine;
   const Clock::time_point begin = Clock::now();
-  const auto lock = e.LockDevice();
   double transformer_s = 0, vae_s = 0;
   for (bool hidden = true; hidden;) {
     SetThreadCount(threads);
     MRT_ASSIGN_OR_RETURN(const LatentChunk* const made, source->Next());
     transformer_s += made->transformer_s;
+    const auto lock = e.LockDecoder();
     const Clock::time_point vae_begin = Clock::now();
     mrt::ops::Context& context = decoder_context ? *decoder_context : *transformer_context;
     const Span span(context.span_log(), "decoder", SpanKind::kStage, {}, chunks_done);

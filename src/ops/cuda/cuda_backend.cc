@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "base/check.h"
 #include "ops/cuda/conv.h"
@@ -22,14 +23,25 @@ bool IsOnDevice(const void* data) {
 
 }  // namespace
 
-CudaBackend::CudaBackend(int index) : index_(index) {
+CudaBackend::CudaBackend(int index)
+    : CudaBackend(index, std::make_shared<MemoryMeter>(), Priority::kLow) {}
+
+CudaBackend::CudaBackend(CudaBackend& first)
+    : CudaBackend(first.index_, first.meter_, Priority::kHigh) {}
+
+CudaBackend::CudaBackend(int index, std::shared_ptr<MemoryMeter> meter, Priority priority)
+    : index_(index), meter_(std::move(meter)) {
   CheckCuda("cudaSetDevice", cudaSetDevice(index));
+  int low = 0, high = 0;
+  CheckCuda("cudaDeviceGetStreamPriorityRange", cudaDeviceGetStreamPriorityRange(&low, &high));
   cudaStream_t made = nullptr;
-  CheckCuda("cudaStreamCreate", cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+  CheckCuda("cudaStreamCreate",
+            cudaStreamCreateWithPriority(&made, cudaStreamNonBlocking,
+                                         priority == Priority::kHigh ? high : low));
   stream_.reset(made);
   uploads_ = std::make_unique<PinnedRing>();
   downloads_ = std::make_unique<PinnedRing>();
-  matmul_ = std::make_unique<CublasMatmul>(meter_);
+  matmul_ = std::make_unique<CublasMatmul>(*meter_);
 }
 
 CudaBackend::~CudaBackend() {
@@ -45,12 +57,12 @@ cudaStream_t CudaBackend::stream() const {
 
 void* CudaBackend::Allocate(int64_t bytes) {
   static_cast<void>(stream());
-  return AllocateOnDevice(std::max<int64_t>(bytes, 1), meter_).release();
+  return AllocateOnDevice(std::max<int64_t>(bytes, 1), *meter_).release();
 }
 
 void CudaBackend::Free(void* data) noexcept {
   static_cast<void>(cudaSetDevice(index_));
-  FreeOnDevice{&meter_}(data);
+  FreeOnDevice{meter_.get()}(data);
 }
 
 void CudaBackend::Copy(void* to, const void* from, int64_t bytes) {
@@ -85,10 +97,10 @@ DeviceOwner CudaBackend::ToDevice(const ConstTensorView& host, DType dtype) {
   const int64_t count = host.shape.elements();
   MRT_CHECK(count > 0);
   static_cast<void>(stream());
-  DeviceOwner copy = AllocateOnDevice(host.bytes(), meter_);
+  DeviceOwner copy = AllocateOnDevice(host.bytes(), *meter_);
   Copy(copy.get(), host.data, host.bytes());
   if (host.dtype == dtype) return copy;
-  DeviceOwner converted = AllocateOnDevice(count * DTypeSize(dtype), meter_);
+  DeviceOwner converted = AllocateOnDevice(count * DTypeSize(dtype), *meter_);
   cuda::Cast({.x = {copy.get(), Storage(host.dtype)},
               .y = {converted.get(), Storage(dtype)},
               .width = count},

@@ -1,5 +1,5 @@
 // The operations on one GPU: cuBLASLt for products, our own kernels for the rest, all on one
-// stream. Activations are BF16 (Precision::kBF16).
+// stream of the backend's own. Activations are BF16 (Precision::kBF16).
 #pragma once
 
 #include <memory>
@@ -16,15 +16,18 @@ class CudaBackend : public Backend {
  public:
   /// Throws like its operations if the device cannot be used.
   explicit CudaBackend(int index);
+  /// Of the same device; the work of `first` waits where its own wants the device.
+  explicit CudaBackend(CudaBackend& first);
   ~CudaBackend() override;
 
   void* Allocate(int64_t bytes) override;
   void Free(void* data) noexcept override;
   void Copy(void* to, const void* from, int64_t bytes) override;
 
-  int64_t peak_bytes() const override { return meter_.peak_bytes(); }
+  int64_t peak_bytes() const override { return meter_->peak_bytes(); }
   void Synchronize() override;
   void Zero(const TensorView& x) override;
+  std::unique_ptr<Backend> NewStream() override { return std::make_unique<CudaBackend>(*this); }
 
   std::unique_ptr<BackendLinear> MakeLinear(Context& context, const ConstTensorView& weight,
                                             const ConstTensorView& bias) override;
@@ -72,8 +75,11 @@ class CudaBackend : public Backend {
   DeviceOwner ToDevice(const ConstTensorView& host, DType dtype);
 
  private:
+  enum class Priority { kHigh, kLow };
+  CudaBackend(int index, std::shared_ptr<MemoryMeter> meter, Priority priority);
+
   const int index_;
-  MemoryMeter meter_;  // before everything that lies on the device
+  const std::shared_ptr<MemoryMeter> meter_;  // before everything that lies on the device
   StreamOwner stream_;
   // Each guarded by its mutex. Two, so that nobody's upload waits with somebody's download.
   std::mutex upload_mutex_, download_mutex_;

@@ -135,6 +135,28 @@ TEST_F(CudaOpsTest, SelfAttention) {
     }
 }
 
+TEST_F(CudaOpsTest, AnotherStreamComputesTheSameAndCountsItsMemory) {
+  const auto other = backend().NewStream();
+  Context beside(Precision::kBF16, other.get());
+  const Bf16Pair x({700, 256}, 1), weight({512, 256}, 2);
+  const Linear linear(there(), weight.bf16, {}), linear_beside(beside, weight.bf16, {});
+  const int64_t before = backend().peak_bytes();
+  const Tensor big(DType::kU8, {int64_t{256} << 20}, other.get());
+  EXPECT_GE(backend().peak_bytes(), before + big.bytes() / 2);
+  EXPECT_EQ(other->peak_bytes(), backend().peak_bytes());
+  Tensor x_beside(DType::kBF16, x.bf16.shape(), other.get());
+  other->Copy(x_beside.view().data, x.bf16.view().data, x.bf16.bytes());
+  const Tensor x_there = There(x.bf16), y = Poisoned(DType::kBF16, {700, 512});
+  const Tensor y_beside(DType::kBF16, y.shape(), other.get());
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    linear.Run(there(), x_there, y);
+    linear_beside.Run(beside, x_beside, y_beside);
+  }
+  const Tensor want = Here(y), got(DType::kBF16, y.shape());
+  other->Copy(got.view().data, y_beside.view().data, got.bytes());
+  EXPECT_EQ(std::memcmp(got.view().data, want.view().data, static_cast<size_t>(got.bytes())), 0);
+}
+
 TEST_F(CudaOpsTest, DenseAttentionToTextWithABias) {
   for (int64_t tokens_kv : {1, 33, 512})
     for (bool has_bias : {false, true}) {
