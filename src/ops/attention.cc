@@ -84,6 +84,20 @@ void RunInArena(Context& context, const Impl& impl, Args args) {
   impl.run(args);
 }
 
+/// [heads, tokens_q + tokens_kv - 1] by distance -> [heads, tokens_q, tokens_kv], in the arena.
+TensorView SpreadBias(Context& context, const ConstTensorView& lines, int64_t tokens_q,
+                      int64_t tokens_kv) {
+  constexpr int64_t kGrain = 64;  // rows worth a thread
+  const int64_t heads = lines.shape[0], line = lines.shape[1];
+  const TensorView bias = context.Float({heads, tokens_q, tokens_kv});
+  ParallelFor(heads * tokens_q, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      std::copy_n(lines.as<float>() + row / tokens_q * line + (tokens_q - 1 - row % tokens_q),
+                  tokens_kv, bias.as<float>() + row * tokens_kv);
+  });
+  return bias;
+}
+
 /// The choice was validated before: a refusal here is a defect.
 template <typename Impl>
 const Impl& Picked(const Result<const Impl*>& picked) {
@@ -207,9 +221,11 @@ void DenseAttention(Context& context, const ConstTensorView& q, const ConstTenso
             q.shape == out.shape);
   MRT_CHECK(q.shape[1] == k.shape[1] && q.shape[2] == k.shape[2]);
   MRT_CHECK(q.dtype == k.dtype && q.dtype == v.dtype && q.dtype == out.dtype);
-  const bool key_bias = !bias.empty() && bias.shape.rank() == 1;
-  MRT_CHECK(bias.empty() ||
-            bias.shape.elements() == (key_bias ? 1 : q.shape[1] * q.shape[0]) * k.shape[0]);
+  const int64_t heads = q.shape[1], tokens_q = q.shape[0], tokens_kv = k.shape[0];
+  const bool key_bias = !bias.empty() && bias.shape == Shape{tokens_kv};
+  const bool by_distance = !bias.empty() && bias.shape == Shape{heads, tokens_q + tokens_kv - 1};
+  MRT_CHECK(bias.empty() || key_bias || by_distance ||
+            (bias.shape == Shape{heads, tokens_q, tokens_kv}));
   const DenseShape shape{.heads = static_cast<int>(q.shape[1]),
                          .tokens_q = q.shape[0],
                          .tokens_per_frame = k.shape[0],
@@ -222,12 +238,15 @@ void DenseAttention(Context& context, const ConstTensorView& q, const ConstTenso
       {.flop = DenseFlop(shape), .bytes = BytesOf(q) + BytesOf(k) + BytesOf(v) + BytesOf(out)});
   if (Backend* backend = context.backend())
     return backend->DenseAttention(context, q, k, v, scale, bias, out);
+  const ArenaScope scope(context.arena());
+  const ConstTensorView spread =
+      by_distance ? SpreadBias(context, bias, tokens_q, tokens_kv) : bias;
   RunInArena(context, Picked(PickDense(shape)),
              DenseArgs{.shape = shape,
                        .q = q.data,
                        .k_frames = &k.data,
                        .v_frames = &v.data,
-                       .bias = bias.empty() ? nullptr : bias.as<float>(),
+                       .bias = spread.empty() ? nullptr : spread.as<float>(),
                        .key_bias = key_bias,
                        .out = out.data});
   context.RoundActivation(out);

@@ -55,8 +55,9 @@ void SelfAttention(Context& context, const AttentionConfig& config, const Attent
                    const ConstTensorView& q, const KvFrames& kv, const TensorView& out);
 
 /// Plain attention of q act [tokens_q, heads, head_dim] over k, v act [tokens_kv, heads, head_dim]
-/// -> out act. `scale` multiplies the scores; `bias` is F32 [heads, tokens_q, tokens_kv] or
-/// [tokens_kv], added to them, or empty.
+/// -> out act. `scale` multiplies the scores. `bias` is added to them, or empty: F32 [heads,
+/// tokens_q, tokens_kv]; or [tokens_kv]; or [heads, tokens_q + tokens_kv - 1], where key k of query
+/// i finds its own at k - i + tokens_q - 1.
 void DenseAttention(Context& context, const ConstTensorView& q, const ConstTensorView& k,
                     const ConstTensorView& v, float scale, const ConstTensorView& bias,
                     const TensorView& out);

@@ -191,6 +191,15 @@ TEST_P(AttentionTest, DenseAttentionWithBias) {
     all.as<float>()[i] = of_keys.as<float>()[i % kKv];
   DenseAttention(context_, q, k, v, 1.0f, of_keys, out);
   Expect(out, Dense(q, k, v, 1, all));
+  // One for each distance.
+  const Tensor of_distances = RandomTensor(DType::kF32, {kHeads, kQ + kKv - 1}, 6);
+  for (int64_t h = 0; h < kHeads; ++h)
+    for (int64_t i = 0; i < kQ; ++i)
+      for (int64_t l = 0; l < kKv; ++l)
+        all.as<float>()[(h * kQ + i) * kKv + l] =
+            of_distances.as<float>()[h * (kQ + kKv - 1) + l - i + kQ - 1];
+  DenseAttention(context_, q, k, v, 1.0f, of_distances, out);
+  Expect(out, Dense(q, k, v, 1, all));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, AttentionTest, ::testing::ValuesIn(kPrecisions),

@@ -3,9 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <vector>
-
-#include "base/threads.h"
 
 namespace mrt {
 namespace {
@@ -33,22 +30,14 @@ int64_t RelativeBucket(int64_t distance, int64_t buckets) {
 }
 
 void FillRelativeBias(const ConstTensorView& table, const TensorView& bias) {
-  const int64_t buckets = table.shape[0], heads = table.shape[1], n = bias.shape[1];
-  MRT_CHECK(bias.shape == Shape({heads, n, n}));
-  std::vector<int64_t> bucket(2 * n - 1);  // of distance d at d + n - 1
-  for (int64_t d = 1 - n; d < n; ++d) bucket[d + n - 1] = RelativeBucket(d, buckets);
+  const int64_t buckets = table.shape[0], heads = table.shape[1], line = bias.shape[1];
+  MRT_CHECK(bias.shape == Shape({heads, line}) && line % 2 == 1);
   const Tensor values = ToFloat32(table);
-  std::vector<float> lines(heads * (2 * n - 1));  // a line per head, by distance
-  for (int64_t h = 0; h < heads; ++h)
-    for (int64_t d = 0; d < 2 * n - 1; ++d)
-      lines[h * (2 * n - 1) + d] = values.as<float>()[bucket[d] * heads + h];
-  float* out = bias.as<float>();
-  ParallelFor(heads * n, /*grain=*/64, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {  // row h * n + i: the line from distance -i on
-      const float* line = &lines[row / n * (2 * n - 1)];
-      std::copy_n(line + (n - 1 - row % n), n, out + row * n);
-    }
-  });
+  for (int64_t d = 0; d < line; ++d) {
+    const int64_t bucket = RelativeBucket(d - line / 2, buckets);
+    for (int64_t h = 0; h < heads; ++h)
+      bias.as<float>()[h * line + d] = values.as<float>()[bucket * heads + h];
+  }
 }
 
 }  // namespace mrt

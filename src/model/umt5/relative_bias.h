@@ -16,8 +16,8 @@ bool BucketsOk(int64_t buckets);
 /// 128 positions, and the last bucket takes everything farther away.
 int64_t RelativeBucket(int64_t distance, int64_t buckets);
 
-/// bias[h, i, k] = table[RelativeBucket(k - i), h]: table [buckets, heads], floating point; bias
-/// F32 [heads, n, n].
+/// For n tokens: bias[h, d + n - 1] = table[RelativeBucket(d), h], as ops::DenseAttention reads it.
+/// table [buckets, heads], floating point; bias F32 [heads, 2 n - 1].
 void FillRelativeBias(const ConstTensorView& table, const TensorView& bias);
 
 }  // namespace mrt

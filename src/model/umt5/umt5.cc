@@ -7,6 +7,7 @@
 #include "ops/attention.h"
 #include "ops/linear.h"
 #include "ops/rowwise.h"
+#include "ops/transfer.h"
 #include "tensor/weight_reader.h"
 
 namespace mrt {
@@ -105,9 +106,9 @@ void Umt5Encoder::SelfAttention(ops::Context& context, const Layer& layer,
   Project(context, layer.q, y, q.Reshape(joined));
   Project(context, layer.k, y, k.Reshape(joined));
   Project(context, layer.v, y, v.Reshape(joined));
-  const TensorView bias = context.Float({config_.heads, n, n});
+  const TensorView bias = context.HostFloat({config_.heads, 2 * n - 1});
   FillRelativeBias(layer.position_bias, bias);
-  ops::DenseAttention(context, q, k, v, /*scale=*/1.0f, bias, attended);
+  ops::DenseAttention(context, q, k, v, /*scale=*/1.0f, ops::Upload(context, bias), attended);
   ProjectAndAdd(context, layer.o, attended.Reshape(joined), x);
 }
 

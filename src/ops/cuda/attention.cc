@@ -112,21 +112,26 @@ void CudaBackend::DenseAttention(Context&, const ConstTensorView& q, const Const
                                  const ConstTensorView& v, float scale, const ConstTensorView& bias,
                                  const TensorView& out) {
   MRT_CHECK(q.dtype == DType::kBF16);
-  if (!bias.empty() && bias.shape.rank() != 1)
-    throw std::runtime_error(
-        "[attention] got a bias for each query, need one for each key on a GPU");
-  Check(RunDenseCuda({.heads = static_cast<int>(q.shape[1]),
-                      .head_dim = static_cast<int>(q.shape[2]),
-                      .tokens_q = q.shape[0],
-                      .tokens_per_frame = k.shape[0],
-                      .frames_kv = 1,
-                      .scale = scale,
-                      .q = q.data,
-                      .k_frames = &k.data,
-                      .v_frames = &v.data,
-                      .bias = bias.empty() ? nullptr : bias.as<float>(),
-                      .out = out.data},
-                     stream()));
+  DenseCudaArgs args = {.heads = static_cast<int>(q.shape[1]),
+                        .head_dim = static_cast<int>(q.shape[2]),
+                        .tokens_q = q.shape[0],
+                        .tokens_per_frame = k.shape[0],
+                        .frames_kv = 1,
+                        .scale = scale,
+                        .q = q.data,
+                        .k_frames = &k.data,
+                        .v_frames = &v.data,
+                        .bias = bias.empty() ? nullptr : bias.as<float>(),
+                        .out = out.data};
+  if (bias.shape.rank() == 2) {  // by distance
+    args.bias += args.tokens_q - 1;
+    args.bias_head_stride = bias.shape[1];
+    args.bias_query_stride = -1;
+  } else if (bias.shape.rank() == 3) {
+    args.bias_head_stride = bias.shape[1] * bias.shape[2];
+    args.bias_query_stride = bias.shape[2];
+  }
+  Check(RunDenseCuda(args, stream()));
 }
 
 }  // namespace mrt::ops

@@ -158,17 +158,20 @@ TEST_F(CudaOpsTest, AnotherStreamComputesTheSameAndCountsItsMemory) {
 }
 
 TEST_F(CudaOpsTest, DenseAttentionToTextWithABias) {
+  constexpr int64_t kQ = 190, kHeads = 2;
   for (int64_t tokens_kv : {1, 33, 512})
-    for (bool has_bias : {false, true}) {
-      const Bf16Pair q({190, 2, 128}, 1), k({tokens_kv, 2, 128}, 2), v({tokens_kv, 2, 128}, 3);
+    for (const Shape& bias_shape : {Shape{0}, Shape{tokens_kv}, Shape{kHeads, kQ + tokens_kv - 1},
+                                    Shape{kHeads, kQ, tokens_kv}}) {
+      const Shape kv{tokens_kv, kHeads, 128};
+      const Bf16Pair q({kQ, kHeads, 128}, 1), k(kv, 2), v(kv, 3);
       Tensor bias, there_bias;
-      if (has_bias) bias = RandomTensor(DType::kF32, {tokens_kv}, 4, 3);
-      if (has_bias) there_bias = There(bias);
+      if (bias_shape.elements() > 0) bias = RandomTensor(DType::kF32, bias_shape, 4, 3);
+      if (!bias.empty()) there_bias = There(bias);
       const Tensor want(DType::kF32, q.f32.shape()), out = Poisoned(DType::kBF16, q.f32.shape());
       DenseAttention(here(), q.f32, k.f32, v.f32, 0.09f, bias, want);
       DenseAttention(there(), There(q.bf16), There(k.bf16), There(v.bf16), 0.09f, there_bias, out);
       EXPECT_LE(RelativeDistance(Here(out), want), kAttentionTolerance)
-          << tokens_kv << " keys, bias " << has_bias;
+          << tokens_kv << " keys, bias " << bias_shape.ToString();
     }
 }
 

@@ -1,7 +1,7 @@
 // The kernel of dense attention: a block takes kBlockRows queries of one head and streams over the
 // keys, a tile at a time, with a running softmax.
 //
-//   x[i,n] = scale * q[i] . K[n] + bias[n]   p = running softmax over n   o[i] += p V[n]
+//   x[i,n] = scale * q[i] . K[n] + bias[i,n]   p = running softmax over n   o[i] += p V[n]
 //
 // A warp owns 32 queries; scores and output stay in its registers. While one tile of keys and
 // values is used the next one is copied to shared memory.
@@ -23,6 +23,7 @@ struct DenseKernelArgs {
   const __nv_bfloat16* q = nullptr;
   __nv_bfloat16* out = nullptr;
   const float* bias = nullptr;
+  int64_t bias_head_stride = 0, bias_query_stride = 0;
   const __nv_bfloat16* k_frames[kDenseCudaFramesMax] = {};
   const __nv_bfloat16* v_frames[kDenseCudaFramesMax] = {};
 };
@@ -31,7 +32,9 @@ static_assert(sizeof(DenseKernelArgs) <= 32764, "kernel parameters");
 inline constexpr int kDenseCudaWarps = 4;
 inline constexpr int kDenseCudaThreads = 32 * kDenseCudaWarps;
 
-template <int kHeadDim>
+// kQueryBias: heads or queries have biases of their own, which are read where they are used; else
+// those of the keys come with the keys.
+template <int kHeadDim, bool kQueryBias>
 struct DenseTile {
   using Bf16 = __nv_bfloat16;
   static constexpr int kRowTiles = 2;  // 16 queries each, of a warp
@@ -95,9 +98,9 @@ struct DenseTile {
       float x[kRowTiles][kKeyTiles][4] = {};
       Score(stage, x);
       if (tile + 1 < tiles) {
-        Logits</*kLast=*/false>(stage, kKeys, x);
+        Logits</*kLast=*/false>(stage, tile * kKeys, x);
       } else {
-        Logits</*kLast=*/true>(stage, args.tokens_kv - tile * kKeys, x);
+        Logits</*kLast=*/true>(stage, tile * kKeys, x);
       }
       Softmax(x, running);
       Accumulate(stage, x, running);
@@ -138,7 +141,7 @@ struct DenseTile {
       }
       CopyRows(stage.k, source, 0);
       CopyRows(stage.v, source, 16);
-      if (args.bias != nullptr && threadIdx.x < kKeys) {
+      if (!kQueryBias && args.bias != nullptr && threadIdx.x < kKeys) {
         const int key = tile * kKeys + threadIdx.x;
         const bool valid = key < args.tokens_kv;
         ptx::CopyAsync4(&stage.bias[threadIdx.x], args.bias + (valid ? key : 0), valid);
@@ -183,21 +186,34 @@ struct DenseTile {
 
   // x = log2(e) * (scale * x + bias), and nothing for keys past the end of the last tile.
   template <bool kLast>
-  __device__ void Logits(const Stage& stage, int keys_left, float (&x)[kRowTiles][kKeyTiles][4]) {
+  __device__ void Logits(const Stage& stage, int key_begin, float (&x)[kRowTiles][kKeyTiles][4]) {
+    const int keys_left = args.tokens_kv - key_begin;
 #pragma unroll
     for (int n = 0; n < kKeyTiles; ++n)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int key = 8 * n + 2 * (lane % 4) + e;
-        const float bias = args.bias == nullptr ? 0 : fmaxf(kLog2E * stage.bias[key], kMaskedLogit);
+        const bool valid = !kLast || key < keys_left;
+        const float of_key = kQueryBias || args.bias == nullptr ? 0 : BiasLog2(stage.bias[key]);
 #pragma unroll
         for (int t = 0; t < kRowTiles; ++t)
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
+            const float bias = kQueryBias && valid
+                                   ? BiasLog2(BiasOf(16 * t + 8 * half + lane / 4)[key_begin + key])
+                                   : of_key;
             float& logit = x[t][n][2 * half + e];
-            logit = !kLast || key < keys_left ? fmaf(logit, args.scale_log2, bias) : kMaskedLogit;
+            logit = valid ? fmaf(logit, args.scale_log2, bias) : kMaskedLogit;
           }
       }
+  }
+
+  __device__ static float BiasLog2(float bias) { return fmaxf(kLog2E * bias, kMaskedLogit); }
+
+  // Of the first key, for that row of this warp's queries.
+  __device__ const float* BiasOf(int row) const {
+    const int query = min(query_begin + row, args.tokens_q - 1);
+    return args.bias + head * args.bias_head_stride + query * args.bias_query_stride;
   }
 
   // x -> weights 2^(x - max); rescales what was summed up before if the maximum moved.
@@ -291,10 +307,10 @@ struct DenseTile {
   }
 };
 
-template <int kHeadDim>
+template <int kHeadDim, bool kQueryBias>
 __global__ void __launch_bounds__(kDenseCudaThreads, 2)
     DenseKernel(const __grid_constant__ DenseKernelArgs args) {
-  using Tile = DenseTile<kHeadDim>;
+  using Tile = DenseTile<kHeadDim, kQueryBias>;
   extern __shared__ __align__(16) char smem[];
   Tile(args, *reinterpret_cast<typename Tile::Smem*>(smem)).Run();
 }

@@ -36,6 +36,8 @@ DenseKernelArgs KernelArgs(const DenseCudaArgs& args) {
   k.q = static_cast<const __nv_bfloat16*>(args.q);
   k.out = static_cast<__nv_bfloat16*>(args.out);
   k.bias = args.bias;
+  k.bias_head_stride = args.bias_head_stride;
+  k.bias_query_stride = args.bias_query_stride;
   for (int f = 0; f < args.frames_kv; ++f) {
     k.k_frames[f] = static_cast<const __nv_bfloat16*>(args.k_frames[f]);
     k.v_frames[f] = static_cast<const __nv_bfloat16*>(args.v_frames[f]);
@@ -43,10 +45,10 @@ DenseKernelArgs KernelArgs(const DenseCudaArgs& args) {
   return k;
 }
 
-template <int kHeadDim>
+template <int kHeadDim, bool kQueryBias>
 Status Launch(const DenseCudaArgs& args, cudaStream_t stream) {
-  using Tile = DenseTile<kHeadDim>;
-  const auto kernel = DenseKernel<kHeadDim>;
+  using Tile = DenseTile<kHeadDim, kQueryBias>;
+  const auto kernel = DenseKernel<kHeadDim, kQueryBias>;
   constexpr int kSmemBytes = sizeof(typename Tile::Smem);
   static_assert(kSmemBytes <= 99 * 1024);  // what every GPU since 8.6 has
   MRT_RETURN_IF_ERROR(FromCuda(
@@ -56,6 +58,13 @@ Status Launch(const DenseCudaArgs& args, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(args.heads));
   kernel<<<grid, kDenseCudaThreads, kSmemBytes, stream>>>(KernelArgs(args));
   return FromCuda("dense", "the kernel launch", cudaGetLastError());
+}
+
+template <int kHeadDim>
+Status Launch(const DenseCudaArgs& args, cudaStream_t stream) {
+  const bool key_bias = args.bias_head_stride == 0 && args.bias_query_stride == 0;
+  return args.bias == nullptr || key_bias ? Launch<kHeadDim, false>(args, stream)
+                                          : Launch<kHeadDim, true>(args, stream);
 }
 
 }  // namespace

@@ -27,9 +27,11 @@ struct DenseCudaArgs {
   const void* const* k_frames =
       nullptr;  // frames_kv pointers to [tokens_per_frame, heads, head_dim]
   const void* const* v_frames = nullptr;  // the same for the values
-  const float* bias = nullptr;  // [frames_kv * tokens_per_frame] in device memory, added to the
-                                // scaled scores of all heads and queries; or null
-  void* out = nullptr;          // [tokens_q, heads, head_dim]; may be q, must not alias k or v
+  const float* bias = nullptr;  // in device memory, added to the scaled scores; or null. Of a head,
+                                // a query and a key: bias[head * bias_head_stride + query *
+                                // bias_query_stride + key]; strides may be 0 or negative
+  int64_t bias_head_stride = 0, bias_query_stride = 0;
+  void* out = nullptr;  // [tokens_q, heads, head_dim]; may be q, must not alias k or v
 };
 
 /// Ok, InvalidArgument with got and need, or Unavailable if no kernel takes this head_dim. Looks at
