@@ -64,6 +64,11 @@ void AddModelFlags(CLI::App& command, GenerationFlags& flags) {
       ->capture_default_str();
   command.add_option("--device", engine.device, "where to run: cpu, cuda or cuda:N")
       ->capture_default_str();
+  command
+      .add_option("--text-device", flags.text_device,
+                  "where the text encoder runs: auto (on a GPU with room for it), or cpu")
+      ->check(CLI::IsMember({"auto", "cpu"}))
+      ->capture_default_str();
   command.add_option("--threads", engine.threads, "0: all CPUs this process may use")
       ->transform(Number<int>())
       ->capture_default_str();
@@ -260,6 +265,7 @@ monarchrt::Status ResolveGenerationFlags(GenerationFlags& flags) {
   if (flags.cache_by_default && !flags.no_cache && flags.engine.cache_dir.empty())
     flags.engine.cache_dir = DefaultCacheDir();
   flags.engine.precision = ToPrecision(flags.dtype);
+  if (flags.text_device == "cpu") flags.engine.text_device = monarchrt::TextDevice::kCpu;
   flags.engine.vae = flags.vae == "taehv" ? monarchrt::VaeKind::kTaehv : monarchrt::VaeKind::kWan;
   if (flags.kv_cache == "bf16") flags.stream.kv_cache = monarchrt::KvCacheType::kBF16;
   if (flags.overlap != "auto")

@@ -30,6 +30,7 @@ struct GenerationFlags {
   std::string kv_cache = "auto";
   std::string vae = "wan";
   std::string dtype = "auto";
+  std::string text_device = "auto";
   std::string trace;  // a file; empty: none
   bool no_cache = false;
   bool cache_by_default = false;  // without --cache-dir: the user's cache folder, else none

@@ -1,7 +1,6 @@
 #include "pipeline/device.h"
 
 #include <charconv>
-#include <optional>
 
 #include "pipeline/plan.h"
 
@@ -41,11 +40,21 @@ Result<Device> Device::Open(const std::string& name) {
   return device;
 }
 
-int64_t Device::AvailableBytes() const {
-  if (backend_ == nullptr) return 0;
+std::optional<ops::GpuDescription> Device::Describe() const {
+  if (backend_ == nullptr) return std::nullopt;
   for (const ops::GpuDescription& gpu : ops::ListGpus())
-    if (gpu.index == index_) return gpu.memory_available_bytes;
-  return 0;
+    if (gpu.index == index_) return gpu;
+  return std::nullopt;
+}
+
+int64_t Device::AvailableBytes() const {
+  const std::optional<ops::GpuDescription> gpu = Describe();
+  return gpu ? gpu->memory_available_bytes : 0;
+}
+
+std::string Device::GpuName() const {
+  const std::optional<ops::GpuDescription> gpu = Describe();
+  return gpu ? gpu->name : std::string();
 }
 
 Status Device::CheckMemory(int64_t needed_bytes) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/status.h"
@@ -30,18 +31,23 @@ class Device {
   Status CheckMemory(int64_t needed_bytes) const;
   /// What a GPU has free; 0 for the CPU.
   int64_t AvailableBytes() const;
+  /// The make of a GPU; empty for the CPU.
+  std::string GpuName() const;
   /// The most of a GPU's memory that was allocated at one time since it was opened; 0 for the CPU.
   int64_t PeakBytes() const { return backend_ == nullptr ? 0 : backend_->peak_bytes(); }
 
   /// What the models compute with. A GPU: bf16, and Unavailable for anything else. The CPU: as
   /// plan.h says.
   Result<ops::Precision> ResolvePrecision(monarchrt::Precision precision) const;
-  /// The same of the text encoder, which always runs on the CPU.
+  /// The same of a text encoder that runs on the CPU.
   Result<ops::Precision> ResolveTextPrecision(monarchrt::Precision precision) const;
   /// Ok if the device has such weights.
   Status CheckWeights(ops::WeightType weights) const;
 
  private:
+  /// The GPU as it is now.
+  std::optional<ops::GpuDescription> Describe() const;
+
   std::string name_ = "cpu";
   int index_ = 0;
   std::unique_ptr<ops::Backend> backend_;

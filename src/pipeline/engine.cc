@@ -34,7 +34,6 @@ Result<MemoryPlan> PlanWithoutLoading(const Device& device, const EngineOptions&
   MRT_RETURN_IF_ERROR(Engine::CheckPrompt(stream.prompt));
   MRT_RETURN_IF_ERROR(Schedule::Make(stream.steps, stream.timestep_shift).status());
   MRT_ASSIGN_OR_RETURN(const auto precision, device.ResolvePrecision(engine.precision));
-  MRT_ASSIGN_OR_RETURN(const auto text_precision, device.ResolveTextPrecision(engine.precision));
   MRT_ASSIGN_OR_RETURN(const ModelFiles files, OpenModelFiles(engine));
   MRT_ASSIGN_OR_RETURN(const auto weights,
                        ResolveWeights(engine.precision, files.transformer, files.config));
@@ -43,16 +42,19 @@ Result<MemoryPlan> PlanWithoutLoading(const Device& device, const EngineOptions&
                        PlanVideo(files.config, stream, precision, device.backend()));
   MRT_RETURN_IF_ERROR(CheckInitialFrames(stream));
   MRT_RETURN_IF_ERROR(WanTransformer::Check(files.transformer, files.config));
-  MRT_ASSIGN_OR_RETURN(const PromptEncoder prompts,
-                       PromptEncoder::Open(files, engine.cache_dir, text_precision));
-  const int64_t text_bytes = prompts.PeakBytes(prompts.Prepare(stream.prompt));
-  mrt::ops::Context context(precision, device.backend());
+  MRT_ASSIGN_OR_RETURN(
+      const PromptEncoder prompts,
+      PromptEncoder::Open(files, engine, device,
+                          WanTransformer::WeightBytes(files.config, precision, weights)));
+  const TextMemory text = {prompts.WeightBytes(),
+                           prompts.PeakBytes(prompts.Prepare(stream.prompt))};
+  mrt::ops::Context context(precision, device.decoder_backend());
   MRT_ASSIGN_OR_RETURN(const auto decoder, LoadDecoder(context, files));
   std::unique_ptr<VideoEncoder> encoder;
   if (stream.initial_frames > 0) {
     MRT_ASSIGN_OR_RETURN(encoder, LoadEncoder(context, files));
   }
-  return PlanMemory(files.config, text_bytes, *decoder, encoder.get(), plan, precision, weights,
+  return PlanMemory(files.config, text, *decoder, encoder.get(), plan, precision, weights,
                     device.backend());
 }
 
@@ -85,13 +87,12 @@ Status Engine::Impl::Load(const PhaseCallback& on_phase) {
   MRT_ASSIGN_OR_RETURN(files, OpenModelFiles(options));
   MRT_ASSIGN_OR_RETURN(weights, ResolveWeights(options.precision, files.transformer, files.config));
   MRT_RETURN_IF_ERROR(device.CheckWeights(weights));
-  MRT_ASSIGN_OR_RETURN(text_precision, device.ResolveTextPrecision(options.precision));
-  MRT_ASSIGN_OR_RETURN(prompts, PromptEncoder::Open(files, options.cache_dir, text_precision));
+  const int64_t weight_bytes = WanTransformer::WeightBytes(files.config, precision, weights);
+  MRT_ASSIGN_OR_RETURN(prompts, PromptEncoder::Open(files, options, device, weight_bytes));
   phase("loading the autoencoder");
   mrt::ops::Context decoder_context(precision, device.decoder_backend());
   MRT_ASSIGN_OR_RETURN(decoder, LoadDecoder(decoder_context, files));
   MRT_RETURN_IF_ERROR(WanTransformer::Check(files.transformer, files.config));
-  const int64_t weight_bytes = WanTransformer::WeightBytes(files.config, precision, weights);
   MRT_RETURN_IF_ERROR(CheckMemory(
       device.backend() == nullptr ? weight_bytes : WanTransformer::HostWeightBytes(files.config)));
   MRT_RETURN_IF_ERROR(device.CheckMemory(weight_bytes));
@@ -99,6 +100,8 @@ Status Engine::Impl::Load(const PhaseCallback& on_phase) {
   mrt::ops::Context context(precision, device.backend());
   MRT_ASSIGN_OR_RETURN(transformer,
                        WanTransformer::Load(context, files.transformer, files.config, weights));
+  if (prompts->backend() != nullptr) phase("loading the text encoder");
+  prompts->Load();
   ReturnFreedMemory();
   load_s = std::chrono::duration<double>(Clock::now() - begin).count();
   return {};
@@ -109,7 +112,9 @@ Result<EncodedPrompt> Engine::Impl::EncodePrompt(PromptEncoder::Prompt prompt,
   const Span span(LogOf(options.trace), "text", SpanKind::kStage);
   PromptEncoder::Encoded encoded;
   {
-    mrt::ops::Context context(text_precision);
+    const auto lock =
+        prompts->backend() == nullptr ? std::unique_lock<std::mutex>() : LockTransformer();
+    mrt::ops::Context context(prompts->precision(), prompts->backend());
     context.set_stop(stop);
     context.set_span_log(LogOf(options.trace));
     MRT_ASSIGN_OR_RETURN(encoded, prompts->Encode(context, std::move(prompt)));

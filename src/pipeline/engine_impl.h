@@ -33,7 +33,6 @@ struct Engine::Impl {
   const EngineOptions options;
   const mrt::Device device;  // before all that lies in its memory
   const mrt::ops::Precision precision;
-  mrt::ops::Precision text_precision = mrt::ops::Precision::kF32;    // of the text encoder
   mrt::ops::WeightType weights = mrt::ops::WeightType::kActivation;  // of the transformer's blocks
   mrt::ModelFiles files;
   std::optional<mrt::WanTransformer> transformer;

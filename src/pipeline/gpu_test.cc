@@ -166,7 +166,22 @@ TEST_F(Gpu, PlansItsMemory) {
   EXPECT_GT(Gpus().last->peak_bytes(), 0);
   EXPECT_LE(Gpus().last->peak_bytes(), plan->device_peak_bytes);
 
-  Gpus().available_bytes = plan->device_peak_bytes - 1;
+  // With less the text encoder stays here.
+  EXPECT_EQ(plan->text_bytes, 0);
+  Gpus().available_bytes = int64_t{1} << 30;
+  const Result<MemoryEstimate> small = Engine::EstimateMemory(ToyOn("cuda"), options);
+  ASSERT_TRUE(small.ok()) << small.status().message();
+  EXPECT_GT(small->text_bytes, 0);
+  Gpus().available_bytes = int64_t{1} << 40;
+  EngineOptions asked = ToyOn("cuda");
+  asked.text_device = TextDevice::kCpu;
+  EXPECT_EQ(Engine::EstimateMemory(asked, options)->device_peak_bytes, small->device_peak_bytes);
+  Gpus().available_bytes = int64_t{1} << 30;
+  EXPECT_LT(small->device_peak_bytes, plan->device_peak_bytes);
+  Engine text_here = LoadEngine(ToyOn("cuda"));
+  EXPECT_EQ(Generate(text_here, options), Generate(engine, options));
+
+  Gpus().available_bytes = small->device_peak_bytes - 1;
   const Status status = Engine::Validate(ToyOn("cuda"), options);
   EXPECT_EQ(status.code(), StatusCode::kOutOfMemory);
   EXPECT_THAT(status.message(), HasSubstr("of cuda:0"));

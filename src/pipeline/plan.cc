@@ -172,12 +172,12 @@ Status CheckRecache(const VideoPlan& plan) {
   return {};
 }
 
-MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDecoder& decoder,
+MemoryPlan PlanMemory(const WanConfig& config, const TextMemory& text, const VideoDecoder& decoder,
                       const VideoEncoder* initial_encoder, const VideoPlan& plan,
                       ops::Precision precision, ops::WeightType weights, ops::Backend* backend) {
   // x264 keeps this many frames while it looks ahead ("veryfast": 10, and its threads and
-  // references).
-  constexpr int64_t kEncoderFrames = 24;
+  // references), with 8 threads.
+  constexpr int64_t kEncoderFrames = 30;
   // Where the video encoder has a thread of its own: RGB8, one in it and one that waits for it.
   constexpr int64_t kChunksToEncode = 2;
   constexpr int64_t kTextsMax = 2;  // the prompt, and the next one while it is being encoded
@@ -198,8 +198,8 @@ MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDe
                                    static_cast<int>(plan.window_frames), precision, backend));
   MemoryPlan memory;
   MemoryUse& models = backend == nullptr ? memory.host : memory.device;
-  models.weights_bytes =
-      WanTransformer::WeightBytes(config, precision, weights) + decoder.weight_bytes();
+  models.weights_bytes = WanTransformer::WeightBytes(config, precision, weights) +
+                         decoder.weight_bytes() + text.weights_bytes;
   if (initial_encoder != nullptr)
     models.initial_bytes =
         initial_encoder->weight_bytes() +
@@ -210,9 +210,9 @@ MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDe
       WanTransformer::ScratchBytes(config, chunk, plan.grid.rows, plan.grid.cols, precision,
                                    weights) +
       attention_bytes + decoder.WorkingBytes(plan.latent_rows, plan.latent_cols, precision);
-  memory.host.text_bytes = text_bytes;
+  (text.weights_bytes > 0 ? models : memory.host).text_bytes = text.peak_bytes;
   memory.host.generating_bytes +=
-      latent_frame * (plan.window_frames + plan.initial_latents + 4 * chunk) + chunk_frames_bytes +
+      latent_frame * (plan.window_frames + plan.initial_latents + 5 * chunk) + chunk_frames_bytes +
       encoder_bytes;
   if (backend == nullptr) return memory;
   memory.device.generating_bytes += kLibraryBytes;

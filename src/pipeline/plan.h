@@ -45,8 +45,8 @@ Status CheckRecache(const VideoPlan& plan);
 /// Bytes a generation takes in one memory. The text encoder is gone when the initial frames are
 /// encoded, and their encoder when the cache and the decoder's state are made.
 struct MemoryUse {
-  int64_t weights_bytes = 0;     // packed transformer and decoder; there from loading on
-  int64_t text_bytes = 0;        // the text encoder, one matrix at a time
+  int64_t weights_bytes = 0;     // packed models; there from loading on
+  int64_t text_bytes = 0;        // the text encoder's work; on the CPU a matrix at a time is of it
   int64_t initial_bytes = 0;     // the initial frames' encoder
   int64_t generating_bytes = 0;  // KV caches, activations, decoder state, frames, video encoder
   int64_t PeakBytes() const { return weights_bytes + OpenBytes(); }
@@ -57,9 +57,13 @@ struct MemoryPlan {
   MemoryUse host;
   MemoryUse device;  // of a GPU; else all 0
 };
-/// `text_bytes` is of the prompt (PromptEncoder::PeakBytes). `initial_encoder` encodes the initial
-/// frames; null if there are none. `backend`: of the models.
-MemoryPlan PlanMemory(const WanConfig& config, int64_t text_bytes, const VideoDecoder& decoder,
+/// The text encoder's weights that stay on a GPU, 0 on the CPU, and what a prompt takes beside
+/// them, there or here (PromptEncoder).
+struct TextMemory {
+  int64_t weights_bytes = 0, peak_bytes = 0;
+};
+/// `initial_encoder` encodes the initial frames; null if there are none. `backend`: of the models.
+MemoryPlan PlanMemory(const WanConfig& config, const TextMemory& text, const VideoDecoder& decoder,
                       const VideoEncoder* initial_encoder, const VideoPlan& plan,
                       ops::Precision precision, ops::WeightType weights,
                       ops::Backend* backend = nullptr);

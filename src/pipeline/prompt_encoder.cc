@@ -20,15 +20,28 @@ std::vector<int32_t> BytesAsTokens(const std::string& prompt, int64_t text_len) 
 
 }  // namespace
 
-Result<PromptEncoder> PromptEncoder::Open(const ModelFiles& files, const std::string& cache_dir,
-                                          ops::Precision precision) {
+Result<PromptEncoder> PromptEncoder::Open(const ModelFiles& files,
+                                          const monarchrt::EngineOptions& options,
+                                          const Device& device, int64_t models_bytes) {
   MRT_ASSIGN_OR_RETURN(Umt5Encoder encoder, OpenTextEncoder(files));
-  PromptEncoder prompts(std::move(encoder), static_cast<int>(files.config.text_len), precision);
+  PromptEncoder prompts(std::move(encoder), static_cast<int>(files.config.text_len));
+  const int64_t needed_bytes = models_bytes + prompts.encoder_.MatrixBytes() + kFreeBytes;
+  const bool there =
+      device.backend() != nullptr && options.text_device == monarchrt::TextDevice::kAuto &&
+      needed_bytes <= device.AvailableBytes() && prompts.encoder_.RunsOn(*device.backend());
+  if (there) prompts.backend_ = device.backend();
+  MRT_ASSIGN_OR_RETURN(prompts.precision_, there ? device.ResolvePrecision(options.precision)
+                                                 : device.ResolveTextPrecision(options.precision));
   if (!files.tokenizer_path.empty()) {
     MRT_ASSIGN_OR_RETURN(prompts.tokenizer_, Tokenizer::Load(files.tokenizer_path));
   }
-  prompts.cache_ = TextCache(cache_dir, files.text_encoder, precision);
+  prompts.cache_ = TextCache(options.cache_dir, files.text_encoder, prompts.precision_,
+                             there ? device.GpuName() : std::string());
   return prompts;
+}
+
+void PromptEncoder::Load() {
+  if (backend_ != nullptr) encoder_.MoveMatrices(*backend_);
 }
 
 PromptEncoder::Prompt PromptEncoder::Prepare(const std::string& text) const {

@@ -92,8 +92,9 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   MRT_RETURN_IF_ERROR(CheckInitialFrames(options));
   MRT_ASSIGN_OR_RETURN(Schedule schedule, Schedule::Make(options.steps, options.timestep_shift));
   PromptEncoder::Prompt prompt = e.prompts->Prepare(options.prompt);
-  const MemoryPlan memory = PlanMemory(config, e.prompts->PeakBytes(prompt), *e.decoder, nullptr,
-                                       plan, e.precision, e.weights, backend);
+  const MemoryPlan memory =
+      PlanMemory(config, {e.prompts->WeightBytes(), e.prompts->PeakBytes(prompt)}, *e.decoder,
+                 nullptr, plan, e.precision, e.weights, backend);
   MRT_RETURN_IF_ERROR(CheckMemory(memory.host.OpenBytes()));
   MRT_RETURN_IF_ERROR(e.device.CheckMemory(memory.device.OpenBytes()));
   if (on_phase) on_phase("encoding the prompt");

@@ -37,7 +37,8 @@ constexpr size_t kHashDigits = 64;
 
 // Whatever else the last bits of an embedding depend on: which kernels run, and on how many
 // threads their sums are spread.
-std::string ComputedBy() {
+std::string ComputedBy(const std::string& gpu) {
+  if (!gpu.empty()) return std::string("monarchrt ") + monarchrt::Version() + ", " + gpu;
   const CpuFeatures& cpu = GetCpuFeatures();
   std::string text = std::string("monarchrt ") + monarchrt::Version() + ", " +
                      ops::VendorDescription() + ", " + cpu.brand + (cpu.avx2 ? " avx2" : "") +
@@ -50,12 +51,13 @@ std::string ComputedBy() {
 }
 
 // Without the checksum, which is that of the bytes.
-Metadata Describe(const std::string& encoder, const std::string& dtype, int64_t text_len) {
+Metadata Describe(const std::string& encoder, const std::string& dtype, const std::string& gpu,
+                  int64_t text_len) {
   return {{"format", kEntryFormat},
           {"encoder", encoder},
           {"dtype", dtype},
           {"text_len", std::to_string(text_len)},
-          {"computed_by", ComputedBy()}};
+          {"computed_by", ComputedBy(gpu)}};
 }
 
 std::string FileName(const Metadata& description, std::span<const int32_t> ids) {
@@ -136,8 +138,9 @@ void DropOldest(const std::string& folder, const std::string& kept) {
 
 }  // namespace
 
-TextCache::TextCache(const std::string& folder, const Checkpoint& encoder, ops::Precision precision)
-    : dtype_(precision == ops::Precision::kBF16 ? "bf16" : "f32") {
+TextCache::TextCache(const std::string& folder, const Checkpoint& encoder, ops::Precision precision,
+                     const std::string& gpu)
+    : dtype_(precision == ops::Precision::kBF16 ? "bf16" : "f32"), gpu_(gpu) {
   if (folder.empty()) return;
   encoder_ = encoder.Fingerprint();
   if (!encoder_.empty()) folder_ = folder;
@@ -146,7 +149,7 @@ TextCache::TextCache(const std::string& folder, const Checkpoint& encoder, ops::
 Tensor TextCache::Find(std::span<const int32_t> ids, int64_t text_len, int64_t dim) const {
   if (!on()) return {};
   constexpr int64_t kHeaderBytesMax = int64_t{64} << 10;
-  Metadata description = Describe(encoder_, dtype_, text_len);
+  Metadata description = Describe(encoder_, dtype_, gpu_, text_len);
   const std::string path = folder_ + "/" + FileName(description, ids);
   const auto n = static_cast<int64_t>(ids.size());
   const int64_t bytes = n * dim * DTypeSize(DType::kF32);
@@ -176,7 +179,7 @@ Status TextCache::Store(std::span<const int32_t> ids, const ConstTensorView& emb
   const int64_t text_len = embedding.shape[0];
   const auto n = static_cast<int64_t>(ids.size());
   const ConstTensorView rows = embedding.Slice(0, n);
-  Metadata metadata = Describe(encoder_, dtype_, text_len);
+  Metadata metadata = Describe(encoder_, dtype_, gpu_, text_len);
   const std::string name = FileName(metadata, ids);
   metadata[kChecksum] = ChecksumOf(rows.data, rows.bytes());
   MRT_RETURN_IF_ERROR(MakeFolders(folder_));

@@ -21,9 +21,11 @@ class TextCache {
 
   TextCache() = default;  // off: finds nothing
 
-  /// For the embeddings of one encoder. Off if `folder` is empty or the encoder is not from a file.
-  /// Reads a few pages of every tensor (Checkpoint::Fingerprint).
-  TextCache(const std::string& folder, const Checkpoint& encoder, ops::Precision precision);
+  /// For the embeddings of one encoder, made on `gpu`, or on the CPU if that is empty. Off if
+  /// `folder` is empty or the encoder is not from a file. Reads a few pages of every tensor
+  /// (Checkpoint::Fingerprint).
+  TextCache(const std::string& folder, const Checkpoint& encoder, ops::Precision precision,
+            const std::string& gpu = {});
 
   bool on() const { return !folder_.empty(); }
 
@@ -40,6 +42,7 @@ class TextCache {
   std::string folder_;
   std::string encoder_;  // fingerprint
   std::string dtype_;
+  std::string gpu_;
 };
 
 }  // namespace mrt

@@ -116,6 +116,7 @@ TEST_F(TextCacheTest, TellsApartWhatChangesTheBits) {
   EXPECT_TRUE(cache.Find(ids_, kTextLen + 1, kDim).empty());
   EXPECT_TRUE(cache.Find(ids_, kTextLen, kDim / 2).empty());
   EXPECT_FALSE(Has(TextCache(dir_, Encoder(), Precision::kBF16), ids_));
+  EXPECT_FALSE(Has(TextCache(dir_, Encoder(), Precision::kF32, "a GPU"), ids_));
   SetThreadCount(ThreadCount() == 1 ? 2 : 1);
   EXPECT_FALSE(Has(cache, ids_));
   SetThreadCount(0);
@@ -310,7 +311,10 @@ class CachedEngineTest : public TextCacheTest {
   PromptEncoder Prompts() const {
     auto files = OpenModelFiles(Toy(dir_));
     EXPECT_TRUE(files.ok());
-    auto prompts = PromptEncoder::Open(*files, dir_, Precision::kF32);
+    const auto cpu = mrt::Device::Open("cpu");
+    auto prompts =
+        PromptEncoder::Open(*files, {.precision = monarchrt::Precision::kF32, .cache_dir = dir_},
+                            *cpu, /*models_bytes=*/0);
     EXPECT_TRUE(prompts.ok());
     return std::move(prompts).value();
   }

@@ -5,6 +5,7 @@
 
 #include "model/umt5/relative_bias.h"
 #include "ops/attention.h"
+#include "ops/backend.h"
 #include "ops/linear.h"
 #include "ops/rowwise.h"
 #include "ops/transfer.h"
@@ -57,6 +58,37 @@ Result<Umt5Encoder> Umt5Encoder::Open(Checkpoint checkpoint) {
   return encoder;
 }
 
+void Umt5Encoder::MoveMatrices(ops::Backend& backend) {
+  MRT_CHECK(moved_.empty() && RunsOn(backend));
+  for (Layer& layer : layers_) {
+    for (ConstTensorView* matrix : Matrices(layer)) {
+      moved_.emplace_back(matrix->dtype, matrix->shape, &backend);
+      backend.Copy(moved_.back().view().data, matrix->data, matrix->bytes());
+      *matrix = moved_.back();
+    }
+    checkpoint_.DropPages();
+  }
+}
+
+bool Umt5Encoder::RunsOn(ops::Backend& backend) const {
+  const bool bf16 = std::ranges::all_of(layers_, [](const Layer& layer) {
+    return std::ranges::all_of(Matrices(layer),
+                               [](const auto* matrix) { return matrix->dtype == DType::kBF16; });
+  });
+  const ops::AttentionGrid grid = {.rows = 1,
+                                   .cols = 1,
+                                   .heads = static_cast<int>(config_.heads),
+                                   .head_dim = static_cast<int>(config_.head_dim())};
+  return bf16 && backend.ValidateAttention({.mode = ops::AttentionMode::kDense}, grid, 1, 1).ok();
+}
+
+int64_t Umt5Encoder::MatrixBytes() const {
+  int64_t sum = 0;
+  for (const Layer& layer : layers_)
+    for (const ConstTensorView* matrix : Matrices(layer)) sum += matrix->bytes();
+  return sum;
+}
+
 Result<Tensor> Umt5Encoder::Encode(ops::Context& context, std::span<const int32_t> ids,
                                    int text_len) const {
   if (static_cast<int64_t>(ids.size()) > text_len)
@@ -71,15 +103,18 @@ Result<Tensor> Umt5Encoder::Encode(ops::Context& context, std::span<const int32_
   if (n == 0) return out;
 
   // Padding takes part in nothing, so only the n rows of the text are computed.
-  ArenaScope scope(context.arena());
-  const TensorView x = context.Float({n, config_.dim});
-  Embed(ids, x);
+  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
+  const TensorView embedded = context.HostFloat({n, config_.dim});
+  Embed(ids, embedded);
+  const TensorView x = ops::Upload(context, embedded);
   for (const Layer& layer : layers_) {
     if (context.stopped()) return out;
     SelfAttention(context, layer, x);
     FeedForward(context, layer, x);
   }
-  ops::RmsNorm(context, x, ToFloat32(norm_), kNormEpsilon, out.view().Slice(0, n), Output::kFloat);
+  const TensorView rows = out.view().Slice(0, n), made = ops::RoomFor(context, rows);
+  Normalize(context, norm_, x, made, Output::kFloat);
+  ops::DownloadTo(context, made, rows);
   MRT_RETURN_IF_ERROR(checkpoint_.CheckUnchanged());
   return out;
 }
@@ -95,10 +130,10 @@ void Umt5Encoder::Embed(std::span<const int32_t> ids, const TensorView& x) const
 // x += o(attention(norm1(x))), scores not scaled.
 void Umt5Encoder::SelfAttention(ops::Context& context, const Layer& layer,
                                 const TensorView& x) const {
-  ArenaScope scope(context.arena());
+  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
   const int64_t n = x.shape[0];
   const TensorView y = context.Activation({n, config_.dim});
-  ops::RmsNorm(context, x, ToFloat32(layer.norm1), kNormEpsilon, y);
+  Normalize(context, layer.norm1, x, y);
   const Shape by_head{n, config_.heads, config_.head_dim()};
   const TensorView q = context.Activation(by_head), k = context.Activation(by_head),
                    v = context.Activation(by_head), attended = context.Activation(by_head);
@@ -118,7 +153,7 @@ void Umt5Encoder::FeedForward(ops::Context& context, const Layer& layer,
   ArenaScope scope(context.arena());
   const int64_t n = x.shape[0];
   const TensorView y = context.Activation({n, config_.dim});
-  ops::RmsNorm(context, x, ToFloat32(layer.norm2), kNormEpsilon, y);
+  Normalize(context, layer.norm2, x, y);
   const TensorView gate = context.Activation({n, config_.dim_ffn});
   const TensorView up = context.Activation({n, config_.dim_ffn});
   Project(context, layer.gate, y, gate, ops::Activation::kGeluTanh);
@@ -127,8 +162,17 @@ void Umt5Encoder::FeedForward(ops::Context& context, const Layer& layer,
   ProjectAndAdd(context, layer.down, up, x);
 }
 
+// y = norm(x) by the weight of the file.
+void Umt5Encoder::Normalize(ops::Context& context, const ConstTensorView& weight,
+                            const ConstTensorView& x, const TensorView& y, Output output) const {
+  const ArenaScope scope(context.arena());
+  const Tensor floats = ToFloat32(weight);
+  ops::RmsNorm(context, x, ops::Upload(context, floats.view()), kNormEpsilon, y, output);
+}
+
 // y = activation(x W^T). A weight is used once, and packing it would take longer than the product:
-// so it is read straight from the mapped file, widened if the activations are float32.
+// so it is read straight from the mapped file, widened if the activations are float32, or from
+// where it was moved to.
 void Umt5Encoder::Project(ops::Context& context, const ConstTensorView& weight,
                           const ConstTensorView& x, const TensorView& y, ops::Activation activation,
                           Output output) const {

@@ -1,10 +1,12 @@
 // The UMT5 text encoder of Wan 2.1 (MODEL.md, "UMT5 encoder"): token ids -> one row per token.
 //
-// The released one has 5.7 G parameters and runs once per prompt, so it is never loaded as a whole:
-// its file stays mapped, and one weight matrix at a time is read, used and its pages given back. Of
-// the embedding only the rows of the prompt are touched.
+// The released one has 5.7 G parameters and runs once per prompt, so on the CPU it is never loaded
+// as a whole: its file stays mapped, and one weight matrix at a time is read, used and its pages
+// given back. A GPU that has room for them keeps the matrices. Of the embedding only the rows of
+// the prompt are touched.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -14,6 +16,10 @@
 #include "tensor/checkpoint.h"
 
 namespace mrt {
+
+namespace ops {
+class Backend;
+}  // namespace ops
 
 struct Umt5Config {
   int64_t vocabulary = 0;  // rows of the embedding
@@ -37,6 +43,15 @@ class Umt5Encoder {
 
   const Umt5Config& config() const { return config_; }
 
+  /// Whether Encode can run on a backend: the layers' matrices are BF16, and it has an attention of
+  /// that head_dim.
+  bool RunsOn(ops::Backend& backend) const;
+  /// Copies the matrices there: Encode needs a context with that backend from then on. RunsOn must
+  /// be true. Throws std::bad_alloc.
+  void MoveMatrices(ops::Backend& backend);
+  /// Of all that MoveMatrices copies.
+  int64_t MatrixBytes() const;
+
   /// ids (not padded, at most text_len) -> F32 [text_len, dim]; rows past the text are 0.
   /// InvalidArgument for an id outside the vocabulary or too many ids; BadData if the file has
   /// changed since Open().
@@ -44,6 +59,7 @@ class Umt5Encoder {
 
   /// Bytes Encode needs at its peak for a text of text_len tokens, mapped pages of the file and the
   /// result included: the largest weight matrix and the activations, however many layers there are.
+  /// Once the matrices were moved, as much is needed there, but for the largest matrix.
   int64_t PeakBytes(ops::Precision precision, int64_t text_len = 512) const;
 
  private:
@@ -54,9 +70,16 @@ class Umt5Encoder {
   };
 
   Umt5Encoder() = default;
+  /// All matrices of a layer.
+  template <typename L>
+  static auto Matrices(L& layer) {
+    return std::array{&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down};
+  }
   void Embed(std::span<const int32_t> ids, const TensorView& x) const;
   void SelfAttention(ops::Context& context, const Layer& layer, const TensorView& x) const;
   void FeedForward(ops::Context& context, const Layer& layer, const TensorView& x) const;
+  void Normalize(ops::Context& context, const ConstTensorView& weight, const ConstTensorView& x,
+                 const TensorView& y, ops::Output output = ops::Output::kActivation) const;
   void Project(ops::Context& context, const ConstTensorView& weight, const ConstTensorView& x,
                const TensorView& y, ops::Activation activation = ops::Activation::kNone,
                ops::Output output = ops::Output::kActivation) const;
@@ -67,7 +90,8 @@ class Umt5Encoder {
   Umt5Config config_;
   ConstTensorView embedding_;  // [vocabulary, dim]
   std::vector<Layer> layers_;
-  ConstTensorView norm_;  // [dim]
+  std::vector<Tensor> moved_;  // what the matrices of layers_ are once they were moved
+  ConstTensorView norm_;       // [dim]
 };
 
 }  // namespace mrt

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <functional>
 #include <string>
 
@@ -11,6 +12,7 @@
 #include "model/umt5/relative_bias.h"
 #include "model/umt5/synthetic.h"
 #include "testing/compare.h"
+#include "testing/fake_device.h"
 
 namespace mrt {
 namespace {
@@ -295,6 +297,28 @@ TEST(RelativeBias, IsTheTableAtTheBucket) {
     for (int64_t d = 1 - kTokens; d < kTokens; ++d)
       ASSERT_EQ(bias.as<float>()[h * (2 * kTokens - 1) + d + kTokens - 1],
                 static_cast<float>(RelativeBucket(d, kBuckets) * kHeads + h));
+}
+
+TEST(Umt5, OnADeviceGivesTheSameBits) {
+  mrt::testing::FakeDevice device(Precision::kF32);
+  const Umt5Encoder here = Small();
+  {
+    Umt5Encoder there = Small();
+    ASSERT_TRUE(there.RunsOn(device));
+    there.MoveMatrices(device);
+    EXPECT_GE(device.allocated_bytes(), there.MatrixBytes());
+    ops::Context context(Precision::kF32, &device);
+    for (const int n : {1, 17}) {
+      const std::vector<int32_t> ids(static_cast<size_t>(n), 3);
+      const auto rows = there.Encode(context, ids, 20);
+      ASSERT_TRUE(rows.ok()) << rows.status().message();
+      const Tensor want = Encode(here, Precision::kF32, ids, 20);
+      EXPECT_EQ(std::memcmp(rows->view().data, want.view().data, static_cast<size_t>(want.bytes())),
+                0);
+    }
+    EXPECT_GT(device.operations(), 0);
+  }
+  EXPECT_EQ(device.allocated_bytes(), 0);
 }
 
 // Memory is that of one matrix and the activations, however many layers there are.
