@@ -23,7 +23,9 @@ LatentMaker::LatentMaker(ops::Context& context, const WanTransformer& transforme
                              .sink_frames = plan.sink_frames,
                              .latent_rows = plan.latent_rows,
                              .latent_cols = plan.latent_cols,
-                             .memory = context.memory()}) {}
+                             .memory = context.memory()}) {
+  first_noise_ = NewChunk().buffer;
+}
 
 LatentChunk LatentMaker::NewChunk() const {
   LatentChunk chunk;
@@ -49,12 +51,22 @@ Status LatentMaker::Make(LatentChunk& chunk) {
     MRT_RETURN_IF_ERROR(rollout_.Remember(context_, latents, text_));
   } else {
     const auto noise = [this](int64_t first_frame, int step, const TensorView& out) {
-      FillNoise(seed_, first_frame, step, out);
+      if (step > 0 || first_frame != first_noise_position_)
+        return FillNoise(seed_, first_frame, step, out);
+      std::memcpy(out.data, first_noise_.view().data, static_cast<size_t>(out.bytes()));
     };
-    MRT_RETURN_IF_ERROR(rollout_.Next(context_, schedule_, text_, noise, latents));
+    MRT_RETURN_IF_ERROR(rollout_.Next(context_, schedule_, text_, noise, latents,
+                                      [&] { PrepareNoise(chunk.span.first + chunk.span.frames); }));
   }
   chunk.transformer_s = std::chrono::duration<double>(Clock::now() - start).count();
   return {};
+}
+
+void LatentMaker::PrepareNoise(int64_t position) {
+  if (position >= plan_.latents) return;
+  const ChunkSpan next = ChunkAt(position, kChunkLatentFrames, plan_.single_first);
+  FillNoise(seed_, position, /*step=*/0, first_noise_.view().Slice(0, next.frames));
+  first_noise_position_ = position;
 }
 
 void LatentMaker::SetText(CrossKv text, int prompt, bool recache) {

@@ -47,6 +47,9 @@ class LatentMaker {
   bool done() const { return rollout_.frames_done() >= plan_.latents; }
 
  private:
+  /// The noise that the chunk at `position` begins with, if one is to be generated there.
+  void PrepareNoise(int64_t position);
+
   ops::Context& context_;
   const VideoPlan plan_;
   const Schedule schedule_;
@@ -56,6 +59,8 @@ class LatentMaker {
   int prompt_ = 0;
   bool recache_ = false;
   int64_t chunks_ = 0;  // begun
+  Tensor first_noise_;  // of the chunk at first_noise_position_, F32 like LatentChunk::buffer
+  int64_t first_noise_position_ = -1;
   Rollout rollout_;
 };
 

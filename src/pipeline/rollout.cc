@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "model/wan/patches.h"
 #include "ops/transfer.h"
 #include "pipeline/chunks.h"
 
@@ -29,6 +30,15 @@ class ChunkInCache {
   KvCache& cache_;
 };
 
+/// `to`: where the context computes.
+void PatchifyTo(ops::Context& context, const WanConfig& config, const ConstTensorView& latents,
+                const TensorView& to) {
+  const ArenaScope scope(context.host_arena());
+  const TensorView patches = context.HostFloat(to.shape);
+  Patchify(config, latents, patches);
+  ops::Copy(context, patches, to);
+}
+
 Status CheckStopped(const ops::Context& context) {
   return context.stopped() ? Cancelled("[stream] was cancelled") : Status();
 }
@@ -46,23 +56,29 @@ Status Rollout::Remember(ops::Context& context, const ConstTensorView& latents,
                          const CrossKv& text) {
   MRT_RETURN_IF_ERROR(cache_.BeginChunk(latents.shape[0]));
   ChunkInCache chunk(cache_);
-  MRT_RETURN_IF_ERROR(CleanPass(context, latents, text));
+  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
+  const TensorView patches = NewPatches(context);
+  PatchifyTo(context, transformer_.config(), latents, patches);
+  MRT_RETURN_IF_ERROR(CleanPass(context, patches, text));
+  ops::Wait(context);
   SaveClean(latents);
   chunk.Keep();
   return {};
 }
 
-Status Rollout::Next(ops::Context& context, const Schedule& schedule, const CrossKv& text,
-                     NoiseSource noise, const TensorView& latents) {
-  return Next(context, schedule, text, noise, latents, [](int64_t, int, const ConstTensorView&) {});
-}
-
-Status Rollout::Next(ops::Context& context, const Schedule& schedule, const CrossKv& text,
-                     NoiseSource noise, const TensorView& latents, FlowObserver observer) {
+Status Rollout::Generate(ops::Context& context, const Schedule& schedule, const CrossKv& text,
+                         NoiseSource noise, const TensorView& latents, const FlowObserver* observer,
+                         FunctionRef<void()> meanwhile) {
   MRT_RETURN_IF_ERROR(cache_.BeginChunk(latents.shape[0]));
   ChunkInCache chunk(cache_);
-  MRT_RETURN_IF_ERROR(Denoise(context, schedule, text, noise, latents, observer));
-  MRT_RETURN_IF_ERROR(CleanPass(context, latents, text));
+  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
+  const TensorView patches = NewPatches(context);
+  MRT_RETURN_IF_ERROR(Denoise(context, schedule, text, noise, patches, observer));
+  MRT_RETURN_IF_ERROR(CleanPass(context, patches, text));
+  meanwhile();
+  Unpatchify(transformer_.config(), ops::Download(context, patches), latents);
+  ops::Wait(context);
+  MRT_RETURN_IF_ERROR(CheckStopped(context));
   SaveClean(latents);
   chunk.Keep();
   return {};
@@ -87,45 +103,63 @@ Status Rollout::Recache(ops::Context& context, const CrossKv& text, int64_t chun
       std::memcpy(latents.Slice(f, f + 1).data, from.data, static_cast<size_t>(from.bytes()));
     }
     cache_.BeginRevisit(first, frames);
-    const Status status = CleanPass(context, latents.Slice(0, frames), text);
+    const ArenaScope patches_scope(context.arena());
+    const TensorView patches = NewPatches(context);
+    PatchifyTo(context, transformer_.config(), latents.Slice(0, frames), patches);
+    const Status status = CleanPass(context, patches, text);
     cache_.EndRevisit();
     MRT_RETURN_IF_ERROR(status);
   }
   return {};
 }
 
+/// Where the context computes, F32 of the chunk in the cache.
+TensorView Rollout::NewPatches(ops::Context& context) const {
+  const WanConfig& config = transformer_.config();
+  return context.Float({cache_.chunk_frames() * cache_.rows() * cache_.cols(),
+                        config.out_dim * config.patch_elements()});
+}
+
 Status Rollout::Denoise(ops::Context& context, const Schedule& schedule, const CrossKv& text,
-                        NoiseSource noise, const TensorView& latents, FlowObserver observer) {
-  const int64_t first_frame = cache_.chunk_position();
-  const ArenaScope scope(context.host_arena());
-  const TensorView flow = context.HostFloat(latents.shape);
-  const TensorView fresh = context.HostFloat(latents.shape);
-  noise(first_frame, 0, latents);
+                        NoiseSource noise, const TensorView& patches,
+                        const FlowObserver* observer) {
+  const int64_t first_frame = cache_.chunk_position(), frames = cache_.chunk_frames();
+  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
+  const TensorView latents =
+      context.HostFloat({frames, channels(), options_.latent_rows, options_.latent_cols});
+  const TensorView flow = NewPatches(context), fresh = NewPatches(context);
+  const auto make_noise = [&](int step, const TensorView& to) {
+    noise(first_frame, step, latents);
+    PatchifyTo(context, transformer_.config(), latents, to);
+  };
+  make_noise(0, patches);
   const std::vector<DenoisingStep>& steps = schedule.steps();
   for (size_t s = 0; s < steps.size(); ++s) {
     const int step = static_cast<int>(s);
     const Span span(context.span_log(), "denoising step", SpanKind::kPart, {}, step);
     if (step > 0) {
-      noise(first_frame, step, fresh);
-      AddNoise(latents, fresh, steps[s].sigma);
+      make_noise(step, fresh);
+      AddNoise(context, patches, fresh, steps[s].sigma);
     }
-    timesteps_.assign(static_cast<size_t>(latents.shape[0]), steps[s].timestep);
-    transformer_.Forward(context, latents, timesteps_, text, cache_, options_.attention.Step(step),
-                         flow);
+    timesteps_.assign(static_cast<size_t>(frames), steps[s].timestep);
+    transformer_.ForwardPatches(context, patches, timesteps_, text, cache_,
+                                options_.attention.Step(step), flow);
     MRT_RETURN_IF_ERROR(CheckStopped(context));
-    observer(first_frame, step, flow);
-    PredictClean(latents, flow, steps[s].sigma, latents);
+    if (observer != nullptr) {
+      Unpatchify(transformer_.config(), ops::Download(context, flow), latents);
+      (*observer)(first_frame, step, latents);
+    }
+    PredictClean(context, patches, flow, steps[s].sigma);
   }
   return {};
 }
 
-Status Rollout::CleanPass(ops::Context& context, const ConstTensorView& latents,
+Status Rollout::CleanPass(ops::Context& context, const ConstTensorView& patches,
                           const CrossKv& text) {
   const Span span(context.span_log(), "clean pass", SpanKind::kPart);
-  timesteps_.assign(static_cast<size_t>(latents.shape[0]), 0.0f);
-  transformer_.Forward(context, latents, timesteps_, text, cache_, options_.attention.CleanPass(),
-                       /*flow=*/{});
-  ops::Wait(context);  // nothing is downloaded: without this the time would be the next one's
+  timesteps_.assign(static_cast<size_t>(cache_.chunk_frames()), 0.0f);
+  transformer_.ForwardPatches(context, patches, timesteps_, text, cache_,
+                              options_.attention.CleanPass(), /*flow=*/{});
   return CheckStopped(context);
 }
 

@@ -43,10 +43,17 @@ class Rollout {
   Status Remember(ops::Context& context, const ConstTensorView& latents, const CrossKv& text);
 
   /// Generates the next chunk into `latents`, F32 [frames, channels, rows, cols].
-  Status Next(ops::Context& context, const Schedule& schedule, const CrossKv& text,
-              NoiseSource noise, const TensorView& latents);
-  Status Next(ops::Context& context, const Schedule& schedule, const CrossKv& text,
-              NoiseSource noise, const TensorView& latents, FlowObserver observer);
+  /// `meanwhile` is work of the host: it is called when all of a device's work is under way, and
+  /// not if the context was stopped.
+  Status Next(
+      ops::Context& context, const Schedule& schedule, const CrossKv& text, NoiseSource noise,
+      const TensorView& latents, FunctionRef<void()> meanwhile = [] {}) {
+    return Generate(context, schedule, text, noise, latents, nullptr, meanwhile);
+  }
+  Status NextObserved(ops::Context& context, const Schedule& schedule, const CrossKv& text,
+                      NoiseSource noise, const TensorView& latents, FlowObserver observer) {
+    return Generate(context, schedule, text, noise, latents, &observer, [] {});
+  }
 
   /// Computes the keys and values of all frames in the window anew with another text: each chunk of
   /// it once at t = 0, in the order of time, each seeing what lies before it. The last two
@@ -60,9 +67,13 @@ class Rollout {
   int64_t channels() const { return clean_.shape()[1]; }
 
  private:
+  Status Generate(ops::Context& context, const Schedule& schedule, const CrossKv& text,
+                  NoiseSource noise, const TensorView& latents, const FlowObserver* observer,
+                  FunctionRef<void()> meanwhile);
   Status Denoise(ops::Context& context, const Schedule& schedule, const CrossKv& text,
-                 NoiseSource noise, const TensorView& latents, FlowObserver observer);
-  Status CleanPass(ops::Context& context, const ConstTensorView& latents, const CrossKv& text);
+                 NoiseSource noise, const TensorView& patches, const FlowObserver* observer);
+  Status CleanPass(ops::Context& context, const ConstTensorView& patches, const CrossKv& text);
+  TensorView NewPatches(ops::Context& context) const;
   void SaveClean(const ConstTensorView& latents);
   TensorView CleanOf(int64_t f) const;
 

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/rowwise.h"
+#include "ops/transfer.h"
+
 namespace mrt {
 namespace {
 
@@ -12,6 +15,17 @@ double TableSigma(int index, double shift) {
   index = std::min(index, kTableSize - 1);  // step 0 is not in the table: the nearest entry
   const double u = 1.0 - static_cast<double>(index) / kTableSize;
   return shift * u / (1 + (shift - 1) * u);
+}
+
+// x *= factor
+void Scale(ops::Context& context, const TensorView& x, float factor) {
+  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
+  const Shape row{x.shape.back()};
+  const TensorView factors = context.HostFloat(row), zeros = context.HostFloat(row);
+  std::fill_n(factors.as<float>(), row[0], factor);
+  std::fill_n(zeros.as<float>(), row[0], 0.0f);
+  ops::ScaleBias(context, x, ops::Upload(context, factors), ops::Upload(context, zeros), x,
+                 ops::Output::kFloat);
 }
 
 }  // namespace
@@ -35,19 +49,16 @@ Result<Schedule> Schedule::Make(const std::vector<int>& steps, double shift) {
   return schedule;
 }
 
-void PredictClean(const ConstTensorView& x, const ConstTensorView& velocity, float sigma,
-                  const TensorView& x0) {
-  MRT_CHECK(x.shape == velocity.shape && x.shape == x0.shape);
-  const float *from = x.as<float>(), *v = velocity.as<float>();
-  float* to = x0.as<float>();
-  for (int64_t i = 0; i < x.shape.elements(); ++i) to[i] = from[i] - sigma * v[i];
+void PredictClean(ops::Context& context, const TensorView& x, const TensorView& velocity,
+                  float sigma) {
+  Scale(context, velocity, -sigma);
+  ops::Add(context, x, velocity, /*relu=*/false, ops::Output::kFloat);
 }
 
-void AddNoise(const TensorView& x, const ConstTensorView& noise, float sigma) {
-  MRT_CHECK(x.shape == noise.shape);
-  float* to = x.as<float>();
-  const float* n = noise.as<float>();
-  for (int64_t i = 0; i < x.shape.elements(); ++i) to[i] = (1 - sigma) * to[i] + sigma * n[i];
+void AddNoise(ops::Context& context, const TensorView& x, const TensorView& noise, float sigma) {
+  Scale(context, x, 1 - sigma);
+  Scale(context, noise, sigma);
+  ops::Add(context, x, noise, /*relu=*/false, ops::Output::kFloat);
 }
 
 }  // namespace mrt

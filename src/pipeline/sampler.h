@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "ops/context.h"
 #include "tensor/tensor.h"
 
 namespace mrt {
@@ -30,11 +31,12 @@ class Schedule {
   std::vector<DenoisingStep> steps_;
 };
 
-/// x0 = x - sigma * velocity. All F32 of one shape; x0 may be x.
-void PredictClean(const ConstTensorView& x, const ConstTensorView& velocity, float sigma,
-                  const TensorView& x0);
+/// x = x - sigma * velocity. Both F32 [rows, width] where the context computes; the velocity is
+/// scaled in its place.
+void PredictClean(ops::Context& context, const TensorView& x, const TensorView& velocity,
+                  float sigma);
 
-/// x = (1 - sigma) * x + sigma * noise. Both F32 of one shape.
-void AddNoise(const TensorView& x, const ConstTensorView& noise, float sigma);
+/// x = (1 - sigma) * x + sigma * noise. Likewise; the noise is scaled in its place.
+void AddNoise(ops::Context& context, const TensorView& x, const TensorView& noise, float sigma);
 
 }  // namespace mrt

@@ -35,15 +35,18 @@ TEST(Schedule, RefusesWhatCannotWork) {
 
 // With the true velocity noise - clean the clean latents come back from any noise level.
 TEST(Sampler, RecoversTheCleanLatents) {
-  Tensor clean(DType::kF32, {8}), noise(DType::kF32, {8}), x(DType::kF32, {8}), v(DType::kF32, {8});
+  ops::Context context(ops::Precision::kF32);
+  const Shape shape{2, 4};
+  Tensor clean(DType::kF32, shape), noise(DType::kF32, shape), x(DType::kF32, shape),
+      v(DType::kF32, shape);
   for (int i = 0; i < 8; ++i) {
     clean.as<float>()[i] = x.as<float>()[i] = static_cast<float>(i) - 3;
     noise.as<float>()[i] = static_cast<float>(i % 3) * 0.5f;
     v.as<float>()[i] = noise.as<float>()[i] - clean.as<float>()[i];
   }
-  AddNoise(x, noise, 0.625f);
+  AddNoise(context, x, noise, 0.625f);
   EXPECT_FLOAT_EQ(x.as<float>()[0], 0.375f * -3 + 0.625f * 0);
-  PredictClean(x, v, 0.625f, x);
+  PredictClean(context, x, v, 0.625f);
   for (int i = 0; i < 8; ++i) EXPECT_NEAR(x.as<float>()[i], clean.as<float>()[i], 1e-6);
 }
 

@@ -166,8 +166,9 @@ Result<RolloutResult> RunRolloutCase(ops::Context& context, const WanTransformer
   for (size_t chunk = 0; chunk < c.chunk_frames.size(); ++chunk) {
     const int64_t frames = c.chunk_frames[chunk];
     const bool second = switches && static_cast<int64_t>(chunk) >= c.text_1_from_chunk;
-    MRT_RETURN_IF_ERROR(rollout.Next(context, c.schedule, second ? text_1_kv : text_kv, noise,
-                                     result.latents.view().Slice(done, done + frames), observer));
+    MRT_RETURN_IF_ERROR(
+        rollout.NextObserved(context, c.schedule, second ? text_1_kv : text_kv, noise,
+                             result.latents.view().Slice(done, done + frames), observer));
     done += frames;
   }
   return result;

@@ -37,13 +37,13 @@ void Patchify(const WanConfig& config, const ConstTensorView& latents, const Ten
 void Unpatchify(const WanConfig& config, const ConstTensorView& patches,
                 const TensorView& latents) {
   const int64_t ph = config.patch_size[1], pw = config.patch_size[2];
-  const int64_t channels = latents.shape[1], w = latents.shape[3];
+  const int64_t w = latents.shape[3];
   const float* const from = patches.as<float>();
   float* const to = latents.as<float>();
   ForEachPatch(config, latents.shape, [&](int64_t token, int64_t channel, int64_t offset) {
-    const float* const in = from + token * patches.shape[1] + channel;
+    const float* const in = from + token * patches.shape[1] + channel * ph * pw;
     for (int64_t r = 0; r < ph; ++r)
-      for (int64_t c = 0; c < pw; ++c) to[offset + r * w + c] = in[(r * pw + c) * channels];
+      for (int64_t c = 0; c < pw; ++c) to[offset + r * w + c] = in[r * pw + c];
   });
 }
 

@@ -10,8 +10,8 @@ namespace mrt {
 /// the order of the patch embedding's kernel: channel, patch row, patch column.
 void Patchify(const WanConfig& config, const ConstTensorView& latents, const TensorView& patches);
 
-/// patches F32 [tokens, patch_elements * out_dim], each row in the order patch row, patch column,
-/// channel -> latents F32 [frames, out_dim, h, w].
+/// patches F32 [tokens, out_dim * patch_elements], each row in the same order -> latents F32
+/// [frames, out_dim, h, w].
 void Unpatchify(const WanConfig& config, const ConstTensorView& patches, const TensorView& latents);
 
 }  // namespace mrt

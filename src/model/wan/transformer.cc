@@ -16,16 +16,18 @@
 namespace mrt {
 namespace {
 
-/// The latents' grid of tokens.
-struct TokenGrid {
-  int64_t frames, rows, cols;
-  int64_t tokens() const { return frames * rows * cols; }
-};
-
-TokenGrid GridOf(const WanConfig& c, const Shape& latents) {
-  MRT_CHECK(latents.rank() == 4 && latents[2] % c.patch_size[1] == 0 &&
-            latents[3] % c.patch_size[2] == 0);
-  return {latents[0], latents[2] / c.patch_size[1], latents[3] / c.patch_size[2]};
+/// The head's rows, weight [patch_elements * out_dim, dim] or bias [patch_elements * out_dim],
+/// which run patch row, patch column, channel, in the order of patches: channel first.
+Tensor ChannelsFirst(const ConstTensorView& rows, int64_t patch_elements) {
+  if (rows.empty()) return {};
+  Tensor sorted(rows.dtype, rows.shape);
+  const int64_t channels = rows.shape[0] / patch_elements;
+  for (int64_t at = 0; at < rows.shape[0]; ++at) {
+    const int64_t to = at % channels * patch_elements + at / channels;
+    const ConstTensorView row = rows.Slice(at, at + 1);
+    std::memcpy(sorted.view().Slice(to, to + 1).data, row.data, static_cast<size_t>(row.bytes()));
+  }
+  return sorted;
 }
 
 /// An uninitialised array of n pointers from the arena.
@@ -46,6 +48,12 @@ int64_t RowsBeforePadding(const ConstTensorView& text) {
 }
 
 }  // namespace
+
+WanTransformer::TokenGrid WanTransformer::GridOf(const WanConfig& c, const Shape& latents) {
+  MRT_CHECK(latents.rank() == 4 && latents[2] % c.patch_size[1] == 0 &&
+            latents[3] % c.patch_size[2] == 0);
+  return {latents[0], latents[2] / c.patch_size[1], latents[3] / c.patch_size[2]};
+}
 
 TextWindow CrossKv::Layer(int64_t layer) const {
   const Shape& s = keys_.shape();
@@ -98,7 +106,11 @@ WanTransformer::WanTransformer(ops::Context& context, const Checkpoint& checkpoi
     blocks_.emplace_back(context, checkpoint, "blocks." + std::to_string(n), weights);
     checkpoint.DropPages();
   }
-  head_ = linear("head.head");
+  const Tensor head_weight =
+      ChannelsFirst(checkpoint.Find("head.head.weight"), config.patch_elements());
+  const Tensor head_bias =
+      ChannelsFirst(checkpoint.Find("head.head.bias"), config.patch_elements());
+  head_ = ops::Linear(context, head_weight, head_bias);
   checkpoint.DropPages();
 }
 
@@ -146,7 +158,21 @@ void WanTransformer::Forward(ops::Context& context, const ConstTensorView& laten
                              LayerAttention attention, const TensorView& flow) const {
   const TokenGrid grid = GridOf(config_, latents.shape);
   MRT_CHECK(grid.frames == cache.chunk_frames() && grid.rows == cache.rows() &&
-            grid.cols == cache.cols() && cache.num_layers() == config_.num_layers);
+            grid.cols == cache.cols());
+  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
+  const ConstTensorView patches = PatchesOf(context, latents);
+  if (flow.empty()) return ForwardPatches(context, patches, timesteps, text, cache, attention, {});
+  const TensorView made = context.Float({grid.tokens(), head_.out_features()});
+  ForwardPatches(context, patches, timesteps, text, cache, attention, made);
+  if (!context.stopped()) Unpatchify(config_, ops::Download(context, made), flow);
+}
+
+void WanTransformer::ForwardPatches(ops::Context& context, const ConstTensorView& patches,
+                                    std::span<const float> timesteps, const CrossKv& text,
+                                    KvCache& cache, LayerAttention attention,
+                                    const TensorView& flow) const {
+  const TokenGrid grid{cache.chunk_frames(), cache.rows(), cache.cols()};
+  MRT_CHECK(patches.shape[0] == grid.tokens() && cache.num_layers() == config_.num_layers);
   MRT_CHECK(static_cast<int64_t>(timesteps.size()) == grid.frames);
   const ArenaScope scope(context.arena()), host_scope(context.host_arena());
   ConditioningMemo& memo = cache.conditioning();
@@ -158,7 +184,7 @@ void WanTransformer::Forward(ops::Context& context, const ConstTensorView& laten
                                ? memo.Time(context, time_embedding_, config_.dim, first)
                                : MakeTimeVectors(context, time_embedding_, config_.dim, timesteps);
   Run(
-      context, latents, rope, time, text, [&](int64_t layer) { return cache.Layer(layer); },
+      context, grid, patches, rope, time, text, [&](int64_t layer) { return cache.Layer(layer); },
       attention, flow);
 }
 
@@ -181,20 +207,22 @@ void WanTransformer::ForwardBidirectional(ops::Context& context, const ConstTens
   const RopeTable rope = MakeRopeTable(context, config_.head_dim(), /*first_frame=*/0, grid.frames,
                                        grid.rows, grid.cols);
   const TimeVectors time = MakeTimeVectors(context, time_embedding_, config_.dim, {&timestep, 1});
+  const TensorView made = context.Float({grid.tokens(), head_.out_features()});
   Run(
-      context, latents, rope, time, text, [&](int64_t) { return window; }, attention, flow);
+      context, grid, PatchesOf(context, latents), rope, time, text, [&](int64_t) { return window; },
+      attention, made);
+  if (!context.stopped()) Unpatchify(config_, ops::Download(context, made), flow);
 }
 
-void WanTransformer::Run(ops::Context& context, const ConstTensorView& latents,
-                         const RopeTable& rope, const TimeVectors& time, const CrossKv& text,
-                         WindowOfLayer window, LayerAttention attention,
-                         const TensorView& flow) const {
+void WanTransformer::Run(ops::Context& context, const TokenGrid& grid,
+                         const ConstTensorView& patches, const RopeTable& rope,
+                         const TimeVectors& time, const CrossKv& text, WindowOfLayer window,
+                         LayerAttention attention, const TensorView& flow) const {
   const WanConfig& c = config_;
-  const TokenGrid grid = GridOf(c, latents.shape);
   const ArenaScope scope(context.arena());
 
   const TensorView x = context.Float({grid.tokens(), c.dim});  // the residual stream
-  Embed(context, latents, x);
+  Embed(context, patches, x);
   const BlockInputs inputs{.config = c,
                            .frames = grid.frames,
                            .rows = grid.rows,
@@ -211,20 +239,26 @@ void WanTransformer::Run(ops::Context& context, const ConstTensorView& latents,
   Head(context, x, time.embedding, flow);
 }
 
-void WanTransformer::Embed(ops::Context& context, const ConstTensorView& latents,
-                           const TensorView& x) const {
-  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
-  const Shape shape{x.shape[0], patch_embedding_.in_features()};
+/// latents of the host, F32 [frames, in_dim, h, w] -> patches in the context's arena.
+ConstTensorView WanTransformer::PatchesOf(ops::Context& context,
+                                          const ConstTensorView& latents) const {
+  const Shape shape{GridOf(config_, latents.shape).tokens(), patch_embedding_.in_features()};
   const TensorView patches = context.HostFloat(shape);
   Patchify(config_, latents, patches);
-  const TensorView rounded = context.Activation(shape);
-  ops::Cast(context, ops::Upload(context, patches), rounded);
+  return ops::Upload(context, patches);
+}
+
+void WanTransformer::Embed(ops::Context& context, const ConstTensorView& patches,
+                           const TensorView& x) const {
+  const ArenaScope scope(context.arena());
+  const TensorView rounded = context.Activation(patches.shape);
+  ops::Cast(context, patches, rounded);
   patch_embedding_.Run(context, rounded, x, ops::Activation::kNone, ops::Output::kFloat);
 }
 
 void WanTransformer::Head(ops::Context& context, const TensorView& x,
                           const TensorView& time_embedding, const TensorView& flow) const {
-  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
+  const ArenaScope scope(context.arena());
   const int64_t groups = time_embedding.shape[0], dim = config_.dim;
   const ConstTensorView learned = head_modulation_.view().Reshape({2, dim});  // shift and scale
   const TensorView shift = context.Float({groups, dim}), scale = context.Float({groups, dim});
@@ -234,9 +268,7 @@ void WanTransformer::Head(ops::Context& context, const TensorView& x,
   AddToRows(context, scale, learned.Slice(1, 2));
   const TensorView y = context.Activation({x.shape[0], dim});
   ops::LayerNormModulate(context, x, scale, shift, config_.eps, y);
-  const TensorView patches = context.Float({x.shape[0], head_.out_features()});
-  head_.Run(context, y, patches, ops::Activation::kNone, ops::Output::kFloat);
-  Unpatchify(config_, ops::Download(context, patches), flow);
+  head_.Run(context, y, flow, ops::Activation::kNone, ops::Output::kFloat);
 }
 
 int64_t WanTransformer::weight_bytes() const {

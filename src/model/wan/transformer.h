@@ -84,6 +84,13 @@ class WanTransformer {
                std::span<const float> timesteps, const CrossKv& text, KvCache& cache,
                LayerAttention attention, const TensorView& flow) const;
 
+  /// The same from patches to patches (patches.h), which lie where the context computes: F32
+  /// [tokens, in_dim * patch_elements] -> F32 [tokens, out_dim * patch_elements] or empty. A device
+  /// may still be at work.
+  void ForwardPatches(ops::Context& context, const ConstTensorView& patches,
+                      std::span<const float> timesteps, const CrossKv& text, KvCache& cache,
+                      LayerAttention attention, const TensorView& flow) const;
+
   /// One forward over all frames at one timestep, every frame seeing every other, without a cache:
   /// the bidirectional model. Shapes as in Forward.
   void ForwardBidirectional(ops::Context& context, const ConstTensorView& latents, float timestep,
@@ -111,10 +118,17 @@ class WanTransformer {
   WanTransformer(ops::Context& context, const Checkpoint& checkpoint, const WanConfig& config,
                  ops::WeightType weights);
 
-  void Run(ops::Context& context, const ConstTensorView& latents, const RopeTable& rope,
-           const TimeVectors& time, const CrossKv& text, WindowOfLayer window,
-           LayerAttention attention, const TensorView& flow) const;
-  void Embed(ops::Context& context, const ConstTensorView& latents, const TensorView& x) const;
+  struct TokenGrid {
+    int64_t frames, rows, cols;
+    int64_t tokens() const { return frames * rows * cols; }
+  };
+  static TokenGrid GridOf(const WanConfig& config, const Shape& latents);
+
+  void Run(ops::Context& context, const TokenGrid& grid, const ConstTensorView& patches,
+           const RopeTable& rope, const TimeVectors& time, const CrossKv& text,
+           WindowOfLayer window, LayerAttention attention, const TensorView& flow) const;
+  ConstTensorView PatchesOf(ops::Context& context, const ConstTensorView& latents) const;
+  void Embed(ops::Context& context, const ConstTensorView& patches, const TensorView& x) const;
   void Head(ops::Context& context, const TensorView& x, const TensorView& time_embedding,
             const TensorView& flow) const;
 
