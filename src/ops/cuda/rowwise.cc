@@ -2,6 +2,7 @@
 #include "ops/cuda/rowwise_kernels.h"
 
 #include <algorithm>
+#include <span>
 
 #include "base/check.h"
 #include "ops/cuda/cuda_backend.h"
@@ -22,6 +23,17 @@ RmsNormRopeArgs TokenMajorArgs(const ConstTensorView& x, const RotaryNorm& norm,
           .heads = heads,
           .head_dim = head_dim,
           .eps = norm.eps};
+}
+
+/// Calls body(first, count, where they lie) for each run of frames that lie one after the other.
+template <typename Body>
+void ForEachRun(std::span<void* const> frames, int64_t frame_bytes, Body body) {
+  for (size_t first = 0, end = 1; first < frames.size(); first = end++) {
+    while (end < frames.size() &&
+           frames[end] == static_cast<const char*>(frames[end - 1]) + frame_bytes)
+      ++end;
+    body(static_cast<int64_t>(first), static_cast<int64_t>(end - first), frames[first]);
+  }
 }
 
 }  // namespace
@@ -82,28 +94,28 @@ void CudaBackend::RmsNormRope(Context&, const TensorView& x, const RotaryNorm& n
 void CudaBackend::StoreKeys(Context&, const ConstTensorView& x, const RotaryNorm& norm,
                             const KvFrames& kv) {
   MRT_CHECK(kv.dtype == DType::kBF16 && x.dtype == DType::kBF16);
-  const int64_t tokens = x.shape[0] / static_cast<int64_t>(kv.size());
-  for (size_t f = 0; f < kv.size(); ++f) {
-    const int64_t begin = static_cast<int64_t>(f) * tokens, end = begin + tokens;
-    const RotaryNorm of_frame{.weight = norm.weight,
-                              .cos = norm.cos.Slice(begin, end),
-                              .sin = norm.sin.Slice(begin, end),
-                              .eps = norm.eps};
-    cuda::RmsNormRope(TokenMajorArgs(x.Slice(begin, end), of_frame, kv.keys[f]), tokens, stream());
-  }
+  const auto count = static_cast<int64_t>(kv.size());
+  const int64_t tokens = x.shape[0] / count;
+  ForEachRun(kv.keys, x.bytes() / count, [&](int64_t first, int64_t frames, void* to) {
+    const int64_t begin = first * tokens, end = begin + frames * tokens;
+    const RotaryNorm of_frames{.weight = norm.weight,
+                               .cos = norm.cos.Slice(begin, end),
+                               .sin = norm.sin.Slice(begin, end),
+                               .eps = norm.eps};
+    cuda::RmsNormRope(TokenMajorArgs(x.Slice(begin, end), of_frames, to), end - begin, stream());
+  });
 }
 
 void CudaBackend::StoreValues(Context&, const ConstTensorView& x, const KvFrames& kv) {
   MRT_CHECK(kv.dtype == DType::kBF16 && x.dtype == DType::kBF16);
   const int64_t frame_bytes = x.bytes() / static_cast<int64_t>(kv.size());
   if (frame_bytes == 0) return;
-  for (size_t f = 0; f < kv.size(); ++f) {
-    const char* const from =
-        static_cast<const char*>(x.data) + static_cast<int64_t>(f) * frame_bytes;
+  ForEachRun(kv.values, frame_bytes, [&](int64_t first, int64_t frames, void* to) {
+    const char* const from = static_cast<const char*>(x.data) + first * frame_bytes;
     CheckCuda("cudaMemcpyAsync of values",
-              cudaMemcpyAsync(kv.values[f], from, static_cast<size_t>(frame_bytes),
+              cudaMemcpyAsync(to, from, static_cast<size_t>(frames * frame_bytes),
                               cudaMemcpyDeviceToDevice, stream()));
-  }
+  });
 }
 
 void CudaBackend::Cast(Context&, const ConstTensorView& x, const TensorView& y) {

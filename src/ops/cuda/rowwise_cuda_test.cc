@@ -136,13 +136,14 @@ TEST_F(CudaOpsTest, KeysAndValuesLieTokenByToken) {
     const RotaryCase c(kFrames * kTokens, heads);
     const Tensor x = There(c.x.bf16), weight = There(c.weight), cos = There(c.cos);
     const Tensor sin = There(c.sin);
-    std::vector<Tensor> keys, values;
+    // Two of them one after the other, and room between that and the first.
+    const int64_t slots[kFrames] = {3, 0, 1};
+    const Shape storage{kFrames + 1, kTokens, heads.heads, heads.head_dim};
+    const Tensor keys = Poisoned(DType::kBF16, storage), values = Poisoned(DType::kBF16, storage);
     std::vector<void*> key_frames, value_frames;
-    for (int64_t f = 0; f < kFrames; ++f) {
-      keys.push_back(Poisoned(DType::kBF16, {kTokens, heads.heads, heads.head_dim}));
-      values.push_back(Poisoned(DType::kBF16, {kTokens, heads.heads, heads.head_dim}));
-      key_frames.push_back(keys.back().view().data);
-      value_frames.push_back(values.back().view().data);
+    for (const int64_t slot : slots) {
+      key_frames.push_back(keys.view().Slice(slot, slot + 1).data);
+      value_frames.push_back(values.view().Slice(slot, slot + 1).data);
     }
     const KvFrames kv{key_frames, value_frames, DType::kBF16};
     StoreKeys(there(), x, {.weight = weight, .cos = cos, .sin = sin, .eps = 1e-6f}, kv);
@@ -151,10 +152,13 @@ TEST_F(CudaOpsTest, KeysAndValuesLieTokenByToken) {
     RmsNormRope(here(), rotated, {.weight = c.weight, .cos = c.cos, .sin = c.sin, .eps = 1e-6f});
     for (int64_t f = 0; f < kFrames; ++f) {
       const int64_t begin = f * kTokens, end = begin + kTokens;
-      const auto at = static_cast<size_t>(f);
-      ASSERT_EQ(FirstMismatch(Here(keys[at]), rotated.view().Slice(begin, end), Bf16Step(40)), "")
+      const auto at = [&](const Tensor& x) {
+        const Shape frame{kTokens, heads.heads, heads.head_dim};
+        return Here(x.view().Slice(slots[f], slots[f] + 1).Reshape(frame));
+      };
+      ASSERT_EQ(FirstMismatch(at(keys), rotated.view().Slice(begin, end), Bf16Step(40)), "")
           << c.Name() << ", keys of frame " << f;
-      ASSERT_EQ(FirstMismatch(Here(values[at]), c.x.f32.view().Slice(begin, end), {}), "")
+      ASSERT_EQ(FirstMismatch(at(values), c.x.f32.view().Slice(begin, end), {}), "")
           << c.Name() << ", values of frame " << f;
     }
   }
