@@ -129,11 +129,12 @@ void TaehvDecoder::Input(ops::Context& context, TaehvDecoderState& state,
   const TensorView x = context.HostFloat(shape);
   const TensorView y = context.Activation(shape);
   PlanarToChannelsLast(latent.Reshape({latent_channels(), state.rows, state.cols}), x);
-  constexpr float kLimit = 3;  // the model's soft clamp
-  for (int64_t j = 0; j < shape.elements(); ++j) {
-    float& value = x.as<float>()[j];
-    value = kLimit * std::tanh(value / kLimit);
-  }
+  constexpr float kLimit = 3;          // the model's soft clamp
+  constexpr int64_t kGrain = 1 << 11;  // elements worth a thread
+  float* const values = x.as<float>();
+  ParallelFor(shape.elements(), kGrain, [values](int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j) values[j] = kLimit * std::tanh(values[j] / kLimit);
+  });
   ops::Cast(context, ops::Upload(context, x), y);
   input_.Run(context, y, state.levels[0][0].Newest(), ops::Activation::kRelu);
 }
