@@ -26,8 +26,14 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// A GPU leaves the cores to the encoder, and the end of a file waits for it. A fixed number, as
+// that of VideoWriterOptions and for its reason.
+constexpr int kEncoderThreadsBesideGpu = 8;
+
 monarchrt::Result<VideoWriter> OpenVideo(const GenerationRun& run) {
   media::VideoWriterOptions options = run.video;
+  if (options.threads == 0 && run.engine.device != "cpu")
+    options.threads = kEncoderThreadsBesideGpu;
   options.width = run.stream.width;
   options.height = run.stream.height;
   return VideoWriter::Open(run.video_path, options);

@@ -38,6 +38,7 @@ class ClipOnAGpu : public ::testing::Test {
     run.stream = {.prompt = "A red ball bounces.", .width = 80, .height = 48, .frames = 45};
     run.stream.decode_overlap = monarchrt::DecodeOverlap::kOff;
     run.video_path = folder_.path("v.mp4");
+    run.video.threads = 2;  // for the same bits on both devices
     run.encode_overlap = overlap;
     Clip clip;
     monarchrt::Result<GenerationResult> result = Generate(run);
