@@ -9,6 +9,7 @@
 #pragma once
 
 #include "kernels/common/cuda/wgmma.cuh"
+#include "kernels/monarch/cuda/pass_layout.cuh"
 #include "kernels/monarch/cuda/queue.cuh"
 #include "kernels/monarch/cuda/tile.cuh"
 
@@ -18,7 +19,7 @@ namespace mrt {
 // reads what lies behind them, for rows that nobody stores.
 template <int kHeadDim, int kScoreTiles, int kRowTiles,
           int kStages = MonarchCudaKernel{kHeadDim, kScoreTiles, kRowTiles, 1}.Stages(),
-          int kQueryRows = 64 * kRowTiles>
+          int kQueryRows = 64 * kRowTiles, AverageKind kKind = AverageKind::kRing>
 struct AverageTask {
   using Bf16 = __nv_bfloat16;
   static constexpr MonarchCudaKernel kKernel = {kHeadDim, kScoreTiles, kRowTiles, 1};
@@ -28,8 +29,11 @@ struct AverageTask {
   static_assert(kBlockRows == kRowTiles * kTileRows);
   static_assert(kQueryRows % 16 == 0 && kQueryRows > kBlockRows - kTileRows &&
                 kQueryRows <= kBlockRows);
-  // Unrolled three times, 168 registers would not be enough.
-  static constexpr int kTilesUnrolled = kQueryRows < kBlockRows ? 1 : kRowTiles;
+  static constexpr bool kValues = kKind != AverageKind::kPassKbar;
+  static constexpr bool kRefined = kKind == AverageKind::kPassRefined;
+  // Else 168 registers would not be enough.
+  static constexpr int kTilesUnrolled =
+      kQueryRows < kBlockRows || kRefined || !kValues ? 1 : kRowTiles;
   static constexpr int kChunks = kHeadDim / 8;     // of 16 bytes in a row
   static constexpr int kPanels = kHeadDim / 64;    // of 128 bytes in a row
   static constexpr int kKeySteps = kKeyRows / 16;  // k-steps of the second product
@@ -93,9 +97,10 @@ struct AverageTask {
 
   __device__ void Run() {
     if (tiles == 0) return;
-    LoadQueries();
+    if (!kRefined) LoadQueries();
     if (kStages == 2) LoadKeys(0);
-    for (int n = 0; n < tiles; ++n) {
+    for (int n = 0; n < (kRefined ? 1 : tiles); ++n) {  // refined: a task has one tile
+      if (kRefined) LoadRefinedQueries(tiles_begin);
       LoadKeys(kStages == 2 ? n + 1 : n);
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
       RunTileWgmma(n, [](int) {});
@@ -141,22 +146,41 @@ struct AverageTask {
     }
   }
 
+  // The same of what PassRefine left for row k of this key tile.
+  __device__ void LoadRefinedQueries(int tile) {
+    constexpr int kRowsAtOnce = 32 / kChunks;
+    const int key = tile * args.b1 + k, chunk = lane % kChunks;
+    const int first_row = 16 * warp + lane / kChunks, m_begin = block_begin + first_row;
+    const Bf16* from = PassChunk(PassHalf<kHeadDim>(args, PassColumn(m_begin), key, 0), key, chunk);
+    const int64_t pitch = int64_t{args.plan.items} * 2 * kPassKeys * kHeadDim;
+#pragma unroll
+    for (int t = 0; t < kRowTiles; ++t) {
+      if (16 * warp >= QueryRows(t)) continue;
+#pragma unroll
+      for (int n = 0; n < 16; n += kRowsAtOnce) {
+        const int row = kTileRows * t + n;
+        const bool valid = m_begin + row < rows_end;
+        ptx::CopyAsync16(QueryAt(t, first_row + n, 8 * chunk),
+                         valid ? from + row * pitch : args.means, valid);
+      }
+    }
+  }
+
   // Key row k of tile n of this task: one group of copies for keys, one for values. Rows past b2
   // are zero, because 0 times anything but a number is not 0.
   __device__ void LoadKeys(int n) {
+    const int stage = n % kStages;
+    LoadTensor(smem.k[stage], args.k_frames, n);
+    LoadTensor(smem.v[stage], args.v_frames, kValues ? n : tiles);
+  }
+  __device__ void LoadTensor(Panels<kKeyRows>& to, const Bf16* const* frames, int n) {
     if (n < tiles) {
       const DeviceTileRow row = TileRowOf(args, tiles_begin + n, k);
       const int64_t token_pitch = int64_t{args.heads} * kHeadDim;
       const int64_t begin = row.token * token_pitch + int64_t{task.head} * kHeadDim;
-      const int stage = n % kStages;
-      CopyRows(smem.k[stage], args.k_frames[row.frame] + begin, token_pitch);
-      ptx::CopyAsyncCommit();
-      CopyRows(smem.v[stage], args.v_frames[row.frame] + begin, token_pitch);
-      ptx::CopyAsyncCommit();
-    } else {
-      ptx::CopyAsyncCommit();
-      ptx::CopyAsyncCommit();
+      CopyRows(to, frames[row.frame] + begin, token_pitch);
     }
+    ptx::CopyAsyncCommit();
   }
 
   __device__ void CopyRows(Panels<kKeyRows>& to, const Bf16* from, int64_t token_pitch) {
@@ -203,12 +227,13 @@ struct AverageTask {
       } else {
         ptx::WgmmaWait<0>();
       }
-      if (t == 0) WaitForValues();
-      StoreMeans(t, y, inverse_sum, MeansOf(tile, 0));
+      if (kValues && t == 0) WaitForValues();
+      StoreMeans(t, y, inverse_sum, tile, 0);
+      if (!kValues) continue;
       AverageWgmma(smem.v[stage], r, y);
       if (t + 1 == kRowTiles) at_end(1);
       ptx::WgmmaWait<0>();
-      StoreMeans(t, y, inverse_sum, MeansOf(tile, 1));
+      StoreMeans(t, y, inverse_sum, tile, 1);
     }
   }
 
@@ -246,9 +271,9 @@ struct AverageTask {
 #pragma unroll
       for (int t = 0; t < kRowTiles; ++t) Softmax(tile, t, z[t], r[t], inverse_sum[t]);
     }
-    AverageMma(smem.k[stage], r, inverse_sum, MeansOf(tile, 0));
+    AverageMma(smem.k[stage], r, inverse_sum, tile, 0);
     WaitForValues();
-    AverageMma(smem.v[stage], r, inverse_sum, MeansOf(tile, 1));
+    AverageMma(smem.v[stage], r, inverse_sum, tile, 1);
   }
 
   // z [m, l] = q [m, d] . K [l, d]
@@ -275,7 +300,7 @@ struct AverageTask {
 
   // means [m, d] = r [m, l] . x [l, d] / sum, 64 channels at a time.
   __device__ void AverageMma(Panels<kKeyRows>& x, const uint32_t (&r)[kRowTiles][kKeySteps][4],
-                             const float (&inverse_sum)[kRowTiles][2], Bf16* means) {
+                             const float (&inverse_sum)[kRowTiles][2], int tile, int which) {
 #pragma unroll 1  // both at a time would spill
     for (int panel = 0; panel < kPanels; ++panel) {
       float y[kRowTiles][1][8][4] = {};
@@ -293,7 +318,7 @@ struct AverageTask {
           }
         }
 #pragma unroll
-      for (int t = 0; t < kRowTiles; ++t) StoreMeans(t, y[t], inverse_sum[t], means + 64 * panel);
+      for (int t = 0; t < kRowTiles; ++t) StoreMeans(t, y[t], inverse_sum[t], tile, which, panel);
     }
   }
 #endif
@@ -344,29 +369,64 @@ struct AverageTask {
     if (existing < 2) second = kMaskedLogit;
   }
 
-  // 16 bytes per lane: channels 8p + 2u + e of 32 at 8u + 2p + e, where u = lane % 4.
+  // 16 bytes per lane: channels 8p + 2u + e of 32 at 8u + 2p + e, where u = lane % 4. `first` is
+  // the first panel of those in y.
   template <int kStorePanels>
   __device__ void StoreMeans(int t, const float (&y)[kStorePanels][8][4],
-                             const float (&inverse_sum)[2], Bf16* means) {
+                             const float (&inverse_sum)[2], int tile, int which, int first = 0) {
+    if constexpr (kKind != AverageKind::kRing) {
+      StorePassMeans(t, y, inverse_sum, tile, which);
+      return;
+    }
     const uint64_t policy =
         args.plan.means_last ? ptx::PolicyEvictLast() : ptx::PolicyEvictNormal();
+    Bf16* means = MeansOf(tile, which) + 64 * first;
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
       const int m = RowOf(t) + 8 * row;
       if (m >= rows_end) continue;
-      const float scale = inverse_sum[row];
       Bf16* to = means + m * MeansPitch() + lane % 4 * 8;
 #pragma unroll
       for (int block = 0; block < 2 * kStorePanels; ++block) {
         uint32_t packed[4];
-#pragma unroll
-        for (int p = 0; p < 4; ++p) {
-          const float(&pair)[4] = y[block / 2][block % 2 * 4 + p];
-          packed[p] = PackBf16(pair[2 * row] * scale, pair[2 * row + 1] * scale);
-        }
+        PackBlock(y, block, row, inverse_sum[row], packed);
         ptx::Store16(to + 32 * block, packed, policy);
       }
     }
+  }
+
+  // 32 channels of a row: what this lane holds of them.
+  template <int kStorePanels>
+  __device__ static void PackBlock(const float (&y)[kStorePanels][8][4], int block, int row,
+                                   float scale, uint32_t (&packed)[4]) {
+#pragma unroll
+    for (int p = 0; p < 4; ++p) {
+      const float(&pair)[4] = y[block / 2][block % 2 * 4 + p];
+      packed[p] = PackBf16(pair[2 * row] * scale, pair[2 * row + 1] * scale);
+    }
+  }
+
+  __device__ void StorePassMeans(int t, const float (&y)[kPanels][8][4],
+                                 const float (&inverse_sum)[2], int tile, int which) {
+    const int key = tile * args.b1 + k;
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      const int m = RowOf(t) + 8 * row;
+      if (m >= rows_end) continue;
+      Bf16* half = PassHalf<kHeadDim>(args, PassColumn(m), key, which);
+#pragma unroll
+      for (int block = 0; block < 2 * kPanels; ++block) {
+        uint32_t packed[4];
+        PackBlock(y, block, row, inverse_sum[row], packed);
+        *reinterpret_cast<uint4*>(PassChunk(half, key, 4 * block + lane % 4)) =
+            make_uint4(packed[0], packed[1], packed[2], packed[3]);
+      }
+    }
+  }
+
+  // Of row m of the group, among those of the pass.
+  __device__ int PassColumn(int m) const {
+    return task.ring_slot * args.plan.group_tiles * args.b2 + m;
   }
 
   // Elements between the same key of two columns.
@@ -381,6 +441,8 @@ struct AverageTask {
            (int64_t{KeyOf(tile)} * 2 + which) * kHeadDim;
   }
   __device__ float* EntropyOf(int tile, int m) const {
+    if constexpr (kKind != AverageKind::kRing)
+      return PassEntropies(args, PassColumn(m)) + tile * args.b1 + k;
     const int keys = args.plan.slice_tiles * args.b1;
     const int pitch = (keys + kAcrossKeys - 1) / kAcrossKeys * kAcrossKeys;
     const int columns = args.plan.group_tiles * args.b2;

@@ -1,5 +1,6 @@
 #include "kernels/monarch/cuda/launch.cuh"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdlib>
@@ -33,6 +34,52 @@ constexpr std::array<Launcher, sizeof...(n)> MakeResidentLaunchers(std::index_se
 constexpr auto kResidentLaunchers =
     MakeResidentLaunchers(std::make_index_sequence<std::size(kMonarchResidentKernels)>());
 
+using PassLauncher = cudaError_t (*)(const MonarchKernelArgs&, int, cudaStream_t);
+
+template <AverageKind kKind, size_t... n>
+constexpr std::array<PassLauncher, sizeof...(n)> MakePassLaunchers(std::index_sequence<n...>) {
+  return {LaunchPassAverage<static_cast<int>(n), kKind>...};
+}
+template <AverageKind kKind>
+constexpr auto kPassAverages =
+    MakePassLaunchers<kKind>(std::make_index_sequence<std::size(kMonarchPassKernels)>());
+
+// By whether only sums are asked for, and warpgroups - 1.
+template <int kHeadDim>
+constexpr PassLauncher kPassAcross[2][3] = {
+    {LaunchPassAcross<kHeadDim, 1, false>, LaunchPassAcross<kHeadDim, 2, false>,
+     LaunchPassAcross<kHeadDim, 3, false>},
+    {LaunchPassAcross<kHeadDim, 1, true>, LaunchPassAcross<kHeadDim, 2, true>,
+     LaunchPassAcross<kHeadDim, 3, true>}};
+
+// All passes over all pairs, one after another on the stream.
+cudaError_t LaunchPasses(MonarchKernelArgs args, cudaStream_t stream) {
+  const MonarchCudaPlan& plan = args.plan;
+  const bool wide = kMonarchPassKernels[plan.passes].head_dim == 128;
+  const auto& across = wide ? kPassAcross<128> : kPassAcross<64>;
+  const PassLauncher sums = across[1][plan.warpgroups - 1];
+  const PassLauncher refine = wide ? LaunchPassRefine<128> : LaunchPassRefine<64>;
+  const auto& first = plan.iterations == 1 ? kPassAverages<AverageKind::kPass>
+                                           : kPassAverages<AverageKind::kPassKbar>;
+  const int pairs = args.heads * plan.groups;
+  for (; args.first_pair < pairs; args.first_pair += plan.pass_pairs) {
+    const int count = std::min(plan.pass_pairs, pairs - args.first_pair);
+    cudaError_t error = cudaSuccess;
+    const auto run = [&](PassLauncher pass) {
+      if (error == cudaSuccess) error = pass(args, count, stream);
+    };
+    run(first[plan.passes]);
+    for (int n = 1; n < plan.iterations; ++n) {
+      run(sums);
+      run(refine);
+      run(kPassAverages<AverageKind::kPassRefined>[plan.passes]);
+    }
+    run(across[0][plan.warpgroups - 1]);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
 Result<MonarchCudaPlan> PlanHere(const MonarchShape& shape) {
   MRT_RETURN_IF_ERROR(ValidateMonarch(shape));
   MRT_ASSIGN_OR_RETURN(const GpuLimits gpu, CurrentGpu());
@@ -40,8 +87,9 @@ Result<MonarchCudaPlan> PlanHere(const MonarchShape& shape) {
   return PickMonarchCudaPlan(shape, gpu, forced == nullptr ? "" : forced);
 }
 
-// What the contract asks of the caller, but for the sizes of the tensors.
-Status ValidatePointers(const MonarchArgs& args) {
+}  // namespace
+
+Status ValidateMonarchPointers(const MonarchArgs& args) {
   constexpr uintptr_t kTensorBytes = 16, kScratchBytes = 256;
   const auto aligned = [](const void* p, uintptr_t bytes) {
     return p != nullptr && reinterpret_cast<uintptr_t>(p) % bytes == 0;
@@ -56,7 +104,7 @@ Status ValidatePointers(const MonarchArgs& args) {
       "[monarch] got a null or misaligned pointer, need tensors at 16 bytes and scratch at 256");
 }
 
-MonarchKernelArgs KernelArgs(const MonarchArgs& args, const MonarchCudaPlan& plan) {
+MonarchKernelArgs MonarchKernelArgsOf(const MonarchArgs& args, const MonarchCudaPlan& plan) {
   const MonarchShape& s = args.shape;
   char* scratch = static_cast<char*>(args.scratch);
   MonarchKernelArgs k;
@@ -77,6 +125,7 @@ MonarchKernelArgs KernelArgs(const MonarchArgs& args, const MonarchCudaPlan& pla
   k.means = reinterpret_cast<__nv_bfloat16*>(scratch);
   k.entropies = reinterpret_cast<float*>(scratch + plan.entropies_begin);
   k.state = reinterpret_cast<float4*>(scratch + plan.state_begin);
+  k.log_sums = reinterpret_cast<float*>(scratch + plan.state_begin);
   k.counters = reinterpret_cast<int*>(scratch + plan.counters_begin);
   for (int f = 0; f < s.frames_kv; ++f) {
     k.k_frames[f] = static_cast<const __nv_bfloat16*>(args.k_frames[f]);
@@ -84,8 +133,6 @@ MonarchKernelArgs KernelArgs(const MonarchArgs& args, const MonarchCudaPlan& pla
   }
   return k;
 }
-
-}  // namespace
 
 Result<GpuLimits> CurrentGpu() {
   int device = 0;
@@ -113,7 +160,9 @@ Result<GpuLimits> CurrentGpu() {
 
 Status LaunchMonarchPlan(const MonarchArgs& args, const MonarchCudaPlan& plan,
                          cudaStream_t stream) {
-  const MonarchKernelArgs kernel_args = KernelArgs(args, plan);
+  const MonarchKernelArgs kernel_args = MonarchKernelArgsOf(args, plan);
+  if (plan.passes >= 0)
+    return FromCuda("monarch", "the kernel launch", LaunchPasses(kernel_args, stream));
   const int64_t counter_bytes = plan.scratch_bytes - plan.counters_begin;
   MRT_RETURN_IF_ERROR(FromCuda(
       "monarch", "cudaMemsetAsync",
@@ -130,7 +179,7 @@ Result<int64_t> MonarchCudaScratchBytes(const MonarchShape& shape) {
 
 Status RunMonarchCuda(const MonarchArgs& args, CUstream_st* stream) {
   MRT_ASSIGN_OR_RETURN(const MonarchCudaPlan plan, PlanHere(args.shape));
-  MRT_RETURN_IF_ERROR(ValidatePointers(args));
+  MRT_RETURN_IF_ERROR(ValidateMonarchPointers(args));
   return LaunchMonarchPlan(args, plan, stream);
 }
 

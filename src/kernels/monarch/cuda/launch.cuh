@@ -45,11 +45,18 @@ struct MonarchKernelArgs {
   __nv_bfloat16* means = nullptr;
   float* entropies = nullptr;  // [ring, column, key of the slice padded to kAcrossKeys], log2
   float4* state = nullptr;     // [interleave, unit, register / 4, lane]
+  float* log_sums = nullptr;   // passes: [column, stat_rows], log2
+  int first_pair = 0;          // passes: of this launch
   int* counters = nullptr;     // next ticket, then of each position: average done, across done
   const __nv_bfloat16* k_frames[kMonarchCudaFramesMax] = {};
   const __nv_bfloat16* v_frames[kMonarchCudaFramesMax] = {};
 };
 static_assert(sizeof(MonarchKernelArgs) <= 4096, "kernel parameters");
+
+// Where the means of an average go, which of them, and what asks for them: the ring's are kbar and
+// vbar of a slice; those of the passes are of all keys, without vbar if only the next refinement
+// needs them; and its queries are what the pass before left in the places of kbar.
+enum class AverageKind { kRing, kPass, kPassKbar, kPassRefined };
 
 template <int kHeadDim, int kScoreTiles, int kAverageRowTiles, int kAcrossRowTiles>
 cudaError_t LaunchMonarch(const MonarchKernelArgs& args, cudaStream_t stream);
@@ -58,8 +65,22 @@ cudaError_t LaunchMonarch(const MonarchKernelArgs& args, cudaStream_t stream);
 template <int kIndex>
 cudaError_t LaunchResident(const MonarchKernelArgs& args, cudaStream_t stream);
 
+/// The passes over `pairs` (head, group) pairs from args.first_pair on; the first of
+/// kMonarchPassKernels[kIndex].
+template <int kIndex, AverageKind kKind>
+cudaError_t LaunchPassAverage(const MonarchKernelArgs& args, int pairs, cudaStream_t stream);
+template <int kHeadDim, int kWarpgroups, bool kSumsOnly>
+cudaError_t LaunchPassAcross(const MonarchKernelArgs& args, int pairs, cudaStream_t stream);
+template <int kHeadDim>
+cudaError_t LaunchPassRefine(const MonarchKernelArgs& args, int pairs, cudaStream_t stream);
+
 /// Of the current device; Unavailable with the reason if the kernels do not run there.
 Result<GpuLimits> CurrentGpu();
+
+/// What the contract asks of the caller, but for the sizes of the tensors.
+Status ValidateMonarchPointers(const MonarchArgs& args);
+
+MonarchKernelArgs MonarchKernelArgsOf(const MonarchArgs& args, const MonarchCudaPlan& plan);
 
 /// Runs `args` as planned: RunMonarchCuda once it has a plan, and benchmarks that vary it.
 Status LaunchMonarchPlan(const MonarchArgs& args, const MonarchCudaPlan& plan, cudaStream_t stream);

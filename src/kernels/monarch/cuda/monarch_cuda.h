@@ -1,6 +1,6 @@
-// Monarch attention on an NVIDIA GPU: the operation of kernels/monarch/monarch.h, one step, bf16,
-// head_dim 64 or 128, compute capability 9.0. Built only with MRT_CUDA. docs/attention.md says how
-// it works.
+// Monarch attention on an NVIDIA GPU: the operation of kernels/monarch/monarch.h, bf16, head_dim 64
+// or 128, compute capability 9.0; its derivatives of one step, of tiles of at most 80 columns.
+// Built only with MRT_CUDA. docs/attention.md says how it works.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,10 @@ struct CUstream_st;  // cudaStream_t is a pointer to it
 
 namespace mrt {
 
-/// Bytes of device memory that RunMonarchCuda needs for this shape on the current device. Does not
-/// grow with frames_kv but for a few counters. InvalidArgument for a bad shape, Unavailable with
+/// Bytes of device memory that RunMonarchCuda needs for this shape on the current device. For one
+/// step it does not grow with frames_kv but for a few counters. For more, and tiles of more than 64
+/// rows, it is up to 640 MB, and more only where the means of one group of query tiles are; then
+/// it grows with frames_kv. InvalidArgument for a bad shape, Unavailable with
 /// the reason if no kernel takes it or there is no device.
 Result<int64_t> MonarchCudaScratchBytes(const MonarchShape& shape);
 
@@ -27,8 +29,8 @@ Result<int64_t> MonarchCudaScratchBytes(const MonarchShape& shape);
 Status RunMonarchCuda(const MonarchArgs& args, CUstream_st* stream);
 
 /// The plan of this shape on the current device in one line, for logs. The environment variable
-/// MRT_MONARCH_CUDA_IMPL forces a kernel, "ring" or "resident": then the functions above are
-/// Unavailable where it takes no such shape.
+/// MRT_MONARCH_CUDA_IMPL forces a kernel, "ring", "resident" or "passes": then the functions above
+/// are Unavailable where it takes no such shape.
 Result<std::string> DescribeMonarchCuda(const MonarchShape& shape);
 
 }  // namespace mrt

@@ -3,9 +3,10 @@
 //
 // Prints one JSON row per shape and plan: milliseconds with L2 full of something else before each
 // run (cold) and without (warm), and the error against the CPU kernel in float32, which is within
-// 1e-6 of the definition. Without --plan the plan is what RunMonarchCuda uses; "resident=1" or
-// "resident=0" first means that of the resident or of the ring kernel. A row shows the plan that
-// ran: a ring that is too small grows. Times are those of CUDA events around the call.
+// 1e-6 of the definition; with --no-check against the output of the first plan. Without --plan the
+// plan is what RunMonarchCuda uses; "resident=1" or "resident=0" first means that of the resident
+// or of the ring kernel, "passes=1" that of the passes. A row shows the plan that ran: a ring that
+// is too small grows. Times are those of CUDA events around the call.
 //
 // --compare: all shapes (or one) with every plan worth trying, as a table; the error is that
 // against the first plan's output.
@@ -15,6 +16,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,6 +47,11 @@ constexpr MonarchShape With(MonarchShape shape, int f_tied, int h_reduce, int fr
   return shape;
 }
 
+constexpr MonarchShape InSteps(MonarchShape shape, int iterations) {
+  shape.iterations = iterations;
+  return shape;
+}
+
 constexpr struct {
   const char* name;
   MonarchShape shape;
@@ -57,18 +64,22 @@ constexpr struct {
     {"720p", k720p},
     {"720p_f_tied3", With(k720p, 3, 1)},
     {"720p_f_tied3_all_frames", With(k720p, 3, 1, 21)},
+    {"480p_two_steps", InSteps(k480p, 2)},
+    {"720p_two_steps", InSteps(k720p, 2)},
+    {"720p_f_tied3_two_steps", InSteps(With(k720p, 3, 1), 2)},
 };
 
 // The first is what RunMonarchCuda does.
 constexpr const char* kCandidates[] = {
-    "",        "resident=0",    "means_last=1",  "slice_tiles=3", "ring=12",
-    "ring=16", "slice_tiles=7", "slice_tiles=2", "interleave=3"};
+    "",        "resident=0", "passes=1",      "means_last=1",  "slice_tiles=3",
+    "ring=12", "ring=16",    "slice_tiles=7", "slice_tiles=2", "interleave=3"};
 
 double Flops(const MonarchShape& s) {
   const double cuts = double(s.h_reduce) * s.w_reduce;
   const double tile_pairs = cuts * s.frames_q / s.f_tied * cuts * s.frames_kv / s.f_tied;
   const double b1 = s.b1(), b2 = s.b2();
-  return 2 * tile_pairs * s.heads * s.head_dim * (3 * b1 * b2 * b2 + 2 * b2 * b1 * b1);
+  return 2 * s.iterations * tile_pairs * s.heads * s.head_dim *
+         (3 * b1 * b2 * b2 + 2 * b2 * b1 * b1);
 }
 
 void Check(cudaError_t error, const char* what) {
@@ -79,8 +90,9 @@ void Check(cudaError_t error, const char* what) {
 
 // Sums of four uniform numbers: near enough to normal, and quick to make.
 std::vector<BFloat16> RandomValues(int64_t count, uint32_t seed) {
+  constexpr int64_t kPeriod = 1000003;  // they repeat, because that is quick to make
   std::vector<BFloat16> x(static_cast<size_t>(count));
-  for (BFloat16& value : x) {
+  for (BFloat16& value : std::span(x).first(static_cast<size_t>(std::min(count, kPeriod)))) {
     float sum = 0;
     for (int n = 0; n < 4; ++n) {
       seed = seed * 1664525u + 1013904223u;
@@ -88,6 +100,8 @@ std::vector<BFloat16> RandomValues(int64_t count, uint32_t seed) {
     }
     value = ToBFloat16(sum * 0.866f);  // variance 1
   }
+  for (int64_t begin = kPeriod; begin < count; begin += kPeriod)
+    std::copy_n(x.begin(), std::min(kPeriod, count - begin), x.begin() + begin);
   return x;
 }
 
@@ -98,7 +112,7 @@ struct Problem {
   DeviceBuffer device_q, device_out;
   std::vector<DeviceBuffer> device_frames;
   std::vector<const void*> k_frames, v_frames;
-  std::vector<float> want;  // empty without --check
+  std::vector<float> want;  // empty until something has computed it
 
   explicit Problem(const MonarchShape& s) : shape(s) {
     const int64_t frame = int64_t{s.rows} * s.cols * s.heads * s.head_dim;
@@ -171,11 +185,11 @@ struct Problem {
 };
 
 struct Times {
-  double median_ms = 0, p95_ms = 0;
+  double median_ms = 0, p95_ms = 0, min_ms = 0;
 };
 
-Times Measure(const MonarchArgs& args, const MonarchCudaPlan& plan, int repeats, void* flush,
-              int64_t flush_bytes) {
+template <typename Run>
+Times Measure(Run&& run, int repeats, void* flush, int64_t flush_bytes) {
   cudaEvent_t begin = nullptr, end = nullptr;
   Check(cudaEventCreate(&begin), "event");
   Check(cudaEventCreate(&end), "event");
@@ -185,7 +199,7 @@ Times Measure(const MonarchArgs& args, const MonarchCudaPlan& plan, int repeats,
     if (flush != nullptr)
       Check(cudaMemsetAsync(flush, n, static_cast<size_t>(flush_bytes), nullptr), "memset");
     Check(cudaEventRecord(begin, nullptr), "record");
-    const Status status = LaunchMonarchPlan(args, plan, nullptr);
+    const Status status = run();
     if (!status.ok()) std::fprintf(stderr, "%s\n", status.message().c_str()), std::exit(1);
     Check(cudaEventRecord(end, nullptr), "record");
     Check(cudaEventSynchronize(end), "the kernel");
@@ -196,7 +210,7 @@ Times Measure(const MonarchArgs& args, const MonarchCudaPlan& plan, int repeats,
   Check(cudaEventDestroy(begin), "event");
   Check(cudaEventDestroy(end), "event");
   std::sort(times.begin(), times.end());
-  return {times[times.size() / 2], times[times.size() * 95 / 100]};
+  return {times[times.size() / 2], times[times.size() * 95 / 100], times[0]};
 }
 
 void SetField(MonarchCudaPlan& plan, const std::string& name, int value) {
@@ -206,8 +220,11 @@ void SetField(MonarchCudaPlan& plan, const std::string& name, int value) {
                                                  {"delay", &plan.delay},
                                                  {"ring", &plan.ring},
                                                  {"blocks", &plan.blocks},
+                                                 {"pass_pairs", &plan.pass_pairs},
+                                                 {"warpgroups", &plan.warpgroups},
+                                                 {"group_tiles", &plan.group_tiles},
                                                  {"means_last", &plan.means_last}};
-  if (name == "resident") return;  // MakePlan() has looked at it
+  if (name == "resident" || name == "passes") return;  // MakePlan() has looked at it
   for (const auto& [field, target] : fields)
     if (name == field) {
       *target = value;
@@ -231,6 +248,7 @@ void Vary(const MonarchShape& shape, const std::string& change, MonarchCudaPlan&
 
 // Whether its blocks can wait for one another without end.
 bool IsSafe(const MonarchCudaPlan& plan) {
+  if (plan.passes >= 0) return true;
   if (plan.resident >= 0) return plan.consumers < plan.blocks * 9 / 10;
   return plan.average_tasks <= plan.delay && plan.delay <= (plan.ring - 2) * plan.average_tasks;
 }
@@ -238,6 +256,7 @@ bool IsSafe(const MonarchCudaPlan& plan) {
 Result<MonarchCudaPlan> MakePlan(const MonarchShape& shape, const std::string& change) {
   const char* forced = change.rfind("resident=1", 0) == 0   ? "resident"
                        : change.rfind("resident=0", 0) == 0 ? "ring"
+                       : change.rfind("passes=1", 0) == 0   ? "passes"
                                                             : "";
   MRT_ASSIGN_OR_RETURN(const GpuLimits gpu, CurrentGpu());
   MRT_ASSIGN_OR_RETURN(MonarchCudaPlan plan, PickMonarchCudaPlan(shape, gpu, forced));
@@ -259,15 +278,18 @@ void Bench(const char* name, Problem& problem, const std::string& change, int re
   const int64_t flush_bytes = 4 * int64_t{gpu.l2CacheSize};
   const auto flush = AllocateDevice(flush_bytes);
   const MonarchArgs args = problem.Args(scratch.get());
+  const auto run = [&] { return LaunchMonarchPlan(args, plan, nullptr); };
   const double gflop = Flops(problem.shape) / 1e9;
   for (const bool cold : {true, false}) {
-    const Times t = Measure(args, plan, repeats, cold ? flush.get() : nullptr, flush_bytes);
+    const Times t = Measure(run, repeats, cold ? flush.get() : nullptr, flush_bytes);
     std::printf(
         "{\"op\": \"monarch\", \"impl\": \"cuda\", \"shape\": \"%s\", \"dtype\": \"bf16\", "
-        "\"l2\": \"%s\", \"ms_median\": %.4f, \"ms_p95\": %.4f, \"gflop\": %.1f, "
+        "\"l2\": \"%s\", \"ms_median\": %.4f, \"ms_p95\": %.4f, \"ms_min\": %.4f, \"gflop\": %.1f, "
         "\"tflops\": %.1f",
-        name, cold ? "cold" : "warm", t.median_ms, t.p95_ms, gflop, gflop / t.median_ms);
-    if (!problem.want.empty()) std::printf(", \"rel_l2\": %.3e", problem.RelativeL2());
+        name, cold ? "cold" : "warm", t.median_ms, t.p95_ms, t.min_ms, gflop, gflop / t.median_ms);
+    if (problem.want.empty())
+      for (BFloat16 x : problem.Output()) problem.want.push_back(ToFloat(x));
+    if (cold) std::printf(", \"rel_l2\": %.3e", problem.RelativeL2());
     std::printf(", \"gpu\": \"%s\", \"plan\": \"%s\"}\n", gpu.name, Describe(plan).c_str());
     std::fflush(stdout);
   }
@@ -286,8 +308,9 @@ void CompareShape(const char* name, Problem& problem, int repeats) {
     }
     const auto scratch = AllocateDevice(plan->scratch_bytes);
     const MonarchArgs args = problem.Args(scratch.get());
-    const Times cold = Measure(args, *plan, repeats, flush.get(), flush_bytes);
-    const Times warm = Measure(args, *plan, repeats, nullptr, 0);
+    const auto run = [&] { return LaunchMonarchPlan(args, *plan, nullptr); };
+    const Times cold = Measure(run, repeats, flush.get(), flush_bytes);
+    const Times warm = Measure(run, repeats, nullptr, 0);
     if (problem.want.empty())
       for (BFloat16 x : problem.Output()) problem.want.push_back(ToFloat(x));
     std::printf(

@@ -22,8 +22,8 @@ namespace mrt {
 std::ostream& operator<<(std::ostream& out, const MonarchShape& s) {
   return out << s.heads << " heads of " << s.head_dim << ", frames " << s.frames_q << " x "
              << s.frames_kv << ", grid " << s.rows << " x " << s.cols << ", tiling " << s.f_tied
-             << "," << s.h_reduce << "," << s.w_reduce << ", causal block "
-             << s.causal_block_frames;
+             << "," << s.h_reduce << "," << s.w_reduce << ", causal block " << s.causal_block_frames
+             << ", iterations " << s.iterations;
 }
 
 namespace {
@@ -55,7 +55,8 @@ enum class Fill { kNormal, kHugeLogits, kEqualKeys, kConstantV };
 struct MonarchCase {
   MonarchShape shape;
   std::vector<double> q, k, v;
-  std::string kernel;  // "ring", "resident", or empty for the usual one
+  std::string kernel;  // "ring", "resident", "passes", or empty for the usual one
+  int pass_pairs = 0;  // of the plan, if not 0
 
   explicit MonarchCase(MonarchShape s, Fill fill = Fill::kNormal, uint32_t seed = 1)
       : shape(s),
@@ -110,7 +111,12 @@ struct MonarchCase {
 
   Result<MonarchCudaPlan> Plan() const {
     MRT_ASSIGN_OR_RETURN(const GpuLimits gpu, CurrentGpu());
-    return PickMonarchCudaPlan(shape, gpu, kernel);
+    MRT_ASSIGN_OR_RETURN(MonarchCudaPlan plan, PickMonarchCudaPlan(shape, gpu, kernel));
+    if (pass_pairs != 0) {
+      plan.pass_pairs = pass_pairs;
+      FinishMonarchCudaPlan(shape, plan);
+    }
+    return plan;
   }
 
   std::vector<double> Run() const {
@@ -281,6 +287,123 @@ TEST_F(MonarchCudaResident, GivesTheSameBitsEveryTime) {
   }
 }
 
+// The tests of the kernels that run in passes: all that the ring takes, and more than one step.
+class MonarchCudaPasses : public MonarchCudaResident {
+ protected:
+  static void ExpectMatch(const MonarchShape& shape, Fill fill = Fill::kNormal) {
+    MonarchCase c(shape, fill);
+    c.kernel = "passes";
+    const std::vector<double> exact = c.Reference(), got = c.Run();
+    const double error = RelativeL2(got, exact), allowed = c.Allowed(exact);
+    EXPECT_LE(error, allowed) << c.shape << "; " << FirstWrong(shape, got, exact) << "; "
+                              << Describe(c.Plan().value());
+  }
+};
+
+// Every kernel, several items of keys and a part of one, one to three warpgroups and more rows than
+// they hold, and more than the refinement keeps in shared memory.
+const MonarchShape kPassShapes[] = {
+    {.heads = 1, .rows = 1, .cols = 1, .head_dim = 64},
+    {.heads = 3, .frames_q = 2, .frames_kv = 3, .rows = 5, .cols = 7},
+    {.heads = 2, .frames_q = 3, .frames_kv = 5, .rows = 4, .cols = 53, .head_dim = 64},
+    {.heads = 1, .frames_q = 1, .frames_kv = 3, .rows = 30, .cols = 52},
+    {.heads = 1,
+     .frames_q = 4,
+     .frames_kv = 4,
+     .rows = 30,
+     .cols = 20,
+     .head_dim = 64,
+     .f_tied = 2,
+     .h_reduce = 2,
+     .w_reduce = 2},
+    {.heads = 1, .frames_q = 2, .frames_kv = 1, .rows = 9, .cols = 128},
+    {.heads = 1, .frames_q = 1, .frames_kv = 2, .rows = 9, .cols = 99, .head_dim = 64},
+    {.heads = 2, .frames_q = 2, .frames_kv = 4, .rows = 50, .cols = 20, .f_tied = 2},
+    {.heads = 1, .frames_q = 3, .frames_kv = 3, .rows = 45, .cols = 80, .f_tied = 3},
+    {.heads = 1, .frames_q = 1, .frames_kv = 2, .rows = 199, .cols = 3},
+    {.heads = 1, .frames_q = 1, .frames_kv = 1, .rows = 399, .cols = 2, .head_dim = 64},
+    {.heads = 2, .frames_q = 6, .frames_kv = 6, .rows = 17, .cols = 20, .causal_block_frames = 2},
+};
+
+class MonarchCudaPassShape : public MonarchCudaPasses,
+                             public ::testing::WithParamInterface<MonarchShape> {};
+
+TEST_P(MonarchCudaPassShape, MatchesTheReference) { ExpectMatch(GetParam()); }
+
+TEST_P(MonarchCudaPassShape, MatchesTheReferenceInTwoSteps) {
+  MonarchShape shape = GetParam();
+  shape.iterations = 2;
+  ExpectMatch(shape);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, MonarchCudaPassShape, ::testing::ValuesIn(kPassShapes));
+
+TEST_F(MonarchCudaPasses, MatchTheReferenceInMoreSteps) {
+  for (int n : {1, 2, 11})
+    for (int iterations : {3, 4}) {
+      MonarchShape shape = kPassShapes[n];
+      shape.iterations = iterations;
+      ExpectMatch(shape);
+    }
+}
+
+TEST_F(MonarchCudaPasses, AgreeWithTheRing) {
+  for (const MonarchShape& shape : kShapes) {
+    MonarchCase c(shape);
+    c.kernel = "passes";
+    const std::vector<double> got = c.Run();
+    c.kernel = "ring";
+    const std::vector<double> ring = c.Run();
+    EXPECT_LE(RelativeL2(got, ring), kToleranceMax) << c.shape << FirstWrong(shape, got, ring);
+  }
+}
+
+TEST_F(MonarchCudaPasses, MatchTheReferenceOnNastyInputs) {
+  for (int n : {1, 11, 12})
+    for (Fill fill : {Fill::kHugeLogits, Fill::kEqualKeys, Fill::kConstantV})
+      for (int iterations : {1, 2}) {
+        MonarchShape shape = kShapes[n];
+        shape.iterations = iterations;
+        ExpectMatch(shape, fill);
+      }
+}
+
+TEST_F(MonarchCudaPasses, GiveTheSameBitsInOneLaunchAndInMany) {
+  for (int iterations : {1, 2}) {
+    MonarchCase c({.heads = 5, .frames_q = 3, .frames_kv = 6, .rows = 30, .cols = 52, .f_tied = 3});
+    c.shape.iterations = iterations;
+    c.kernel = "passes";
+    const auto first = c.RunBits();
+    c.pass_pairs = 2;
+    for (int repeat = 0; repeat < 5; ++repeat) {
+      const auto again = c.RunBits();
+      ASSERT_EQ(std::memcmp(again.data(), first.data(), 2 * first.size()), 0) << c.shape;
+    }
+  }
+}
+
+TEST_F(MonarchCudaPasses, SeeNothingOfLaterBlocksWhenCausal) {
+  for (int iterations : {1, 2}) {
+    MonarchCase c(kShapes[13]);
+    c.shape.iterations = iterations;
+    c.kernel = "passes";
+    const std::vector<double> before = c.Run();
+    const size_t first_hidden = static_cast<size_t>(3 * FrameElements(c.shape));
+    for (size_t i = first_hidden; i < c.k.size(); ++i) c.k[i] = NAN, c.v[i] = NAN;
+    const std::vector<double> after = c.Run();
+    for (size_t i = 0; i < first_hidden; ++i) ASSERT_EQ(after[i], before[i]) << c.shape;
+    EXPECT_TRUE(std::isnan(after[first_hidden])) << c.shape;
+  }
+}
+
+TEST_F(MonarchCudaPasses, AreWhatMoreStepsTake) {
+  MonarchCase c(kShapes[1]);
+  c.shape.iterations = 2;
+  const std::vector<double> exact = c.Reference();
+  EXPECT_LE(RelativeL2(c.Run(), exact), c.Allowed(exact));
+  EXPECT_GE(c.Plan()->passes, 0);
+}
+
 TEST_F(MonarchCuda, MatchesTheReferenceOnNastyInputs) {
   for (int n : {1, 7, 11, 12})
     for (Fill fill : {Fill::kHugeLogits, Fill::kEqualKeys, Fill::kConstantV}) {
@@ -359,10 +482,11 @@ TEST_F(MonarchCuda, RefusesWhatItCannotDo) {
   MonarchShape shape = kShapes[1];
   EXPECT_EQ(RunMonarchCuda({.shape = shape}, nullptr).code(), StatusCode::kUnavailable);  // f32
   shape.storage = StorageType::kBF16;
-  shape.iterations = 2;
+  shape.head_dim = 96;
   const Status status = RunMonarchCuda({.shape = shape}, nullptr);
   EXPECT_EQ(status.code(), StatusCode::kUnavailable);
-  EXPECT_THAT(status.message(), HasSubstr("one refinement step"));
+  EXPECT_THAT(status.message(), HasSubstr("head_dim 64 or 128"));
+  shape.head_dim = 128;
   shape.iterations = 0;
   EXPECT_EQ(RunMonarchCuda({.shape = shape}, nullptr).code(), StatusCode::kInvalidArgument);
   shape.iterations = 1;

@@ -117,6 +117,56 @@ bool PickResidentKernel(const MonarchShape& s, MonarchCudaPlan& plan) {
   return plan.resident >= 0;
 }
 
+// Scratch of the passes, at most, unless one (head, group) needs more: fewer, larger launches have
+// less of a tail (docs/perf-log.md).
+constexpr int64_t kPassBytes = int64_t{640} << 20;
+// Key rows of all tiles: they fit FastDivisor.
+constexpr int kPassRowsMax = 65535;
+
+// Index of the pass kernel with the least work, or -1; and the group that suits it.
+int PickPassKernel(const MonarchShape& s, MonarchCudaPlan& plan) {
+  for (size_t n = 0; n < std::size(kMonarchPassKernels); ++n) {
+    const MonarchPassKernel& kernel = kMonarchPassKernels[n];
+    const int block_rows = kernel.Average().BlockRows();
+    if (kernel.head_dim != s.head_dim || s.b2() > 8 * kernel.score_tiles) continue;
+    if (kernel.query_rows == block_rows) {
+      // Of equally good ones the largest: fewer pairs, and blocks beside one another share keys.
+      const int best = BestGroupTiles(plan.query_tiles, s.b2(), block_rows);
+      const int64_t rows = PaddedRows(plan.query_tiles, best, s.b2(), block_rows);
+      for (int tiles = best; tiles <= std::min(plan.query_tiles, kGroupTilesMax); ++tiles)
+        if (PaddedRows(plan.query_tiles, tiles, s.b2(), block_rows) == rows)
+          plan.group_tiles = tiles;
+    } else {
+      const int groups = CeilDiv(plan.query_tiles, kernel.query_rows / s.b2());
+      plan.group_tiles = CeilDiv(plan.query_tiles, groups);
+    }
+    return static_cast<int>(n);  // they are in order of width
+  }
+  return -1;
+}
+
+int64_t PassColumnBytes(const MonarchShape& s, const MonarchCudaPlan& plan) {
+  return int64_t{plan.items} * kPassKeys * (2 * s.head_dim * 2 + 4) + int64_t{plan.stat_rows} * 4;
+}
+
+void FinishPassPlan(const MonarchShape& s, MonarchCudaPlan& plan) {
+  const MonarchPassKernel& kernel = kMonarchPassKernels[plan.passes];
+  plan.groups = CeilDiv(plan.query_tiles, plan.group_tiles);
+  plan.row_blocks = CeilDiv(plan.group_tiles * s.b2(), kernel.Average().BlockRows());
+  plan.slice_tiles = plan.key_tiles;
+  plan.slices = 1;
+  plan.unit_blocks = CeilDiv(s.b1(), 64 * plan.warpgroups);
+  plan.items = CeilDiv(plan.key_tiles * s.b1(), kPassKeys);
+  plan.stat_rows = plan.iterations > 1 ? s.b1() : 0;
+  plan.average_tasks = s.b1() * plan.row_blocks * CeilDiv(plan.key_tiles, plan.task_tiles);
+  plan.smem_bytes = kernel.AverageSmemBytes();
+  const int64_t columns = int64_t{plan.pass_pairs} * plan.group_tiles * s.b2();
+  plan.entropies_begin = Aligned(columns * plan.items * kPassKeys * 2 * s.head_dim * 2);
+  plan.state_begin = plan.entropies_begin + Aligned(columns * plan.items * kPassKeys * 4);
+  plan.counters_begin = plan.state_begin + Aligned(columns * plan.stat_rows * 4);
+  plan.scratch_bytes = plan.counters_begin;
+}
+
 // Where the across tasks stand in the queue, and how many slices the ring must hold for it:
 // `distance` tickets between a slice's last average task and its first across task, and between its
 // last across task and the first task that overwrites it. With as many tickets as blocks nobody
@@ -138,7 +188,8 @@ const char* MonarchCudaRefuses(const MonarchShape& s, const GpuLimits& gpu) {
   if (s.storage != StorageType::kBF16) return "the CUDA kernel stores bf16 only";
   if (s.kv_layout != KvLayout::kTokenMajor)
     return "the CUDA kernel takes token-major keys and values only";
-  if (s.iterations != 1) return "the CUDA kernel does one refinement step only";
+  if (s.iterations != 1 && !gpu.wgmma)
+    return "the CUDA kernel does more than one refinement step only in a build for sm_90a";
   if (s.head_dim != 64 && s.head_dim != 128) return "the CUDA kernel needs head_dim 64 or 128";
   if (s.b2() > 128) return "the CUDA kernel takes tiles of at most 128 columns";
   if (s.b1() > kTileRowsMax) return "the CUDA kernel takes tiles of at most 2048 rows";
@@ -152,12 +203,14 @@ const char* MonarchCudaRefuses(const MonarchShape& s, const GpuLimits& gpu) {
 }
 
 void FinishMonarchCudaPlan(const MonarchShape& s, MonarchCudaPlan& plan) {
+  if (plan.passes >= 0) return FinishPassPlan(s, plan);
   const int columns = plan.group_tiles * s.b2();
   plan.slices = CeilDiv(plan.key_tiles, plan.slice_tiles);
   plan.average_tasks = s.b1() * plan.row_blocks * CeilDiv(plan.slice_tiles, plan.task_tiles);
   int64_t state_bytes = 0;
   if (plan.resident >= 0) {
     plan.across_tasks = columns;
+    plan.slice_items = 2 * CeilDiv(plan.slice_tiles * s.b1(), kAcrossKeys);
     plan.consumers =
         CeilDiv(plan.interleave * columns, kMonarchResidentKernels[plan.resident].Units());
     plan.ring = std::max(plan.ring, plan.RingMin());
@@ -183,6 +236,8 @@ void FinishMonarchCudaPlan(const MonarchShape& s, MonarchCudaPlan& plan) {
 Result<MonarchCudaPlan> PlanMonarchCuda(const MonarchShape& s, const GpuLimits& gpu) {
   if (const char* refusal = MonarchCudaRefuses(s, gpu))
     return Unavailable(std::string("[monarch] ") + refusal);
+  if (s.iterations != 1)
+    return Unavailable("[monarch] the ring kernel does one refinement step only");
   MonarchCudaPlan plan;
   plan.kernel = PickKernel(s, gpu);
   const MonarchCudaKernel& kernel = kMonarchCudaKernels[plan.kernel];
@@ -213,6 +268,8 @@ Result<MonarchCudaPlan> PlanMonarchResident(const MonarchShape& s, const GpuLimi
   if (const char* refusal = MonarchCudaRefuses(s, gpu))
     return Unavailable(std::string("[monarch] ") + refusal);
   if (!gpu.wgmma) return Unavailable("[monarch] the resident kernel needs a build for sm_90a");
+  if (s.iterations != 1)
+    return Unavailable("[monarch] the resident kernel does one refinement step only");
   MonarchCudaPlan plan;
   plan.query_tiles = static_cast<int>(TileCount(s, s.frames_q));
   plan.key_tiles = static_cast<int>(TileCount(s, s.frames_kv));
@@ -245,23 +302,55 @@ Result<MonarchCudaPlan> PlanMonarchResident(const MonarchShape& s, const GpuLimi
   return plan;
 }
 
+Result<MonarchCudaPlan> PlanMonarchPasses(const MonarchShape& s, const GpuLimits& gpu) {
+  if (const char* refusal = MonarchCudaRefuses(s, gpu))
+    return Unavailable(std::string("[monarch] ") + refusal);
+  if (!gpu.wgmma) return Unavailable("[monarch] the passes need a build for sm_90a");
+  const int64_t key_rows = TileCount(s, s.frames_kv) * s.b1();
+  if (key_rows > kPassRowsMax)
+    return Unavailable("[monarch] the passes take at most 65535 key rows for a column");
+  MonarchCudaPlan plan;
+  plan.query_tiles = static_cast<int>(TileCount(s, s.frames_q));
+  plan.key_tiles = static_cast<int>(TileCount(s, s.frames_kv));
+  plan.passes = PickPassKernel(s, plan);
+  plan.iterations = s.iterations;
+  plan.warpgroups = std::min(3, CeilDiv(s.b1(), 64));
+  plan.task_tiles = 1;  // what LoadRefinedQueries takes
+  plan.pass_pairs = 1;
+  FinishMonarchCudaPlan(s, plan);
+  // As large groups as the scratch may hold, and equal parts of them.
+  const int64_t tile_bytes = PassColumnBytes(s, plan) * s.b2();
+  plan.group_tiles =
+      static_cast<int>(std::clamp<int64_t>(kPassBytes / tile_bytes, 1, plan.group_tiles));
+  FinishMonarchCudaPlan(s, plan);
+  const int pairs = s.heads * plan.groups;
+  const int64_t pair_bytes = tile_bytes * plan.group_tiles;
+  const int fit = static_cast<int>(std::clamp<int64_t>(kPassBytes / pair_bytes, 1, pairs));
+  plan.pass_pairs = CeilDiv(pairs, CeilDiv(pairs, fit));
+  FinishMonarchCudaPlan(s, plan);
+  return plan;
+}
+
 Result<MonarchCudaPlan> PickMonarchCudaPlan(const MonarchShape& s, const GpuLimits& gpu,
                                             const std::string& forced) {
+  if (forced == "ring") return PlanMonarchCuda(s, gpu);
   if (forced == "resident") return PlanMonarchResident(s, gpu);
-  if (!forced.empty() && forced != "ring")
+  if (forced == "passes") return PlanMonarchPasses(s, gpu);
+  if (!forced.empty())
     return InvalidArgument("[monarch] got the CUDA kernel '" + forced +
-                           "', need 'ring' or 'resident'");
-  if (forced.empty()) {
-    Result<MonarchCudaPlan> plan = PlanMonarchResident(s, gpu);
-    if (plan.ok()) return plan;
-  }
-  return PlanMonarchCuda(s, gpu);
+                           "', need 'ring', 'resident' or 'passes'");
+  Result<MonarchCudaPlan> plan = PlanMonarchPasses(s, gpu);
+  if (s.iterations != 1 || (plan.ok() && plan->scratch_bytes <= kPassBytes)) return plan;
+  plan = PlanMonarchResident(s, gpu);
+  return plan.ok() ? plan : PlanMonarchCuda(s, gpu);
 }
 
 std::string Describe(const MonarchCudaPlan& p) {
-  const MonarchCudaKernel k = p.resident >= 0 ? kMonarchResidentKernels[p.resident].Average()
-                                              : kMonarchCudaKernels[p.kernel];
+  const MonarchCudaKernel k = p.passes >= 0     ? kMonarchPassKernels[p.passes].Average()
+                              : p.resident >= 0 ? kMonarchResidentKernels[p.resident].Average()
+                                                : kMonarchCudaKernels[p.kernel];
   const std::pair<const char*, int64_t> numbers[] = {{"resident", p.resident},
+                                                     {"passes", p.passes},
                                                      {"head_dim", k.head_dim},
                                                      {"score_tiles", k.score_tiles},
                                                      {"row_tiles", k.average_row_tiles},
@@ -276,6 +365,10 @@ std::string Describe(const MonarchCudaPlan& p) {
                                                      {"interleave", p.interleave},
                                                      {"delay", p.delay},
                                                      {"ring", p.ring},
+                                                     {"pass_pairs", p.pass_pairs},
+                                                     {"items", p.items},
+                                                     {"warpgroups", p.warpgroups},
+                                                     {"iterations", p.iterations},
                                                      {"blocks", p.blocks},
                                                      {"consumers", p.consumers},
                                                      {"means_last", p.means_last},

@@ -102,6 +102,29 @@ inline constexpr MonarchResidentKernel kMonarchResidentKernels[] = {
     {128, 10, 2, 128, 4}, {64, 7, 3, 160, 2}, {64, 7, 1, 64, 2},
 };
 
+// The kernels that run in passes (pass_average.cuh).
+inline constexpr int kPassKeys = 64;  // of an item of means
+
+// What their averages are compiled for.
+struct MonarchPassKernel {
+  int head_dim = 0;
+  int score_tiles = 0;  // as in MonarchCudaKernel
+  int row_tiles = 0;    // of an average task
+  int query_rows = 0;   // as in MonarchResidentKernel
+  int blocks = 0;       // per multiprocessor
+
+  constexpr MonarchCudaKernel Average() const { return {head_dim, score_tiles, row_tiles, 1}; }
+  constexpr int AverageSmemBytes() const {
+    return (query_rows + 2 * Average().KeyRows()) * 2 * head_dim;
+  }
+};
+
+// All that exist: one file in inst/ each.
+inline constexpr MonarchPassKernel kMonarchPassKernels[] = {
+    {128, 7, 3, 160, 3}, {128, 10, 2, 128, 3}, {128, 16, 1, 64, 2},
+    {64, 7, 3, 160, 3},  {64, 10, 2, 128, 3},  {64, 16, 1, 64, 2},
+};
+
 // cudaDeviceProp holds the numbers.
 struct GpuLimits {
   int multiprocessors = 0;
@@ -113,6 +136,7 @@ struct GpuLimits {
 struct MonarchCudaPlan {
   int kernel = 0;         // index into kMonarchCudaKernels
   int resident = -1;      // index into kMonarchResidentKernels, which then is meant
+  int passes = -1;        // index into kMonarchPassKernels, which then is meant
   int query_tiles = 0;    // in all
   int key_tiles = 0;      // in all
   int group_tiles = 0;    // query tiles that share the loads of keys
@@ -130,6 +154,12 @@ struct MonarchCudaPlan {
   int blocks = 0;         // thread blocks
   int consumers = 0;      // of them, if resident
   int smem_bytes = 0;     // of each
+  int slice_items = 0;    // resident: kAcrossKeys kbar or vbar of a slice, of a column
+  int pass_pairs = 0;     // passes: (head, group) pairs of a launch
+  int items = 0;          // passes: of a column
+  int stat_rows = 0;      // passes: sums of a column, if there is more than one step
+  int warpgroups = 0;     // passes: of an across block, 64 query rows each
+  int iterations = 1;     // refinement steps
   int means_last = 0;     // 1: means are marked to leave L2 last. Only benchmarks set it
 
   int64_t entropies_begin = 0;  // bytes from the start of scratch; means begin at 0
@@ -138,12 +168,13 @@ struct MonarchCudaPlan {
   int64_t scratch_bytes = 0;
 
   constexpr int positions(int heads) const { return heads * groups * slices; }
-  // Resident: a unit loads up to ResidentSlots - 1 items ahead, two or more of them a slice, and
-  // what it waits for must not wait for what it has not read.
+  // Resident: a unit loads up to ResidentSlots - 1 items ahead, slice_items of them a slice (the
+  // last slice of a pair may have fewer, but nothing is loaded past it), and what it waits for must
+  // not wait for what it has not read.
   constexpr int RingMin() const {
     if (resident < 0) return 1;
-    const int slots = ResidentSlots(kMonarchResidentKernels[resident].unit_warps);
-    return interleave * (slots / 2 + 1) + 2;
+    const int ahead = ResidentSlots(kMonarchResidentKernels[resident].unit_warps) - 1;
+    return interleave * ((ahead + slice_items - 1) / slice_items + 1) + 2;
   }
   constexpr int64_t tickets(int heads) const {
     return int64_t{positions(heads)} * (average_tasks + across_tasks) + delay;
@@ -159,9 +190,12 @@ Result<MonarchCudaPlan> PlanMonarchCuda(const MonarchShape& shape, const GpuLimi
 /// The plan for the resident kernel; Unavailable with the reason.
 Result<MonarchCudaPlan> PlanMonarchResident(const MonarchShape& shape, const GpuLimits& gpu);
 
-/// The one that RunMonarchCuda uses. `forced` is the name of a kernel, "ring" or "resident", or
-/// empty: then the resident one where it takes the shape, else the ring. InvalidArgument for
-/// another name.
+/// The plan for the kernels that run in passes, the only ones for more than one refinement step;
+/// Unavailable with the reason.
+Result<MonarchCudaPlan> PlanMonarchPasses(const MonarchShape& shape, const GpuLimits& gpu);
+
+/// The one that RunMonarchCuda uses. `forced` is the name of a kernel, "ring", "resident" or
+/// "passes", or empty: then the best that takes the shape. InvalidArgument for another name.
 Result<MonarchCudaPlan> PickMonarchCudaPlan(const MonarchShape& shape, const GpuLimits& gpu,
                                             const std::string& forced);
 

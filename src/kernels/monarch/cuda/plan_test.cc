@@ -121,10 +121,10 @@ TEST(MonarchResidentPlan, OfTheMainShapeIsAsDocumented) {
 }
 
 // What a chunk of the engine and the others of docs/attention.md get.
-TEST(MonarchResidentPlan, IsTheUsualOneWhereItFits) {
+TEST(MonarchResidentPlan, HasTheSlicesThatWereMeasured) {
   const auto slice = [](const MonarchShape& shape) {
-    const MonarchCudaPlan plan = PickMonarchCudaPlan(shape, kH100, "").value();
-    return plan.resident < 0 ? 0 : plan.slice_tiles;
+    const Result<MonarchCudaPlan> plan = PickMonarchCudaPlan(shape, kH100, "resident");
+    return plan.ok() ? plan->slice_tiles : 0;
   };
   MonarchShape one = k480p, all = k480p, narrow = k480p, first = k480p;
   one.frames_q = 1;
@@ -137,14 +137,14 @@ TEST(MonarchResidentPlan, IsTheUsualOneWhereItFits) {
   EXPECT_EQ(slice(narrow), 5);
   EXPECT_EQ(slice(first), 3);  // no more tiles
   EXPECT_EQ(slice(k720p), 2);  // this too as measured, with a ring of 10
-  EXPECT_EQ(PickMonarchCudaPlan(k720p, kH100, "")->ring, 10);
+  EXPECT_EQ(PickMonarchCudaPlan(k720p, kH100, "resident")->ring, 10);
   EXPECT_EQ(slice(Tiled(k480p, 1, 2)), 10);
   EXPECT_EQ(slice(Tiled(k480p, 3, 1)), 0);  // tiles of 90 rows
   EXPECT_EQ(slice(Tiled(k720p, 3, 1)), 0);
   for (const GpuLimits& gpu : {kRtx4090, kH100Sm90, kH100Quarter})
-    EXPECT_EQ(PickMonarchCudaPlan(k480p, gpu, "")->resident, -1);
-  EXPECT_GE(PickMonarchCudaPlan(k480p, kH20, "")->resident, 0);
-  EXPECT_EQ(PickMonarchCudaPlan(k720p, kH20, "")->resident, -1);  // 240 consumers of 234 blocks
+    EXPECT_FALSE(PickMonarchCudaPlan(k480p, gpu, "resident").ok());
+  EXPECT_TRUE(PickMonarchCudaPlan(k480p, kH20, "resident").ok());
+  EXPECT_FALSE(PickMonarchCudaPlan(k720p, kH20, "resident").ok());  // 240 consumers of 234 blocks
 }
 
 TEST(MonarchResidentPlan, NeedsLittleScratchForEveryShape) {
@@ -270,9 +270,80 @@ TEST(MonarchCudaPlan, NeedsScratchThatHardlyGrowsWithTheWindow) {
   EXPECT_LT(PlanMonarchCuda(longer, kH100)->scratch_bytes, bytes * 11 / 10);
 }
 
+// What the kernels that run in passes rely on.
+TEST(MonarchPassPlan, CoversEveryTaskAndFits) {
+  for (MonarchShape shape : Shapes())
+    for (int iterations : {1, 2}) {
+      shape.iterations = iterations;
+      const Result<MonarchCudaPlan> plan = PlanMonarchPasses(shape, kH100);
+      ASSERT_TRUE(plan.ok()) << plan.status().message();
+      const std::string line = Describe(*plan);
+      const MonarchPassKernel& kernel = kMonarchPassKernels[plan->passes];
+      EXPECT_EQ(kernel.head_dim, shape.head_dim) << line;
+      EXPECT_GE(8 * kernel.score_tiles, shape.b2()) << line;
+      EXPECT_LE(kernel.blocks * (plan->smem_bytes + 2048), kH100.smem_bytes_per_multiprocessor)
+          << line;
+      const int rows = plan->group_tiles * shape.b2();
+      EXPECT_GE(plan->row_blocks * kernel.Average().BlockRows(), rows) << line;
+      EXPECT_TRUE(rows <= kernel.query_rows || kernel.query_rows == kernel.Average().BlockRows())
+          << line;
+      EXPECT_GE(plan->groups * plan->group_tiles, TileCount(shape, shape.frames_q)) << line;
+      EXPECT_GE(plan->items * kPassKeys, TileCount(shape, shape.frames_kv) * shape.b1()) << line;
+      EXPECT_GE(plan->unit_blocks * plan->warpgroups * 64, shape.b1()) << line;
+      EXPECT_LE(plan->warpgroups, 3) << line;
+      EXPECT_EQ(plan->task_tiles, 1) << line;
+      EXPECT_EQ(plan->average_tasks,
+                TileCount(shape, shape.frames_kv) * shape.b1() * plan->row_blocks)
+          << line;
+      EXPECT_EQ(plan->stat_rows, iterations == 1 ? 0 : shape.b1()) << line;
+      for (int64_t begin : {plan->entropies_begin, plan->state_begin})
+        EXPECT_EQ(begin % 256, 0) << line;
+      EXPECT_LE(plan->scratch_bytes, int64_t{700} << 20) << line;
+    }
+}
+
+TEST(MonarchPassPlan, IsTheUsualOneWhereItsScratchIsSmall) {
+  const auto passes = [](MonarchShape shape, const GpuLimits& gpu, int iterations = 1) {
+    shape.iterations = iterations;
+    const Result<MonarchCudaPlan> plan = PickMonarchCudaPlan(shape, gpu, "");
+    return plan.ok() && plan->passes >= 0;
+  };
+  for (const MonarchShape& shape : Shapes())
+    for (int iterations : {1, 2}) EXPECT_TRUE(passes(shape, kH100, iterations));
+  for (const GpuLimits& gpu : {kRtx4090, kH100Sm90}) {
+    EXPECT_FALSE(passes(k480p, gpu));
+    EXPECT_EQ(PickMonarchCudaPlan(k480p, gpu, "")->resident, -1);
+  }
+  MonarchShape twice = k480p;
+  twice.iterations = 2;
+  EXPECT_THAT(PickMonarchCudaPlan(twice, kH100Sm90, "").status().message(), HasSubstr("sm_90a"));
+  // So many keys that the means of one group are larger than the scratch may be.
+  const MonarchShape wide = Bf16({.frames_q = 2, .frames_kv = 100, .rows = 300, .cols = 120});
+  EXPECT_FALSE(passes(wide, kH100));
+  EXPECT_TRUE(passes(wide, kH100, 2));
+  const MonarchShape low = Bf16({.frames_q = 21, .frames_kv = 126, .rows = 45, .cols = 80});
+  EXPECT_TRUE(passes(low, kH100));
+}
+
+TEST(MonarchPassPlan, OfTheMainShapesIsAsDocumented) {
+  const MonarchCudaPlan plan = PlanMonarchPasses(k480p, kH100).value();
+  EXPECT_EQ(plan.group_tiles, 3);
+  EXPECT_EQ(plan.pass_pairs, 12);  // one launch of each pass
+  EXPECT_EQ(plan.warpgroups, 1);
+  EXPECT_LT(plan.scratch_bytes, int64_t{640} << 20);
+  MonarchShape all = Tiled(k720p, 3, 1);
+  all.frames_q = 21;
+  const MonarchCudaPlan tall = PlanMonarchPasses(all, kH100).value();
+  EXPECT_EQ(tall.group_tiles, 7);
+  EXPECT_EQ(tall.pass_pairs, 2);
+  EXPECT_EQ(tall.warpgroups, 3);
+}
+
 TEST(MonarchCudaPlan, MayBeForced) {
   EXPECT_GE(PickMonarchCudaPlan(k480p, kH100, "resident")->resident, 0);
   EXPECT_EQ(PickMonarchCudaPlan(k480p, kH100, "ring")->resident, -1);
+  EXPECT_EQ(PickMonarchCudaPlan(k480p, kH100, "ring")->passes, -1);
+  EXPECT_GE(PickMonarchCudaPlan(k480p, kH100, "passes")->passes, 0);
   EXPECT_THAT(PickMonarchCudaPlan(k480p, kH100, "x").status().message(), HasSubstr("need 'ring'"));
   const MonarchShape high = Tiled(k480p, 3, 1);
   EXPECT_EQ(PickMonarchCudaPlan(high, kH100, "resident").status().code(), StatusCode::kUnavailable);
