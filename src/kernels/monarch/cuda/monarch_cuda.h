@@ -33,4 +33,11 @@ Status RunMonarchCuda(const MonarchArgs& args, CUstream_st* stream);
 /// are Unavailable where it takes no such shape.
 Result<std::string> DescribeMonarchCuda(const MonarchShape& shape);
 
+/// As MonarchCudaScratchBytes, for RunMonarchBackwardCuda.
+Result<int64_t> MonarchBackwardCudaScratchBytes(const MonarchShape& shape);
+
+/// Puts the derivatives of monarch.h on the stream and returns, as RunMonarchCuda does. q, d_out,
+/// d_q and every frame are device memory, 16-byte aligned; the arrays of frames are the host's.
+Status RunMonarchBackwardCuda(const MonarchBackwardArgs& args, CUstream_st* stream);
+
 }  // namespace mrt

@@ -1,5 +1,5 @@
 // monarch_cuda_bench [--shape NAME] [--plan FIELD=N[,FIELD=N...]]... [--repeats N] [--no-check]
-//                    [--compare]
+//                    [--compare] [--backward]
 //
 // Prints one JSON row per shape and plan: milliseconds with L2 full of something else before each
 // run (cold) and without (warm), and the error against the CPU kernel in float32, which is within
@@ -7,6 +7,8 @@
 // plan is what RunMonarchCuda uses; "resident=1" or "resident=0" first means that of the resident
 // or of the ring kernel, "passes=1" that of the passes. A row shows the plan that ran: a ring that
 // is too small grows. Times are those of CUDA events around the call.
+//
+// --backward: the time of RunMonarchBackwardCuda instead.
 //
 // --compare: all shapes (or one) with every plan worth trying, as a table; the error is that
 // against the first plan's output.
@@ -295,6 +297,40 @@ void Bench(const char* name, Problem& problem, const std::string& change, int re
   }
 }
 
+void BenchBackward(const char* name, const Problem& problem, int repeats) {
+  const MonarchShape& s = problem.shape;
+  const Result<int64_t> bytes = MonarchBackwardCudaScratchBytes(s);
+  if (!bytes.ok()) {
+    std::printf("%-24s %s\n", name, bytes.status().message().c_str());
+    return;
+  }
+  const auto scratch = AllocateDevice(*bytes);
+  const int64_t frame = int64_t{s.rows} * s.cols * s.heads * s.head_dim;
+  const auto d_out = ToDevice(problem.q.data(), 2 * s.frames_q * frame);
+  const auto d_q = AllocateDevice(4 * s.frames_q * frame);
+  const auto d_kv = AllocateDevice(2 * 4 * s.frames_kv * frame);
+  std::vector<float*> d_k_frames, d_v_frames;
+  for (int f = 0; f < s.frames_kv; ++f) {
+    d_k_frames.push_back(static_cast<float*>(d_kv.get()) + 2 * f * frame);
+    d_v_frames.push_back(d_k_frames.back() + frame);
+  }
+  const MonarchBackwardArgs args = {.shape = s,
+                                    .q = problem.device_q.get(),
+                                    .k_frames = problem.k_frames.data(),
+                                    .v_frames = problem.v_frames.data(),
+                                    .d_out = d_out.get(),
+                                    .d_q = static_cast<float*>(d_q.get()),
+                                    .d_k_frames = d_k_frames.data(),
+                                    .d_v_frames = d_v_frames.data(),
+                                    .scratch = scratch.get()};
+  const int64_t flush_bytes = 4 * int64_t{Gpu().l2CacheSize};
+  const auto flush = AllocateDevice(flush_bytes);
+  const Times t = Measure([&] { return RunMonarchBackwardCuda(args, nullptr); }, repeats,
+                          flush.get(), flush_bytes);
+  std::printf("%-24s backward, cold %.4f ms (p95 %.4f), scratch %lld bytes\n", name, t.median_ms,
+              t.p95_ms, static_cast<long long>(*bytes));
+}
+
 void CompareShape(const char* name, Problem& problem, int repeats) {
   const cudaDeviceProp gpu = Gpu();
   const int64_t flush_bytes = 4 * int64_t{gpu.l2CacheSize};
@@ -325,13 +361,15 @@ int Main(int argc, char** argv) {
   std::string only;
   std::vector<std::string> changes;
   int repeats = 50;
-  bool check = true, compare = false;
+  bool check = true, compare = false, backward = false;
   for (int n = 1; n < argc; ++n) {
     const std::string flag = argv[n];
     if (flag == "--no-check") {
       check = false;
     } else if (flag == "--compare") {
       compare = true;
+    } else if (flag == "--backward") {
+      backward = true;
     } else if (flag == "--shape" && n + 1 < argc) {
       only = argv[++n];
     } else if (flag == "--plan" && n + 1 < argc) {
@@ -347,6 +385,10 @@ int Main(int argc, char** argv) {
   for (const auto& named : kShapes) {
     if (!only.empty() && only != named.name) continue;
     Problem problem(named.shape);
+    if (backward) {
+      BenchBackward(named.name, problem, repeats);
+      continue;
+    }
     if (compare) {
       CompareShape(named.name, problem, repeats);
       continue;

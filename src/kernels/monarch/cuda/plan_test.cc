@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/monarch/cuda/backward_plan.h"
 #include "kernels/monarch/tiling.h"
 
 namespace mrt {
@@ -337,6 +338,31 @@ TEST(MonarchPassPlan, OfTheMainShapesIsAsDocumented) {
   EXPECT_EQ(tall.group_tiles, 7);
   EXPECT_EQ(tall.pass_pairs, 2);
   EXPECT_EQ(tall.warpgroups, 3);
+}
+
+TEST(MonarchBackwardPlan, CoversAllPairsOfAHeadInOneLaunchOrEachInItsOwn) {
+  for (const MonarchShape& shape : Shapes()) {
+    const Result<MonarchBackwardCudaPlan> plan = PlanMonarchBackwardCuda(shape, kH100);
+    if (shape.b2() > 80) {
+      EXPECT_THAT(plan.status().message(), HasSubstr("at most 80 columns"));
+      continue;
+    }
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    const MonarchCudaPlan& forward = plan->forward;
+    const std::string line = Describe(forward);
+    EXPECT_TRUE(forward.pass_pairs == 1 || forward.pass_pairs % forward.groups == 0) << line;
+    EXPECT_GE(forward.unit_blocks * forward.warpgroups * 64, shape.b1()) << line;
+    EXPECT_LE(forward.warpgroups, 2) << line;
+    EXPECT_GE(forward.stat_rows, shape.b1()) << line;
+    const int64_t rows = int64_t{forward.pass_pairs} * forward.group_tiles * shape.b2();
+    EXPECT_GE(plan->log_sums_begin, forward.scratch_bytes) << line;
+    EXPECT_EQ(plan->deltas_begin - plan->log_sums_begin, rows * forward.stat_rows * 4) << line;
+    EXPECT_EQ(plan->scratch_bytes - plan->deltas_begin, rows * forward.stat_rows * 4) << line;
+  }
+  MonarchShape twice = k480p;
+  twice.iterations = 2;
+  EXPECT_EQ(PlanMonarchBackwardCuda(twice, kH100).status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(PlanMonarchBackwardCuda(k480p, kH100Sm90).status().code(), StatusCode::kUnavailable);
 }
 
 TEST(MonarchCudaPlan, MayBeForced) {

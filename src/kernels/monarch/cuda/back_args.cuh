@@ -1,0 +1,31 @@
+// What the kernels of the backward pass get, and where they keep what one leaves for the next.
+#pragma once
+
+#include "kernels/monarch/cuda/pass_layout.cuh"
+
+namespace mrt {
+
+struct MonarchBackKernelArgs {
+  MonarchKernelArgs forward;  // without `out`
+  float scale = 0;            // 1 / sqrt(head_dim)
+  const __nv_bfloat16* d_out = nullptr;
+  float* d_q = nullptr;
+  float* deltas = nullptr;  // [column, stat_rows]: d_out . out of a query row
+  float* d_k_frames[kMonarchCudaFramesMax] = {};
+  float* d_v_frames[kMonarchCudaFramesMax] = {};
+};
+
+__device__ inline float* PassDeltas(const MonarchBackKernelArgs& args, int column) {
+  return args.deltas + int64_t{column} * args.forward.plan.stat_rows;
+}
+
+/// The passes of the backward pass over `pairs` pairs, in this order after an average. All pairs of
+/// a head are in one launch, or each is in one of its own.
+template <int kHeadDim, int kWarpgroups>
+cudaError_t LaunchBackAcross(const MonarchBackKernelArgs& args, int pairs, cudaStream_t stream);
+template <int kHeadDim>
+cudaError_t LaunchBackMeans(const MonarchBackKernelArgs& args, int pairs, cudaStream_t stream);
+template <int kHeadDim, int kScoreTiles>
+cudaError_t LaunchBackAlong(const MonarchBackKernelArgs& args, int pairs, cudaStream_t stream);
+
+}  // namespace mrt
