@@ -24,6 +24,10 @@ files=(
   90a src/ops/cuda/softmax.cu
   90a src/kernels/monarch/cuda/launch.cu
   90a src/kernels/monarch/cuda/inst/resident_d128_s7_m3_w2.cu
+  90a src/kernels/monarch/cuda/inst/pass_average_d128_s7_m3.cu
+  90a src/kernels/monarch/cuda/inst/pass_across_d128.cu
+  90a src/kernels/monarch/cuda/inst/back_across_d128.cu
+  90a src/kernels/monarch/cuda/inst/back_along_d128_s10.cu
 )
 printf '%s\n' "${files[@]}" | xargs -n 2 -P "$(nproc)" bash -c 'compile "$@"' compile
 echo "check_cuda: $((${#files[@]} / 2)) files compile, in $SECONDS s"
