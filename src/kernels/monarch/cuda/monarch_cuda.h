@@ -13,11 +13,10 @@ struct CUstream_st;  // cudaStream_t is a pointer to it
 
 namespace mrt {
 
-/// Bytes of device memory that RunMonarchCuda needs for this shape on the current device. For one
-/// step it does not grow with frames_kv but for a few counters. For more, and tiles of more than 64
-/// rows, it is up to 640 MB, and more only where the means of one group of query tiles are; then
-/// it grows with frames_kv. InvalidArgument for a bad shape, Unavailable with
-/// the reason if no kernel takes it or there is no device.
+/// Bytes of device memory that RunMonarchCuda needs for this shape on the current device: up to
+/// 640 MB, whatever frames_kv is. More, and then in proportion to frames_kv, only for more than one
+/// step of a shape where the means of one query tile and head take more. InvalidArgument for a bad
+/// shape, Unavailable with the reason if no kernel takes it or there is no device.
 Result<int64_t> MonarchCudaScratchBytes(const MonarchShape& shape);
 
 /// Puts the operation on the stream and returns; the result does not change from run to run.

@@ -1,8 +1,9 @@
 // How the CUDA kernel cuts one call into tasks: plain data from a pure function of the shape and
 // the GPU's limits. Nothing here needs a GPU or the CUDA toolkit.
 //
-// The kernels stream: `kbar`, `vbar` and `c` of a slice (a few key tiles, all columns of a group of
-// query tiles of one head) go to a ring in global memory, and are read once. Two kinds of task:
+// Two kernels stream: `kbar`, `vbar` and `c` of a slice (a few key tiles, all columns of a group of
+// query tiles of one head) go to a ring in global memory, and are read once. The passes, which come
+// first, hold those of all key tiles. Two kinds of task:
 //
 //   average: one key row k of one or a few key tiles -> kbar, vbar, c for all columns of the group
 //   across:  query rows of a column x all keys of the slice -> running output
