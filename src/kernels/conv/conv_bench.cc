@@ -1,4 +1,5 @@
-// The AMX convolution on the frames of a Wan VAE at 832x480: [channels in, out, rows, cols].
+// The AMX convolution on frames of the Wan VAE at 832x480, and on some that stay in a core's cache:
+// [channels in, out, rows, cols].
 #include <benchmark/benchmark.h>
 
 #include <array>
@@ -63,12 +64,6 @@ BENCHMARK(BM_Conv)
     ->Args({384, 384, 60, 104})
     ->Args({96, 3, 480, 832})
     ->Args({96, 96, 8, 96})
-    ->Args({96, 96, 8, 112})
-    ->Args({96, 96, 8, 416})
-    ->Args({96, 96, 8, 832})
-    ->Args({96, 96, 64, 832})
-    ->Args({32, 32, 8, 96})
-    ->Args({192, 192, 8, 48})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 
