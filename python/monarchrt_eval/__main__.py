@@ -75,6 +75,7 @@ def clips(args: argparse.Namespace) -> None:
         args.seed,
         batch=args.batch,
         density=args.density,
+        dense_weights=args.dense_weights,
     )
     texts = [text for text, _ in prompts(SPLIT, args.clips, args.seed)]
     for method in args.methods:
@@ -120,14 +121,18 @@ def _workers(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workers", type=int, default=1, help="processes that measure")
 
 
-def _engine(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--binary", type=Path, required=True, help="monarchrt")
+def _dense_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--dense-weights",
         type=Path,
         metavar="FILE",
         help="transformer for all methods but monarch (default: the package's)",
     )
+
+
+def _engine(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--binary", type=Path, required=True, help="monarchrt")
+    _dense_weights(command)
     _methods(command, _engine_names)
     command.add_argument(
         "--no-generate",
@@ -140,7 +145,8 @@ def _engine(command: argparse.ArgumentParser) -> None:
 def _add_gpu_commands(commands: "argparse._SubParsersAction") -> None:
     five = commands.add_parser("clips", help="the clips of `table` by PyTorch, on a GPU")
     _common(five, clips=128)
-    _methods(five)
+    _methods(five, _engine_names)
+    _dense_weights(five)
     _device(five)
     five.add_argument("--frames", type=int, default=81)
     five.add_argument("--batch", type=int, default=8, help="clips at once")

@@ -3,6 +3,7 @@
 The same model, prompts and files as those of the engine (clips.py); its noise is another.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,16 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from monarchrt_eval.clips import DENSITY
+from monarchrt_eval.clips import DENSITY, FREE
 from monarchrt_eval.patterns import Grid, choose_radial, choose_window, keep_largest
-from monarchrt_train.attention import dense, monarch
+from monarchrt_train.attention import Attention, dense, monarch
 from monarchrt_train.config import CHUNK_FRAMES
 from monarchrt_train.package import Model
 from monarchrt_train.rollout import KvCache, draw_noise, generate, integrate
 from monarchrt_train.taehv import FRAMES_PER_LATENT, PIXELS_PER_LATENT
+from monarchrt_train.wan import WanTransformer
 
 
 @cache
@@ -60,6 +63,9 @@ class Sparse:
 def attention(method: str, density: float = DENSITY):
     """The self-attention of that name."""
     known = {"dense": dense, "monarch": monarch}
+    if method in FREE:
+        tiles, iterations = FREE[method]
+        return Attention("monarch", tuple(map(int, tiles.split(","))), iterations)
     return known[method] if method in known else Sparse(method, density)
 
 
@@ -76,10 +82,16 @@ class Sampler:
     euler_steps: int = 0
     guidance: float = 3.0
     grid_scale: int = 1  # 2: pictures of half the width and height
+    dense_weights: Path | None = None  # for all methods but "monarch"; None: those of the package
 
     def __post_init__(self) -> None:
         self.model.video.to(self.device).eval()
         self.model.autoencoder.to(self.device).eval()
+        self._transformer = self._free = self.model.video.transformer
+        if self.dense_weights:
+            self._free = copy.deepcopy(self._transformer)
+            weights = load_file(self.dense_weights)
+            self._free.load_state_dict({name: x.float() for name, x in weights.items()})
 
     def _noise(self, first: int, count: int, chunks: int):
         """Every clip has noise of its own seed, whatever the batch."""
@@ -97,13 +109,19 @@ class Sampler:
         ]
         return noise, fresh
 
+    def _encode(self, transformer: WanTransformer, texts: Sequence[str]) -> Tensor:
+        ids, lengths = self.model.tokenizer.batch(texts, transformer.config.text_len)
+        rows = self.model.video.text_encoder(ids.to(self.device), lengths.to(self.device))
+        return transformer.encode_text(rows)
+
     @torch.no_grad()
     def _latents(self, method: str, texts: Sequence[str], first: int, chunks: int) -> Tensor:
-        settings, transformer = self.model.generation, self.model.video.transformer
+        settings = self.model.generation
+        transformer = self._transformer if method == "monarch" else self._free
         layers = self.model.config.transformer.num_layers
         attend = attention(method, self.density)
         past = KvCache(attend, layers, settings.window_frames)
-        text = self.model.video.encode(self.model.tokenizer, texts)
+        text = self._encode(transformer, texts)
         noise, fresh = self._noise(first, len(texts), chunks)
         if not self.euler_steps:
             made = generate(
@@ -117,7 +135,7 @@ class Sampler:
                 grid_scale=self.grid_scale,
             )
             return torch.cat(made.latents, 1)
-        empty = self.model.video.encode(self.model.tokenizer, [""] * len(texts))
+        empty = self._encode(transformer, [""] * len(texts))
         levels = torch.linspace(1, 0, self.euler_steps + 1, device=self.device)
         parts = integrate(
             transformer,

@@ -86,6 +86,10 @@ class TextStage:
     steps: int = 3000
     batch: int = 256
     captions: int = 200000  # different ones; with fewer it learns them by heart
+    # Numbers of things, in turn; () as the world has them. One thing teaches nothing of whose
+    # shape is whose.
+    counts: tuple[int, ...] = ()
+    look_around: bool = False  # position biases start anew (Umt5Encoder.look_around)
     ema_decay: float = 0.99
 
 
@@ -100,6 +104,13 @@ class FlowPhase:
     pool: int = 4096  # encoded clips kept
     first: int = 512  # clips made before the first step
     fresh: int = 4  # clips made in each step
+    first_seed: int = 0  # of the clips; with another one it sees others
+    # After each step so many with pictures: clips of one frame. They cost little, and teach what
+    # things look like.
+    picture_steps: int = 0
+    picture_batch: int = 128
+    pictures: int = 16384  # encoded pictures kept, made before the first step
+    fill_minutes: float = 60.0  # for making clips and pictures before the first step, at most
     recompute: bool = False  # activations in the backward pass: less memory
 
 

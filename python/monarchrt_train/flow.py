@@ -9,12 +9,14 @@ of, as its own will. Phases grow the picture and the clip.
 
 from __future__ import annotations
 
+import time
+
 import torch
 from torch import Tensor
 
 from monarchrt_train.attention import Attention
 from monarchrt_train.autoencoder import load_autoencoder
-from monarchrt_train.clips import ClipSource, LatentSource, Pool, video_frames
+from monarchrt_train.clips import ClipSource, LatentSource, Pool
 from monarchrt_train.config import CHUNK_FRAMES, Config, FlowPhase
 from monarchrt_train.learner import Learner
 from monarchrt_train.model import TextToVideo
@@ -25,15 +27,22 @@ from monarchrt_train.prompts import END, Tokenizer
 from monarchrt_train.run import Run
 from monarchrt_train.schedule import add_noise, warp
 from monarchrt_train.sources import training_source, validation_source
+from monarchrt_train.taehv import FRAMES_PER_LATENT
 from monarchrt_train.wan import TeacherForced, WanTransformer
 
-PIXELS_AT_ONCE = 24 << 20  # of video, encoded together when the pool is filled
+PIXELS_AT_ONCE = 64 << 20  # of video, encoded together when the pool is filled
+PICTURES_FIRST_SEED = 400_000_000  # of the clips of which only the first frame is shown
 HELD_OUT_CLIPS, HELD_OUT_AT_ONCE = 32, 8
 
 
 def per_frame(chunks: Tensor) -> Tensor:
     """[B, chunks] -> [B, frames]."""
     return chunks.repeat_interleave(CHUNK_FRAMES, 1)
+
+
+def chunk_frames(frames: int) -> int:
+    """Those of a chunk: a clip of one frame, a picture, is a chunk of its own."""
+    return min(CHUNK_FRAMES, frames)
 
 
 def velocities(
@@ -52,11 +61,12 @@ def velocities(
     history, noisy [B, F, C, h, w]; sigma [B, F] -> like noisy. The history's last chunk is unused.
     """
     frames = noisy.shape[1]
-    past = frames - CHUNK_FRAMES
+    chunk = chunk_frames(frames)
+    past = frames - chunk
     own = torch.arange(frames, device=noisy.device)
     positions = torch.cat([own[:past], own])
     times = torch.cat([torch.zeros_like(sigma[:, :past]), 1000 * sigma], 1)
-    pattern = TeacherForced(attention, frames, CHUNK_FRAMES, window)
+    pattern = TeacherForced(attention, frames, chunk, window)
     both = torch.cat([history[:, :past], noisy], 1)
     return model(both, times, text, positions, pattern, grid_scale=grid_scale)[:, past:]
 
@@ -73,7 +83,7 @@ def flow_loss(
 ) -> Tensor:
     """Mean squared error of the velocity, [B]. latents float [B, F, C, h, w]."""
     batch, frames = latents.shape[:2]
-    chunks = (batch, frames // CHUNK_FRAMES)
+    chunks = (batch, frames // chunk_frames(frames))
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, device=latents.device)
@@ -81,10 +91,10 @@ def flow_loss(
     def normal() -> Tensor:
         return torch.randn(latents.shape, generator=generator, device=latents.device)
 
-    sigma = per_frame(warp(uniform(*chunks), config.generation.shift))
+    sigma = per_frame(warp(uniform(*chunks), config.generation.shift))[:, :frames]
     noise = normal()
     half = (uniform(batch, 1) < 0.5).float()
-    untold = per_frame(config.flow.history_noise * uniform(*chunks) * half)
+    untold = per_frame(config.flow.history_noise * uniform(*chunks) * half)[:, :frames]
     history = add_noise(latents, normal(), untold)
     noisy = add_noise(latents, noise, sigma)
     got = velocities(
@@ -131,6 +141,35 @@ def text_encoder_of(run: Run, stage: str) -> dict[str, Tensor]:
     saved, prefix = run.checkpoint(stage), "text_encoder."
     weights = saved.weights("ema", "weights") if saved else {}
     return {k.removeprefix(prefix): x for k, x in weights.items() if k.startswith(prefix)}
+
+
+class Supply:
+    """Encoded clips of one length, in a pool."""
+
+    def __init__(
+        self,
+        run: Run,
+        latents: LatentSource,
+        latent_frames: int,
+        size: int,
+        at_once: int,
+        labels: bool,
+    ):
+        self.pool = Pool(size)
+        self._run, self._latents, self._frames = run, latents, latent_frames
+        self._at_once, self._labels = at_once, labels
+
+    def render(self, seed: int, count: int) -> None:
+        with self._run.precision():
+            self.pool.put(self._latents.rows(range(seed, seed + count), self._frames, self._labels))
+
+    def fill(self, seed: int, count: int, seconds: float) -> None:
+        """Renders `count` clips, or fewer if the time is over before."""
+        end = time.monotonic() + seconds
+        for start in range(0, count, self._at_once):
+            self.render(seed + start, min(self._at_once, count - start))
+            if time.monotonic() > end:
+                break
 
 
 class Trainer:
@@ -188,41 +227,55 @@ class Trainer:
                 grid_scale=phase.grid_scale,
             )
 
+    def supply(self, phase: FlowPhase, latent_frames: int, size: int) -> Supply:
+        pixels = self.config.generation.size(phase.grid_scale)
+        at_once = PIXELS_AT_ONCE // (FRAMES_PER_LATENT * latent_frames * pixels[0] * pixels[1])
+        latents = self.latent_source(self.source, phase)
+        return Supply(
+            self.run, latents, latent_frames, share(size), max(1, at_once), self.probe is not None
+        )
+
     def train(self, phase: FlowPhase) -> None:
         """Until the phase's last step or the deadline."""
-        run, pool = self.run, Pool(share(phase.pool))
-        first, fresh = share(phase.first), share(phase.fresh)
-        latents = self.latent_source(self.source, phase)
+        run, first, fresh = self.run, share(phase.first), share(phase.fresh)
         self.model.transformer.recompute = phase.recompute
-
-        def render(seed: int, count: int) -> None:
-            with run.precision():
-                seeds, labels = range(seed, seed + count), self.probe is not None
-                pool.put(latents.rows(seeds, phase.latent_frames, labels))
-
-        height, width = self.config.generation.size(phase.grid_scale)
-        at_once = max(1, PIXELS_AT_ONCE // (video_frames(phase.latent_frames) * height * width))
-        begin = fresh * self.step
-        for start in range(0, first, at_once):
-            render(begin + start, min(at_once, first - start))
+        clips = self.supply(phase, phase.latent_frames, phase.pool)
+        fill_s = 60 * phase.fill_minutes / (2 if phase.picture_steps else 1)
+        clips.fill(phase.first_seed + fresh * self.step, first, fill_s)
+        batches = [(clips, share(phase.batch))]
+        if phase.picture_steps:
+            pictures = self.supply(phase, 1, phase.pictures)
+            seed = PICTURES_FIRST_SEED + phase.first_seed
+            pictures.fill(seed, share(phase.pictures), fill_s)
+            batches += phase.picture_steps * [(pictures, share(phase.picture_batch))]
         for step in run.steps(self.step, phase.until_step):
             if fresh:
-                render(first + fresh * step, fresh)
+                clips.render(phase.first_seed + first + fresh * step, fresh)
             generator = run.generator(step)
-            rows = pool.draw(share(phase.batch), generator)
-            drop_text(rows, self.stage.text_dropout, generator)
-            value = self.loss(self.model, rows, phase, generator).mean()
-            values = {"loss": value.detach()}
-            if self.probe is not None:
-                with run.precision():
-                    told = self.probe.loss(rows["labels"]).mean()
-                value = value + self.stage.probe_weight * told
-                values["probe"] = told.detach()
-            values["gradient"] = self.learner.update(value, step)
-            run.log(step, values)
+            turn = step % len(batches)
+            values = self.learn(phase, step, *batches[turn], generator)
+            names = ("loss", "probe", "gradient")
+            kind = "picture_" if turn else ""
+            run.log(step, {kind + n: values[n] for n in names if n in values})
             self.step = step + 1
             if run.time_to_save():
                 self.save()
+
+    def learn(
+        self, phase: FlowPhase, step: int, supply: Supply, batch: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """A step of the optimizers."""
+        rows = supply.pool.draw(batch, generator)
+        drop_text(rows, self.stage.text_dropout, generator)
+        value = self.loss(self.model, rows, phase, generator).mean()
+        values = {"loss": value.detach()}
+        if self.probe is not None:
+            with self.run.precision():
+                told = self.probe.loss(rows["labels"]).mean()
+            value = value + self.stage.probe_weight * told
+            values["probe"] = told.detach()
+        values["gradient"] = self.learner.update(value, step)
+        return values
 
     def save(self) -> None:
         self.run.save(self.step, self.learner.parts())

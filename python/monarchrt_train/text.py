@@ -5,13 +5,15 @@ python -m monarchrt_train.text --config FILE --work DIR --minutes 10
 A probe asks its rows, by attention, what shape, size, motion, direction and speed the thing of each
 colour has, and what background, camera and number of things there are; "not said" is an answer,
 too. So rows bind attributes to things, which pictures teach only slowly: a wrong colour changes few
-pixels. The probe is thrown away. If there is a flow already, its encoder is the start, and the flow
-takes the result with `take_text_encoder`.
+pixels. Other heads must say the same of a thing from the row of its colour's word alone, without
+attention: that is learnt much sooner. The probe is thrown away. If there is a flow already, its
+encoder is the start, and the flow takes the result with `take_text_encoder`.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -29,6 +31,7 @@ from monarchrt_train.run import Run
 from monarchrt_train.umt5 import Umt5Config, Umt5Encoder
 from monarchrt_train.world import caption, sample_scene
 from monarchrt_train.world import scene as world
+from monarchrt_train.world.captions import COLOR_WORDS
 
 OF_A_THING = {
     "shape": world.SHAPES,
@@ -72,6 +75,26 @@ def targets(mentions: list[Mentions]) -> dict[str, Tensor]:
     return {name: torch.tensor(rows) for name, rows in out.items()}
 
 
+def color_places(tokenizer: Tokenizer, ids: Tensor) -> Tensor:
+    """Where the word of each colour stands in ids [n, L]: int64 [n, colours], -1 if nowhere.
+
+    Words of several pieces are not looked for, nor the green of "green hills".
+    """
+
+    def pieces(word: str) -> list[int]:
+        return tokenizer.ids(word, len(word) + 2)[:-1]
+
+    following = functional.pad(ids[:, 1:], (0, 1))
+    landscape = torch.tensor(pieces("hills")[:1])
+    out = []
+    for color in world.COLORS:
+        words = [pieces(word) for word in COLOR_WORDS[color]]
+        known = torch.tensor([word[0] for word in words if len(word) == 1], dtype=torch.int64)
+        here = torch.isin(ids, known) & ~torch.isin(following, landscape)
+        out.append(torch.where(here.any(1), here.int().argmax(1), -1))
+    return torch.stack(out, 1)
+
+
 class Probe(nn.Module):
     def __init__(self, c: Umt5Config):
         super().__init__()
@@ -79,16 +102,22 @@ class Probe(nn.Module):
         self.attention = nn.MultiheadAttention(c.dim, c.heads, batch_first=True)
         answers = {"there": ("no", "yes"), **OF_A_THING, **OF_THE_SCENE}
         self.heads = nn.ModuleDict({n: nn.Linear(c.dim, len(v) + 1) for n, v in answers.items()})
+        self.at_word = nn.ModuleDict(
+            {n: nn.Linear(c.dim, len(v) + 1) for n, v in OF_A_THING.items()}
+        )
 
-    def forward(self, rows: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        """rows [B, L, dim] of the encoder -> logits in the order of `targets`."""
+    def forward(self, rows: Tensor, lengths: Tensor, places: Tensor) -> dict[str, Tensor]:
+        """rows [B, L, dim] of the encoder, places of `color_places` -> logits in the order of
+        `targets`; those of the words' own rows under "at_NAME"."""
         padding = torch.arange(rows.shape[1], device=rows.device)[None] >= lengths[:, None]
         asked = self.questions.expand(len(rows), -1, -1)
         told, _ = self.attention(asked, rows, rows, key_padding_mask=padding, need_weights=False)
-        return {
+        said = {
             name: head(told[:, 0] if name in OF_THE_SCENE else told[:, 1:])
             for name, head in self.heads.items()
         }
+        own = rows.gather(1, places.clamp(min=0)[..., None].expand(-1, -1, rows.shape[2]))
+        return said | {f"at_{name}": head(own) for name, head in self.at_word.items()}
 
 
 class EncoderWithProbe(nn.Module):
@@ -96,13 +125,14 @@ class EncoderWithProbe(nn.Module):
         super().__init__()
         self.text_encoder, self.probe = Umt5Encoder(c), Probe(c)
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        return self.probe(self.text_encoder(ids, lengths), lengths)
+    def forward(self, ids: Tensor, lengths: Tensor, places: Tensor) -> dict[str, Tensor]:
+        return self.probe(self.text_encoder(ids, lengths), lengths, places)
 
 
 def loss(said: dict[str, Tensor], want: dict[str, Tensor]) -> Tensor:
     parts = [
-        functional.cross_entropy(said[name].flatten(0, -2).float(), x.flatten())
+        functional.cross_entropy(said[name].flatten(0, -2).float(), x.flatten(), reduction="sum")
+        / (x != ABSENT).sum().clamp(min=1)
         for name, x in want.items()
     ]
     return torch.stack(parts).sum()
@@ -115,28 +145,41 @@ def share_right(said: dict[str, Tensor], want: dict[str, Tensor]) -> dict[str, T
     }
 
 
-def captions(tokenizer: Tokenizer, text_len: int, split: str, seeds: range) -> dict[str, Tensor]:
-    """Captions of these scenes and what they say: ids [n, text_len], lengths [n], `targets`."""
-    told = [caption(sample_scene(seed, split), seed) for seed in seeds]
+def captions(
+    tokenizer: Tokenizer, text_len: int, split: str, seeds: range, counts: Sequence[int] = ()
+) -> dict[str, Tensor]:
+    """Captions of these scenes and what they say: ids [n, text_len], lengths [n], `places` of
+    `color_places`, `targets`, and under "at_NAME" those of things whose colour has a place.
+
+    counts: numbers of things, in turn; empty: as the world has them.
+    """
+
+    def count(seed: int) -> int | None:
+        return counts[seed % len(counts)] if counts else None
+
+    told = [caption(sample_scene(seed, split, count(seed)), seed) for seed in seeds]
     ids, lengths = tokenizer.batch([x.text for x in told], text_len)
     ids = functional.pad(ids, (0, text_len - ids.shape[1]))
-    return {"ids": ids, "lengths": lengths, **targets([x.mentions for x in told])}
+    places = color_places(tokenizer, ids)
+    want = targets([x.mentions for x in told])
+    own = {f"at_{name}": want[name].where(places >= 0, ABSENT) for name in OF_A_THING}
+    return {"ids": ids, "lengths": lengths, "places": places, **want, **own}
 
 
-def _captions(task: tuple[bytes, int, str, range]) -> dict[str, np.ndarray]:
-    model, text_len, split, seeds = task
-    rows = captions(Tokenizer(model), text_len, split, seeds)
+def _captions(task: tuple[bytes, int, str, range, Sequence[int]]) -> dict[str, np.ndarray]:
+    model, *rest = task
+    rows = captions(Tokenizer(model), *rest)
     return {name: x.numpy() for name, x in rows.items()}
 
 
 def many_captions(
-    tokenizer: Tokenizer, text_len: int, split: str, seeds: range
+    tokenizer: Tokenizer, text_len: int, split: str, seeds: range, counts: Sequence[int] = ()
 ) -> dict[str, Tensor]:
     """The same, on all cores."""
     parts = [seeds[at : at + SEEDS_AT_ONCE] for at in range(0, len(seeds), SEEDS_AT_ONCE)]
-    tasks = [(tokenizer.model, text_len, split, part) for part in parts]
+    tasks = [(tokenizer.model, text_len, split, part, counts) for part in parts]
     if len(tasks) == 1:
-        return captions(tokenizer, text_len, split, seeds)
+        return captions(tokenizer, text_len, split, seeds, counts)
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         made = list(pool.map(_captions, tasks))
     return {name: torch.from_numpy(np.concatenate([x[name] for x in made])) for name in made[0]}
@@ -144,8 +187,9 @@ def many_captions(
 
 def ask(model: EncoderWithProbe, rows: dict[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
     """What the probe says, and what it should."""
-    want = {name: x for name, x in rows.items() if name not in ("ids", "lengths")}
-    return model(rows["ids"], rows["lengths"]), want
+    asked = ("ids", "lengths", "places")
+    want = {name: x for name, x in rows.items() if name not in asked}
+    return model(*(rows[name] for name in asked)), want
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -156,16 +200,20 @@ def main(argv: list[str] | None = None) -> None:
     earlier = text_encoder_of(run, "flow")
     if earlier:
         model.text_encoder.load_state_dict(earlier)
+    if stage.look_around:
+        model.text_encoder.look_around()
     model.to(run.device)
     learner = Learner(model, stage.optimizer, stage.ema_decay, run.spent)
     saved = run.checkpoint()
     done = saved.step if saved else 0
     if saved:
         learner.restore(saved)
+    if run.compile:
+        model.compile(dynamic=False)
     text_len = run.config.model.transformer.text_len
     first = share(stage.captions) * rank()
     seeds = range(first, first + share(stage.captions))
-    own = many_captions(tokenizer, text_len, "train", seeds)
+    own = many_captions(tokenizer, text_len, "train", seeds, stage.counts)
     pool = Pool(share(stage.captions))
     pool.put({name: x.to(run.device) for name, x in own.items()})
     for step in run.steps(done, stage.steps):

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 EPS = 1e-6
+# Of position biases at the start: for each place away, and for the other side, in places.
+SLOPE, WRONG_SIDE, LOWEST_BIAS = 0.7, 2.0, -8.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,15 @@ def relative_buckets(length: int, buckets: int, device: torch.device) -> Tensor:
     far = (r.abs().clamp(min=1).float() / exact).log() / log(128 / exact) * (half - exact)
     far = (exact + far.floor().long()).clamp(max=half - 1)
     return torch.where(r.abs() < exact, r.abs(), far) + (r > 0).long() * half
+
+
+def bucket_distances(buckets: int) -> Tensor:
+    """The smallest distance of each bucket, float [buckets]; negative before the query."""
+    half = buckets // 2
+    exact = half // 2
+    n = torch.arange(half, dtype=torch.float32)
+    away = torch.where(n < exact, n, exact * (128 / exact) ** ((n - exact) / (half - exact)))
+    return torch.cat([-away, away])
 
 
 class SelfAttention(nn.Module):
@@ -126,7 +137,26 @@ class Umt5Encoder(nn.Module):
             nn.init.normal_(block.ffn.gate[0].weight, std=c.dim**-0.5)
             nn.init.normal_(block.attn.o.weight, std=c.dim_attn**-0.5)
             nn.init.normal_(block.ffn.fc2.weight, std=c.dim_ffn**-0.5)
-            nn.init.normal_(block.pos_embedding.embedding.weight, std=0.1)
+        self.look_around()
+
+    @torch.no_grad()
+    def look_around(self) -> None:
+        """Position biases by which heads in turn look before, after, around and anywhere.
+
+        Small ones would have to grow by hundreds of times a step of AdamW before an encoder
+        knows which word stands beside which; until then it reads captions as bags of words.
+        """
+        distance = bucket_distances(self.config.buckets)
+        aside = distance.abs() + WRONG_SIDE
+        looks = (
+            torch.where(distance < 0, -distance, aside),
+            torch.where(distance > 0, distance, aside),
+            distance.abs() / 2,
+            torch.zeros_like(distance),
+        )
+        for block in self.blocks:
+            for head, bias in enumerate(block.pos_embedding.embedding.weight.T):
+                bias.copy_((-SLOPE * looks[head % len(looks)]).clamp(min=LOWEST_BIAS))
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """ids int64 [B, L], lengths int64 [B] (the end of text counts) -> float [B, L, dim]."""
