@@ -33,6 +33,15 @@ def test_baselines_attend_as_measured(method: str) -> None:
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
 
 
+def test_untrained_monarch_has_its_tiles_and_steps() -> None:
+    torch.manual_seed(1)
+    q = torch.randn(1, 3, 6, 8, 2, 16)
+    k, v = torch.randn(2, 1, 6, 6, 8, 2, 16)
+    got = torch_clips.attention("free-91.4-3")(q, k, v)
+    want = Attention("monarch", (1, 2, 1), 3)(q, k, v)
+    torch.testing.assert_close(got, want)
+
+
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the stages leave it, with random weights."""

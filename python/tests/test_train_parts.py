@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from monarchrt_train import budget, checkpoint, config, metrics, package, prompts, shards
+from monarchrt_train import budget, checkpoint, config, metrics, package, prompts, shards, text
 from monarchrt_train.attention import Attention, dense, monarch
 from monarchrt_train.clips import Pool, Squares, video_frames
 from monarchrt_train.config import Optimizer
@@ -20,8 +20,11 @@ from monarchrt_train.learner import Learner
 from monarchrt_train.rollout import KvCache
 from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean
 from monarchrt_train.taehv import Taehv, TaehvConfig, fold_statistics
+from monarchrt_train.umt5 import Umt5Encoder, relative_buckets
 from monarchrt_train.wan import Bidirectional, TeacherForced, WanConfig, WanTransformer
+from monarchrt_train.world.scene import COLORS
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = Path(package.__file__).parent / "configs"
 DEMO, SMOKE = config.load(CONFIGS / "demo.json"), config.load(CONFIGS / "smoke.json")
 
@@ -192,6 +195,33 @@ def test_tokenizer(tmp_path: Path) -> None:
     assert lengths.tolist()[1:] == [1, 8]
     assert [row[n - 1] for row, n in zip(ids.tolist(), lengths, strict=True)] == [prompts.END] * 3
     assert not (ids[0] == prompts.UNKNOWN).any()
+
+
+def test_places_of_colours() -> None:
+    captions = [
+        "a red ball falls and a turquoise box spins in front of green hills",
+        "green hills behind a green star, a violet ring and a pink moon",
+        "a thing does not move",
+    ]
+    tokenizer = prompts.Tokenizer((REPOSITORY / "models" / "demo" / "spiece.model").read_bytes())
+    ids, _ = tokenizer.batch(captions, 40)
+    places = text.color_places(tokenizer, ids)
+    assert places.shape == (3, len(COLORS))
+    for row, words in enumerate((("red", "turquoise"), ("green", "violet", "pink"), ())):
+        found = {int(ids[row, at]) for at in places[row] if at >= 0}
+        assert found == {tokenizer.ids(word, 9)[0] for word in words}
+    green = int(places[1, COLORS.index("green")])
+    assert green == ids[1].tolist().index(tokenizer.ids("green", 9)[0], 1)  # not that of the hills
+
+
+def test_heads_look_around_at_first() -> None:
+    encoder = Umt5Encoder(SMOKE.model.text)
+    buckets = relative_buckets(7, SMOKE.model.text.buckets, torch.device("cpu"))
+    before, after = encoder.blocks[0].pos_embedding(buckets)[0].softmax(-1)
+    assert before[3].argmax() == 2
+    assert before[3, :3].sum() > 0.6
+    assert after[3].argmax() == 4
+    assert after[3, 4:].sum() > 0.6
 
 
 def test_package_round_trip(tmp_path: Path) -> None:

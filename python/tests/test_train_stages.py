@@ -112,6 +112,31 @@ def test_the_tokens_learn_what_is_where(work: Path, tmp_path: Path) -> None:
     assert names == checkpoint.load(work / "flow" / "checkpoint").parts["ema"].keys()
 
 
+def test_pictures_come_between_clips(work: Path, tmp_path: Path) -> None:
+    for name in ("spiece.model", "autoencoder.safetensors"):
+        (tmp_path / name).write_bytes((work / name).read_bytes())
+    config = json.loads(CONFIG.read_text())
+    phase = {"until_step": 45, "batch": 4, "latent_frames": 3, "pool": 8, "first": 8, "fresh": 0}
+    phase |= {"picture_steps": 2, "picture_batch": 8, "pictures": 8, "first_seed": 5}
+    config["flow"]["phases"] = [phase]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    flow.main([*arguments(tmp_path), f"--config={tmp_path / 'config.json'}"], SQUARES, HELD_OUT)
+    of_clips, of_pictures = (series(tmp_path, "flow", x) for x in ("loss", "picture_loss"))
+    assert (len(of_clips), len(of_pictures)) == (15, 30)
+    assert max(of_clips + of_pictures) < 5
+
+
+def test_a_pool_takes_no_longer_than_it_may(work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work, tmp_path, dirs_exist_ok=True)
+    trainer = flow.Trainer(Run("flow", "", arguments(tmp_path)), SQUARES, HELD_OUT)
+    supply = trainer.supply(trainer.stage.phases[0], 3, 8)
+    supply._at_once = 2
+    supply.fill(0, 8, seconds=0)
+    assert len(supply.pool) == 2
+    supply.fill(0, 8, seconds=60)
+    assert len(supply.pool) == 8
+
+
 def test_an_autoencoder_goes_on_from_its_file(work: Path, tmp_path: Path) -> None:
     for name in ("spiece.model", "autoencoder.safetensors"):
         (tmp_path / name).write_bytes((work / name).read_bytes())
