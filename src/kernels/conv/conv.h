@@ -17,7 +17,7 @@ namespace mrt {
 struct ConvShape {
   int64_t in = 0, out = 0;
   int64_t kernel_time = 1, kernel_rows = 1, kernel_cols = 1;
-  int64_t stride = 1;  // of rows and columns
+  int64_t stride = 1;  // of rows and columns: 1 or 2
   int64_t pad_top = 0, pad_left = 0;
 
   int64_t taps() const { return kernel_time * kernel_rows * kernel_cols; }

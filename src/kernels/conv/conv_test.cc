@@ -267,6 +267,9 @@ TEST(ConvKernelRefuses, SaysWhy) {
   EXPECT_EQ(ConvRefuses(Same(32, 3, 3, 3), cpu), nullptr);
   EXPECT_NE(ConvRefuses(Same(16, 32, 3, 3), cpu), nullptr);
   EXPECT_NE(ConvRefuses(Same(32, 32, 3, 7), cpu), nullptr);
+  ConvShape far = Same(32, 32, 3, 3);
+  far.stride = 3;
+  EXPECT_NE(ConvRefuses(far, cpu), nullptr);
 }
 
 }  // namespace

@@ -15,7 +15,8 @@ namespace {
 constexpr int64_t kTileBytes = kTileRows * kTileRowBytes;
 constexpr int64_t kStepBytes = 2 * kTileBytes;  // of a panel
 constexpr int64_t kTileFloats = kTileRows * 16;
-constexpr int64_t kFetchRowsMax = kConvSegmentsMax * kConvBlockRows;
+// A block reads kernel_rows + stride rows of each of at most kConvSegmentsMax frames.
+constexpr int64_t kFetchRowsMax = kConvSegmentsMax * (1 + kConvStrideMax);
 
 // A finished block of sums on its way to y.
 struct Finish {
@@ -157,7 +158,8 @@ class Blocks {
     Fetch fetch;
     if (ConvBlockLeaves(args_, out_col)) return fetch;  // it has been copied
     const int64_t rows = ConvBlockInputRows(s);
-    const int64_t shared = out_row == task_.first_row ? 0 : rows - kConvBlockRows * s.stride;
+    const int64_t older = rows - kConvBlockRows * s.stride;  // the blocks above have read them
+    const int64_t shared = out_row == task_.first_row || older < 0 ? 0 : older;
     fetch.bytes = kConvBlockCols * g_.tile_stride;
     const int64_t top = out_row * s.stride - s.pad_top;
     const int64_t col = out_col * s.stride - s.pad_left + s.kernel_cols - s.stride;

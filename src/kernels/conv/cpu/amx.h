@@ -17,6 +17,7 @@ inline constexpr int64_t kConvBlockBytes =
     kConvBlockRows * kConvBlockCols * kConvPanel * int64_t{sizeof(float)};
 /// Rows of input that one row of output reads: kernel_time * kernel_rows.
 inline constexpr int64_t kConvSegmentsMax = 16;
+inline constexpr int64_t kConvStrideMax = 2;
 
 /// Rows and columns of the input that a block reads, and their bytes.
 constexpr int64_t ConvBlockInputRows(const ConvShape& s) {

@@ -56,6 +56,7 @@ const char* ConvRefuses(const ConvShape& s, const CpuFeatures& cpu) {
   if (!cpu.amx_bf16) return "the CPU has no AMX with bf16, or the system does not grant it";
   if (s.in % 32 != 0 || s.in == 0) return "the input channels are not a multiple of 32";
   if (s.kernel_time * s.kernel_rows > kConvSegmentsMax) return "the kernel has too many rows";
+  if (s.stride > kConvStrideMax) return "the stride is more than 2";
   return nullptr;
 }
 
