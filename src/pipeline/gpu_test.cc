@@ -1,10 +1,14 @@
 // The engine on a GPU that is none (testing/fake_gpu.h): it runs the operations of the CPU, so that
-// every video must have the bits of the CPU's.
+// every video must have the bits of the CPU's; with AMX nearly, because the CPU's convolutions then
+// round less often.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <thread>
+#include <vector>
 
+#include "base/cpu_features.h"
 #include "monarchrt/doctor.h"
 #include "monarchrt/engine.h"
 #include "testing/fake_gpu.h"
@@ -70,6 +74,19 @@ class Gpu : public ::testing::Test {
   void TearDown() override { Gpus().available_bytes = int64_t{1} << 40; }
 };
 
+// Bytes of pixels.
+void ExpectTheVideoOfTheCpu(const std::vector<uint8_t>& got, const std::vector<uint8_t>& want,
+                            const char* what) {
+  if (!mrt::GetCpuFeatures().amx_bf16) {
+    EXPECT_EQ(got, want) << what;
+    return;
+  }
+  ASSERT_EQ(got.size(), want.size()) << what;
+  int64_t difference = 0;
+  for (size_t i = 0; i < got.size(); ++i) difference += std::abs(got[i] - want[i]);
+  EXPECT_LE(difference, static_cast<int64_t>(got.size())) << what << ": 1 of 255 on average";
+}
+
 TEST_F(Gpu, GivesTheVideosOfTheCpu) {
   Engine here = LoadEngine(ToyOn("cpu")), there = LoadEngine(ToyOn("cuda"));
   const auto expect_same = [&](const StreamOptions& options, const char* what,
@@ -77,11 +94,11 @@ TEST_F(Gpu, GivesTheVideosOfTheCpu) {
     const int64_t before = Gpus().last->operations();
     StreamOptions one_after_the_other = options;
     one_after_the_other.decode_overlap = DecodeOverlap::kOff;
-    EXPECT_EQ(Generate(there, options, next_prompt),
-              Generate(here, one_after_the_other, next_prompt))
-        << what;
+    ExpectTheVideoOfTheCpu(Generate(there, options, next_prompt),
+                           Generate(here, one_after_the_other, next_prompt), what);
     if (options.decode_overlap == DecodeOverlap::kAuto) {
-      EXPECT_EQ(Generate(there, one_after_the_other), Generate(here, one_after_the_other)) << what;
+      ExpectTheVideoOfTheCpu(Generate(there, one_after_the_other),
+                             Generate(here, one_after_the_other), what);
     }
     EXPECT_GT(Gpus().last->operations(), before + 100) << what;
   };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "ops/rowwise.h"
 
 namespace mrt {
@@ -61,16 +62,16 @@ void FrameRing::Advance() {
   std::rotate(apart_.begin(), apart_.begin() + 1, apart_.end());
 }
 
-std::vector<ConstTensorView> FrameRing::frames() const {
-  std::vector<ConstTensorView> frames;
-  for (const Tensor& frame : apart_) frames.push_back(frame);
-  if (spares_ != nullptr) return frames;
-  const int64_t count = together_.shape()[0];
-  for (int64_t k = 1; k <= count; ++k) {
-    const int64_t slot = (newest_ + k) % count;
-    frames.push_back(together_.view().Slice(slot, slot + 1));
+std::span<const ConstTensorView> FrameRing::Frames(Views& room) const {
+  const bool apart = spares_ != nullptr;
+  const int64_t count = apart ? static_cast<int64_t>(apart_.size()) : together_.shape()[0];
+  MRT_CHECK(count <= kFramesMax);
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t slot = (newest_ + 1 + k) % count;
+    room[static_cast<size_t>(k)] = apart ? ConstTensorView(apart_[static_cast<size_t>(k)])
+                                         : ConstTensorView(together_.view().Slice(slot, slot + 1));
   }
-  return frames;
+  return {room.data(), static_cast<size_t>(count)};
 }
 
 CausalConv::CausalConv(ops::Context& context, const ConstTensorView& weight,
@@ -90,13 +91,15 @@ CausalConv::CausalConv(ops::Context& context, const ConstTensorView& weight,
 
 void CausalConv::Run(ops::Context& context, const FrameRing& ring, const TensorView& y,
                      ops::Activation activation, ops::Output output) const {
+  FrameRing::Views room;
   if (takes_frames())
-    return by_newest_[0].RunFrames(context, ring.frames(), y, /*add=*/false, activation);
+    return by_newest_[0].RunFrames(context, ring.Frames(room), y, /*add=*/false, activation);
   by_newest_[static_cast<size_t>(ring.newest())].Run(context, ring.slots(), y, activation, output);
 }
 
 void CausalConv::AddTo(ops::Context& context, const FrameRing& ring, const TensorView& sum) const {
-  if (takes_frames()) return by_newest_[0].RunFrames(context, ring.frames(), sum, /*add=*/true);
+  FrameRing::Views room;
+  if (takes_frames()) return by_newest_[0].RunFrames(context, ring.Frames(room), sum, /*add=*/true);
   const ArenaScope scope(context.arena());
   const TensorView y = context.Activation(sum.shape);
   Run(context, ring, y);

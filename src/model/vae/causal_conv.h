@@ -2,7 +2,9 @@
 // remembered.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -39,8 +41,10 @@ class FrameRing {
   TensorView Newest();
   /// The newest frame will be remembered, the oldest one not.
   void Advance();
-  /// All frames, each as Newest(), the oldest one first.
-  std::vector<ConstTensorView> frames() const;
+  /// All frames, at most kFramesMax, each as Newest(), the oldest one first; in `room`.
+  static constexpr int64_t kFramesMax = 4;
+  using Views = std::array<ConstTensorView, kFramesMax>;
+  std::span<const ConstTensorView> Frames(Views& room) const;
 
   /// Without spares. The slot of the newest frame; the oldest frame is in the slot after it.
   int64_t newest() const { return newest_; }

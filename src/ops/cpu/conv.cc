@@ -1,8 +1,9 @@
 #include "ops/conv.h"
 
 #include <algorithm>
+#include <array>
 #include <optional>
-#include <vector>
+#include <span>
 
 #include "base/check.h"
 #include "base/threads.h"
@@ -192,7 +193,8 @@ SpanWork Conv::Impl::Work(int64_t x_bytes, const TensorView& y) const {
 
 void Conv::Impl::RunTiles(Context& context, const ConstTensorView& x, const TensorView& y,
                           const ConvEnd& end) const {
-  std::vector<ConstTensorView> window(static_cast<size_t>(frames()));
+  std::array<ConstTensorView, TileConv::kTimeMax> room;
+  const std::span<ConstTensorView> window(room.data(), static_cast<size_t>(frames()));
   for (int64_t t = 0; t < y.shape[0]; ++t) {
     for (int64_t a = 0; a < frames(); ++a) {
       const int64_t from = t * shape.params.stride_time + a;

@@ -9,8 +9,6 @@
 namespace mrt::ops {
 namespace {
 
-constexpr int64_t kTimeMax = 4;
-
 /// [out, in, taps] -> BF16 [padded out, taps, in].
 TileBytes ChannelsLast(const ConvShape& s, const ConstTensorView& weight) {
   const int64_t taps = s.taps(), filter = s.in * taps, padded = PaddedConvOut(s.out);

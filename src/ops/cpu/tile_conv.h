@@ -19,6 +19,8 @@ struct ConvEnd {
 
 class TileConv {
  public:
+  static constexpr int64_t kTimeMax = 4;  // frames of a kernel
+
   static bool Takes(const Context& context, const ConvShape& shape);
 
   /// `weight` [out, in, time, rows, columns], `bias` [out] or empty.
