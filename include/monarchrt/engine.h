@@ -94,8 +94,8 @@ struct EngineOptions {
   Precision precision = Precision::kAuto;
   int threads = 0;  // 0: all CPUs this process may use
   /// One of ListDevices(), or "cuda" for the first GPU. On a GPU transformer and autoencoder run,
-  /// in bf16 (kAuto means that there) and with dense or Monarch attention of one iteration; the
-  /// text encoder as `text_device` says.
+  /// in bf16 (kAuto means that there) and with dense or Monarch attention; the text encoder as
+  /// `text_device` says.
   std::string device = "cpu";
   TextDevice text_device = TextDevice::kAuto;
   std::shared_ptr<Trace> trace;  // of loading and of all streams; null: none is recorded

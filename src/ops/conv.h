@@ -19,6 +19,8 @@ struct ConvParams {
 
 class Conv {
  public:
+  static constexpr int64_t kFramesMax = 4;  // of RunFrames
+
   Conv();
   ~Conv();
   Conv(Conv&&) noexcept;

@@ -11,21 +11,12 @@
 #include "base/threads.h"
 #include "kernels/conv/reference.h"
 #include "tensor/tensor.h"
+#include "testing/random_tensor.h"
 
 namespace mrt {
 namespace {
 
-Tensor Random(DType dtype, const Shape& shape, uint32_t seed) {
-  Tensor x(dtype, shape);
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  for (int64_t i = 0; i < shape.elements(); ++i) {
-    const float value = normal(random);
-    if (dtype == DType::kF32) x.as<float>()[i] = value;
-    if (dtype == DType::kBF16) x.as<BFloat16>()[i] = ToBFloat16(value / 4);
-  }
-  return x;
-}
+using testing::RandomTensor;
 
 std::vector<double> Doubles(const Tensor& x) {
   std::vector<double> y(static_cast<size_t>(x.shape().elements()));
@@ -92,14 +83,14 @@ struct Data {
 
   explicit Data(const Case& from)
       : c(from),
-        x(Random(DType::kBF16, {c.shape.kernel_time, c.rows, c.cols, c.shape.in}, 1)),
+        x(RandomTensor(DType::kBF16, {c.shape.kernel_time, c.rows, c.cols, c.shape.in}, 1)),
         weight(DType::kBF16, {PaddedConvOut(c.shape.out), c.shape.taps(), c.shape.in}),
         bias(DType::kF32, {PaddedConvOut(c.shape.out)}),
         packed(DType::kBF16, {PaddedConvOut(c.shape.out), c.shape.taps(), c.shape.in}) {
     const int64_t row = c.shape.taps() * c.shape.in;
-    const Tensor random = Random(DType::kBF16, {c.shape.out, row}, 2);
+    const Tensor random = RandomTensor(DType::kBF16, {c.shape.out, row}, 2);
     std::memcpy(weight.view().data, random.view().data, static_cast<size_t>(random.bytes()));
-    const Tensor random_bias = Random(DType::kF32, {c.shape.out}, 3);
+    const Tensor random_bias = RandomTensor(DType::kF32, {c.shape.out}, 3);
     std::memcpy(bias.view().data, random_bias.view().data,
                 static_cast<size_t>(random_bias.bytes()));
     PackConvWeight(c.shape, weight.view().data, packed.view().data);
@@ -189,7 +180,7 @@ TEST_F(ConvKernel, AddsToWhatIsThere) {
       SCOPED_TRACE(c.ToString());
       const Data data(c);
       const std::vector<double> want = data.Want();
-      const Tensor y = Random(dtype, c.y(), 5);
+      const Tensor y = RandomTensor(dtype, c.y(), 5);
       const std::vector<double> before = Doubles(y);
       std::vector<const void*> frames;
       ConvArgs args = data.Args(y, frames);
@@ -229,8 +220,8 @@ TEST_F(ConvKernel, WritesRowsAndColumnsApart) {
   std::vector<const void*> frames;
   RunWithScratch(data.Args(close, frames));
   const int64_t out = c.shape.out, wide = 2 * c.out_cols();
-  const Tensor y = Random(DType::kBF16, {2 * c.out_rows(), wide, out}, 6);
-  const Tensor before = Random(DType::kBF16, {2 * c.out_rows(), wide, out}, 6);
+  const Tensor y = RandomTensor(DType::kBF16, {2 * c.out_rows(), wide, out}, 6);
+  const Tensor before = RandomTensor(DType::kBF16, {2 * c.out_rows(), wide, out}, 6);
   ConvArgs args = data.Args(y, frames);
   args.y_row = 2 * wide * out;
   args.y_col = 2 * out;

@@ -10,21 +10,12 @@
 
 #include "base/threads.h"
 #include "tensor/tensor.h"
+#include "testing/random_tensor.h"
 
 namespace mrt {
 namespace {
 
-Tensor Random(DType dtype, const Shape& shape, uint32_t seed) {
-  Tensor x(dtype, shape);
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  for (int64_t i = 0; i < shape.elements(); ++i) {
-    const float value = normal(random);
-    if (dtype == DType::kF32) x.as<float>()[i] = value;
-    if (dtype == DType::kBF16) x.as<BFloat16>()[i] = ToBFloat16(value / 4);
-  }
-  return x;
-}
+using testing::RandomTensor;
 
 void RunWithScratch(LinearArgs args) {
   const Tensor scratch(DType::kU8, {LinearScratchBytes(args, ThreadCount())});
@@ -59,10 +50,10 @@ struct Case {
       : rows(r),
         in(i),
         out(o),
-        x(Random(DType::kBF16, {r, i}, 1)),
-        weight(Random(DType::kBF16, {o, i}, 2)),
-        bias(Random(DType::kF32, {o}, 3)),
-        gate(Random(DType::kF32, {o}, 4)),
+        x(RandomTensor(DType::kBF16, {r, i}, 1)),
+        weight(RandomTensor(DType::kBF16, {o, i}, 2)),
+        bias(RandomTensor(DType::kF32, {o}, 3)),
+        gate(RandomTensor(DType::kF32, {o}, 4)),
         packed(DType::kBF16, {o, i}) {
     PackLinearWeight(LinearType::kBF16, weight.view().data, in, out, packed.view().data);
   }
@@ -127,8 +118,8 @@ TEST_F(LinearKernel, AddsWithAndWithoutAGate) {
   for (const auto& [rows, in, out] : kShapes) {
     const Case c(rows, in, out);
     for (const bool gated : {false, true}) {
-      const Tensor before = Random(DType::kF32, {rows, out}, 5);
-      const Tensor y = Random(DType::kF32, {rows, out}, 5);
+      const Tensor before = RandomTensor(DType::kF32, {rows, out}, 5);
+      const Tensor y = RandomTensor(DType::kF32, {rows, out}, 5);
       c.Run(y, Epilogue::kNone, /*add=*/true, gated);
       for (int64_t i = 0; i < rows * out; ++i) {
         const double gate = gated ? c.gate.as<float>()[i % out] : 1;
@@ -190,8 +181,9 @@ TEST_F(LinearKernel, Int8EqualsTheDefinition) {
       const Tensor x_low = bytes(DType::kU8, {rows, in}, kDigitBase);
       const Tensor weight = bytes(DType::kI8, {out, in}, 256), packed(DType::kI8, {out, in});
       PackLinearWeight(LinearType::kInt8, weight.view().data, in, out, packed.view().data);
-      const Tensor bias = Random(DType::kF32, {out}, 3), scale = Random(DType::kF32, {out}, 4);
-      const Tensor row_scale = Random(DType::kF32, {rows}, 5);
+      const Tensor bias = RandomTensor(DType::kF32, {out}, 3),
+                   scale = RandomTensor(DType::kF32, {out}, 4);
+      const Tensor row_scale = RandomTensor(DType::kF32, {rows}, 5);
       const Tensor zero(DType::kI32, {rows}), weight_sum(DType::kI32, {out});
       const auto* w = static_cast<const int8_t*>(weight.view().data);
       for (int64_t r = 0; r < rows; ++r)

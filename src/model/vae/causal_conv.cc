@@ -65,7 +65,7 @@ void FrameRing::Advance() {
 std::span<const ConstTensorView> FrameRing::Frames(Views& room) const {
   const bool apart = spares_ != nullptr;
   const int64_t count = apart ? static_cast<int64_t>(apart_.size()) : together_.shape()[0];
-  MRT_CHECK(count <= kFramesMax);
+  MRT_CHECK(count <= ops::Conv::kFramesMax);
   for (int64_t k = 0; k < count; ++k) {
     const int64_t slot = (newest_ + 1 + k) % count;
     room[static_cast<size_t>(k)] = apart ? ConstTensorView(apart_[static_cast<size_t>(k)])

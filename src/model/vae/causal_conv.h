@@ -41,9 +41,8 @@ class FrameRing {
   TensorView Newest();
   /// The newest frame will be remembered, the oldest one not.
   void Advance();
-  /// All frames, at most kFramesMax, each as Newest(), the oldest one first; in `room`.
-  static constexpr int64_t kFramesMax = 4;
-  using Views = std::array<ConstTensorView, kFramesMax>;
+  /// All frames, each as Newest(), the oldest one first; in `room`.
+  using Views = std::array<ConstTensorView, ops::Conv::kFramesMax>;
   std::span<const ConstTensorView> Frames(Views& room) const;
 
   /// Without spares. The slot of the newest frame; the oldest frame is in the slot after it.

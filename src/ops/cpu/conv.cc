@@ -193,7 +193,7 @@ SpanWork Conv::Impl::Work(int64_t x_bytes, const TensorView& y) const {
 
 void Conv::Impl::RunTiles(Context& context, const ConstTensorView& x, const TensorView& y,
                           const ConvEnd& end) const {
-  std::array<ConstTensorView, TileConv::kTimeMax> room;
+  std::array<ConstTensorView, kFramesMax> room;
   const std::span<ConstTensorView> window(room.data(), static_cast<size_t>(frames()));
   for (int64_t t = 0; t < y.shape[0]; ++t) {
     for (int64_t a = 0; a < frames(); ++a) {

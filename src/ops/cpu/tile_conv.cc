@@ -29,7 +29,7 @@ TileBytes ChannelsLast(const ConvShape& s, const ConstTensorView& weight) {
 }  // namespace
 
 bool TileConv::Takes(const Context& context, const ConvShape& shape) {
-  return context.precision() == Precision::kBF16 && shape.kernel_time <= kTimeMax &&
+  return context.precision() == Precision::kBF16 && shape.kernel_time <= Conv::kFramesMax &&
          ConvRefuses(shape, GetCpuFeatures()) == nullptr;
 }
 
@@ -45,7 +45,7 @@ TileConv::TileConv(const ConvShape& shape, const ConstTensorView& weight,
 void TileConv::Run(Context& context, std::span<const ConstTensorView> frames, const TensorView& y,
                    const ConvEnd& end) const {
   MRT_CHECK(static_cast<int64_t>(frames.size()) == shape_.kernel_time);
-  std::array<const void*, kTimeMax> data;
+  std::array<const void*, Conv::kFramesMax> data;
   for (size_t t = 0; t < frames.size(); ++t) data[t] = frames[t].data;
   const Shape& x = frames.front().shape;
   ConvArgs args{.shape = shape_,

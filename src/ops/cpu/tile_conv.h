@@ -5,6 +5,7 @@
 
 #include "kernels/conv/conv.h"
 #include "ops/context.h"
+#include "ops/conv.h"
 #include "ops/storage.h"
 
 namespace mrt::ops {
@@ -19,8 +20,6 @@ struct ConvEnd {
 
 class TileConv {
  public:
-  static constexpr int64_t kTimeMax = 4;  // frames of a kernel
-
   static bool Takes(const Context& context, const ConvShape& shape);
 
   /// `weight` [out, in, time, rows, columns], `bias` [out] or empty.
