@@ -211,7 +211,7 @@ class FakeDevice final : public ops::Backend {
   }
 
  private:
-  static constexpr int64_t kReservedBytes = int64_t{1} << 38;  // of addresses, not of memory
+  static constexpr int64_t kReservedBytes = int64_t{1} << 36;  // of addresses, not of memory
   static constexpr int64_t kPageBytes = 4096;
 
   struct Counts {
