@@ -147,11 +147,11 @@ void PrintTable(const AttentionShape& shape, const std::vector<AttentionRow>& ro
   std::printf("shape %s: %d heads of %d, grid %dx%d, %d query and %d key frames, tiles %d,%d,%d\n",
               shape.name.c_str(), p.heads, p.head_dim, p.rows, p.cols, p.frames_q, p.frames_kv,
               shape.options.f_tied, shape.options.h_reduce, shape.options.w_reduce);
-  std::printf("%-8s %-10s %-5s %7s %5s %12s %12s %8s %9s %9s %9s\n", "op", "impl", "dtype",
+  std::printf("%-8s %-11s %-5s %7s %5s %12s %12s %8s %9s %9s %9s\n", "op", "impl", "dtype",
               "threads", "runs", "median ms", "p95 ms", "density", "TFLOP/s", "rel L2", "vs dense");
   for (const AttentionRow& row : rows) {
     const AttentionRow* dense = DenseLike(row, rows);
-    std::printf("%-8s %-10s %-5s %7d %5zu %12.2f %12.2f %8.4f %9.3f %9.1e",
+    std::printf("%-8s %-11s %-5s %7d %5zu %12.2f %12.2f %8.4f %9.3f %9.1e",
                 AttentionModeName(row.mode), row.impl.c_str(), DtypeName(row.element),
                 row.threads == 0 ? cpus : row.threads, row.ms.size(), row.MedianMs(), row.P95Ms(),
                 row.density, row.Tflops(), row.relative_l2);
@@ -189,7 +189,7 @@ monarchrt::Status Run(const Flags& flags) {
                                  {"dtype", DtypeName(refusal.row.element)},
                                  {"why", refusal.why}});
       if (print)
-        std::printf("%-8s %-10s %-5s %s\n", AttentionModeName(refusal.row.mode),
+        std::printf("%-8s %-11s %-5s %s\n", AttentionModeName(refusal.row.mode),
                     refusal.row.impl.c_str(), DtypeName(refusal.row.element), refusal.why.c_str());
     }
   }

@@ -33,7 +33,7 @@ int RunDoctor() {
     if (kernel.operation != operation)
       std::printf("%s, for Wan 2.1 1.3B at 832x480\n", kernel.operation.c_str());
     operation = kernel.operation;
-    std::printf("  %-10s %s\n", kernel.name.c_str(),
+    std::printf("  %-11s %s\n", kernel.name.c_str(),
                 kernel.chosen            ? "runs"
                 : kernel.refuses.empty() ? "could run"
                                          : kernel.refuses.c_str());

@@ -58,21 +58,31 @@ function(mrt_isa_variants name)
   set(${name}_OBJECTS ${objects} PARENT_SCOPE)
 endfunction()
 
-# mrt_amx_object(NAME SOURCE file.cc): compiles a kernel for AMX tiles of bfloat16 and int8 and the
-# AVX-512 of the CPUs that have them. The rule above holds.
-function(mrt_amx_object name)
-  cmake_parse_arguments(ARG "" "SOURCE" "" ${ARGN})
-  add_library(${name}_amx OBJECT ${ARG_SOURCE})
-  target_include_directories(${name}_amx PRIVATE ${PROJECT_SOURCE_DIR}/src
-                                                 ${PROJECT_SOURCE_DIR}/include)
-  target_compile_options(
-    ${name}_amx PRIVATE -mavx2 -mfma -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16
-                        -mamx-tile -mamx-bf16 -mamx-int8 ${kernel_optimisation})
-  # GCC 12 warns of the undefined values that its own AVX-512 header starts from (GCC bug 105593).
-  target_compile_options(${name}_amx PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized
-                                                                      -Wno-maybe-uninitialized>)
-  target_link_libraries(${name}_amx PRIVATE mrt_options)
-  set(${name}_OBJECTS $<TARGET_OBJECTS:${name}_amx> PARENT_SCOPE)
+# mrt_tile_objects(NAME SOURCE file.cc [AMX_ONLY]): compiles a kernel of tiles of bfloat16 twice: for
+# AMX with the AVX-512 of the CPUs that have it, and for AVX-512 BF16, whose dot products stand in
+# for the tiles (kernels/common/cpu/dot_tiles.h). The rest is as in mrt_isa_variants(); the names
+# are amx and avx512_bf16.
+function(mrt_tile_objects name)
+  cmake_parse_arguments(ARG "AMX_ONLY" "SOURCE" "" ${ARGN})
+  set(flags_avx512_bf16 -mavx2 -mfma -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16)
+  set(flags_amx ${flags_avx512_bf16} -mamx-tile -mamx-bf16 -mamx-int8)
+  set(isas amx avx512_bf16)
+  if(ARG_AMX_ONLY)
+    set(isas amx)
+  endif()
+  foreach(isa ${isas})
+    add_library(${name}_${isa} OBJECT ${ARG_SOURCE})
+    target_include_directories(${name}_${isa} PRIVATE ${PROJECT_SOURCE_DIR}/src
+                                                      ${PROJECT_SOURCE_DIR}/include)
+    target_compile_definitions(${name}_${isa} PRIVATE MRT_ISA=${isa})
+    # GCC 12 warns of the undefined values that its own AVX-512 header starts from (GCC bug 105593).
+    target_compile_options(
+      ${name}_${isa} PRIVATE ${flags_${isa}} ${kernel_optimisation}
+                             $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized -Wno-maybe-uninitialized>)
+    target_link_libraries(${name}_${isa} PRIVATE mrt_options)
+    list(APPEND objects $<TARGET_OBJECTS:${name}_${isa}>)
+  endforeach()
+  set(${name}_OBJECTS ${objects} PARENT_SCOPE)
 endfunction()
 
 # The tests that start threads: what the preset tsan builds.

@@ -9,8 +9,8 @@ cd "$(dirname "$0")/.."
 check_one() {
   local header=$1 includes=(-Iinclude)
   if [[ $header != include/* ]]; then includes+=(-Isrc -I.); fi
-  # What mrt_amx_object() compiles its sources with.
-  if [[ $header == */cpu/amx_*.h ]]; then
+  # What mrt_tile_objects() compiles its sources with.
+  if [[ $header == */cpu/amx_*.h || $header == */cpu/dot_tiles.h ]]; then
     includes+=(-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mamx-tile -mamx-bf16)
   fi
   # MRT_ISA is what mrt_isa_variants() defines for sources that are compiled once per ISA, the

@@ -5,7 +5,7 @@
 set -euo pipefail
 build=${1:?check_weak_symbols.sh: need a build directory}
 mapfile -t objects < <(find "$build" -path '*_avx2.dir/*.o' -o -path '*_avx512.dir/*.o' \
-  -o -path '*_amx.dir/*.o' | sort)
+  -o -path '*_avx512_bf16.dir/*.o' -o -path '*_amx.dir/*.o' | sort)
 if [ ${#objects[@]} -eq 0 ]; then
   echo "check_weak_symbols: no AVX2, AVX-512 or AMX objects under $build" >&2
   exit 1

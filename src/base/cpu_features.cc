@@ -1,7 +1,9 @@
 #include "base/cpu_features.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <string_view>
 
 #if defined(__x86_64__)
@@ -77,10 +79,12 @@ CpuFeatures DetectLimited() {
   const char* limit = std::getenv("MRT_CPU_LIMIT");
   if (limit == nullptr) return f;
   const std::string_view name(limit);
-  if (name == "portable" || name == "avx2" || name == "avx512")
-    f.amx_bf16 = false, f.amx_int8 = false, f.avx512_bf16 = false;
-  if (name == "portable" || name == "avx2") f.avx512 = false;
-  if (name == "portable") f.avx2 = false;
+  constexpr std::string_view kLimits[] = {"portable", "avx2", "avx512", "avx512_bf16"};
+  const auto at = std::find(std::begin(kLimits), std::end(kLimits), name) - std::begin(kLimits);
+  if (at < 4) f.amx_bf16 = false, f.amx_int8 = false;
+  if (at < 3) f.avx512_bf16 = false;
+  if (at < 2) f.avx512 = false;
+  if (at < 1) f.avx2 = false;
   return f;
 }
 

@@ -15,8 +15,8 @@ struct CpuFeatures {
   bool amx_int8 = false;     // beside amx_bf16
 };
 
-/// The features of the machine. MRT_CPU_LIMIT=portable|avx2|avx512 in the environment hides the
-/// better ones.
+/// The features of the machine. MRT_CPU_LIMIT=portable|avx2|avx512|avx512_bf16 in the environment
+/// hides the better ones.
 const CpuFeatures& GetCpuFeatures();
 
 }  // namespace mrt

@@ -23,6 +23,8 @@ constexpr DenseImpl kImpls[] = {
     // best first; the last row always applies
     {"amx", DenseAmxRefuses, DenseAmxScratchBytes, RunDenseAmx,
      /*bf16_products=*/true},
+    {"avx512_bf16", DenseAvx512Bf16Refuses, DenseAmxScratchBytes, RunDenseAvx512Bf16,
+     /*bf16_products=*/true},
     {"avx512", RefusesAvx512, DensePortableScratchBytes, RunDenseAvx512},
     {"avx2", RefusesAvx2, DensePortableScratchBytes, RunDenseAvx2},
     {"portable", RefusesNothing, DensePortableScratchBytes, RunDensePortable},

@@ -24,6 +24,8 @@ constexpr MonarchImpl kImpls[] = {
     // best first; the last row always applies
     {"amx", MonarchAmxRefuses, MonarchAmxScratchBytes, RunMonarchAmx,
      /*bf16_products=*/true},
+    {"avx512_bf16", MonarchAvx512Bf16Refuses, MonarchAmxScratchBytes, RunMonarchAvx512Bf16,
+     /*bf16_products=*/true},
     {"avx512", RefusesAvx512, MonarchPortableScratchBytes, RunMonarchAvx512},
     {"avx2", RefusesAvx2, MonarchPortableScratchBytes, RunMonarchAvx2},
     {"portable", RefusesNothing, MonarchPortableScratchBytes, RunMonarchPortable},

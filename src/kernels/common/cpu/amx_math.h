@@ -1,25 +1,22 @@
-// What the AMX attention kernels are made of: products of bf16 tiles, 2^x, and the layouts tiles
-// want.
-//
-// A tile is 16 rows of 64 bytes. A product adds A [16, 32] x B [32, 16] to C [16, 16] in float32; A
-// lies row by row, B in pairs: dword (p, n) holds B[2p, n] and B[2p + 1, n]. Every tile is full
-// size, because a change of the tile configuration would zero them all; what is past a tensor's end
-// is zero or not used. Everything here has internal linkage: see decision 3.
+// What the kernels of tiles are made of: products of tiles in blocks, 2^x, and the layouts tiles
+// want. The products themselves are AMX's where the file is compiled for it, else those of
+// dot_tiles.h. Everything here has internal linkage: see decision 3.
 #pragma once
 
 #include <immintrin.h>
 
 #include <cstdint>
 
+#ifdef __AMX_TILE__
+#include "kernels/common/cpu/amx_tiles.h"
+#else
+#include "kernels/common/cpu/dot_tiles.h"
+#endif
 #include "kernels/storage_type.h"
 
 namespace mrt {
 namespace {
 
-constexpr int64_t kTileRows = 16;      // also the float32 columns of a tile
-constexpr int64_t kTileDepth = 32;     // bf16 in a row of A: the depth of one product
-constexpr int64_t kTileRowBytes = 64;  // a cache line, a vector
-constexpr int64_t kPairBytes = 4;      // two bf16
 constexpr float kLog2e = 1.4426950408889634f;
 
 // The running maximum before the first block. Finite, so that scores of -infinity alone give sums
@@ -39,110 +36,8 @@ inline TokenStrides InBytes(const TokenStrides& strides) {
   return {.token = kBytes * strides.token, .head = kBytes * strides.head};
 }
 
-/// Before the first tile instruction of a task. _tile_release() after the last one: a thread that
-/// leaves tiles in use makes every context switch save 8 KB.
-inline void ConfigureTiles() {
-  struct alignas(64) {
-    uint8_t palette = 1;
-    uint8_t start_row = 0;
-    uint8_t reserved[14] = {};
-    uint16_t row_bytes[16] = {};
-    uint8_t rows[16] = {};
-  } config;
-  constexpr int kTiles = 8;
-  for (int t = 0; t < kTiles; ++t) {
-    config.row_bytes[t] = kTileRowBytes;
-    config.rows[t] = kTileRows;
-  }
-  // g++ 12 does not know that the instruction reads the structure.
-  __asm__ volatile("" : : "r"(&config) : "memory");
-  _tile_loadconfig(&config);
-}
-
-/// The tile instructions, with the tile a template argument: those of g++ 12 take a literal only,
-/// and do not tell which memory they read.
-template <int kTile>
-inline void ZeroTile() {
-  __asm__ volatile("tilezero %%tmm%c0" : : "i"(kTile));
-}
-template <int kTile>
-inline void LoadTile(const char* from, int64_t stride) {
-  __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2"
-                   :
-                   : "r"(from), "r"(stride), "i"(kTile)
-                   : "memory");
-}
-template <int kTile>
-inline void StoreTile(char* to, int64_t stride) {
-  __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)"
-                   :
-                   : "r"(to), "r"(stride), "i"(kTile)
-                   : "memory");
-}
-/// C += A * B.
-template <int kC, int kA, int kB>
-inline void MultiplyTile() {
-  __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
-}
-
 /// Its cache line will be written soon.
 inline void PrefetchToWrite(const char* at) { __asm__ volatile("prefetchw (%0)" : : "r"(at)); }
-
-/// kRowTiles x kColTiles tiles of C, each the sum of `steps` products. All distances in bytes.
-struct TileProduct {
-  const char* a;
-  int64_t a_stride;  // between rows of a tile
-  int64_t a_next;    // between tiles
-  int64_t a_step;    // between products
-  const char* b;
-  int64_t b_stride;
-  int64_t b_next;
-  int64_t b_step;
-  int64_t steps;
-  char* c;
-  int64_t c_stride;
-  int64_t c_next_row;
-  int64_t c_next_col;
-};
-
-// One load of a tile of A or B serves two products. Stores come last and in the order of the
-// products: a store right behind its product would wait for it.
-template <int kRowTiles, int kColTiles, bool kAdd>
-inline void MultiplyTiles(const TileProduct& m) {
-  // g++ 12 does not know which memory the tile instructions read.
-  __asm__ volatile("" : : : "memory");
-  char* const c1 = m.c + m.c_next_col;
-  char* const c2 = m.c + m.c_next_row;
-  char* const c3 = c2 + m.c_next_col;
-  if constexpr (kAdd) {
-    _tile_loadd(0, m.c, m.c_stride);
-    if constexpr (kColTiles > 1) _tile_loadd(1, c1, m.c_stride);
-    if constexpr (kRowTiles > 1) _tile_loadd(2, c2, m.c_stride);
-    if constexpr (kRowTiles > 1 && kColTiles > 1) _tile_loadd(3, c3, m.c_stride);
-  } else {
-    _tile_zero(0);
-    if constexpr (kColTiles > 1) _tile_zero(1);
-    if constexpr (kRowTiles > 1) _tile_zero(2);
-    if constexpr (kRowTiles > 1 && kColTiles > 1) _tile_zero(3);
-  }
-  const char* a = m.a;
-  const char* b = m.b;
-  for (int64_t step = 0; step < m.steps; ++step, a += m.a_step, b += m.b_step) {
-    _tile_loadd(4, a, m.a_stride);
-    _tile_loadd(6, b, m.b_stride);
-    if constexpr (kColTiles > 1) _tile_loadd(7, b + m.b_next, m.b_stride);
-    if constexpr (kRowTiles > 1) _tile_loadd(5, a + m.a_next, m.a_stride);
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (kColTiles > 1) _tile_dpbf16ps(1, 4, 7);
-    if constexpr (kRowTiles > 1) _tile_dpbf16ps(2, 5, 6);
-    if constexpr (kRowTiles > 1 && kColTiles > 1) _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_stored(0, m.c, m.c_stride);
-  if constexpr (kColTiles > 1) _tile_stored(1, c1, m.c_stride);
-  if constexpr (kRowTiles > 1) _tile_stored(2, c2, m.c_stride);
-  if constexpr (kRowTiles > 1 && kColTiles > 1) _tile_stored(3, c3, m.c_stride);
-  __asm__ volatile("" : : : "memory");
-}
 
 /// The same for one or two tiles of rows and of columns.
 template <bool kAdd>

@@ -292,7 +292,7 @@ void RunConvTask(const ConvArgs& args, const ConvTask& task) {
     if (narrow) RunPanel<1>(args, task, g, blocks, panel, finish);
     if (!narrow) RunPanel<2>(args, task, g, blocks, panel, finish);
   }
-  _tile_release();
+  ReleaseTiles();
   while (finish.done < 32) FinishPixel(args, finish);
 }
 

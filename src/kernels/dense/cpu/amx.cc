@@ -1,4 +1,5 @@
-// Dense attention of one head and some queries on AMX, flash style: blocks of keys outside, so that
+// Dense attention of one head and some queries by products of tiles, compiled for AMX and for
+// AVX-512 BF16. Flash style: blocks of keys outside, so that
 // all queries share a packed block, and blocks of queries inside. Scores come out transposed,
 // one query per lane, so that the softmax does not shuffle; weights are transposed once they are
 // bf16.
@@ -6,7 +7,7 @@
 
 #include "kernels/common/cpu/amx_math.h"
 
-namespace mrt::amx {
+namespace mrt::MRT_ISA {
 namespace {
 
 struct Sizes {
@@ -111,12 +112,10 @@ void ScoreBlock(const Sizes& z, const DenseAmxWork& w, const Block& b, float* sc
   MultiplyAllTiles<false>({.a = w.keys + b.key * z.row_bytes,
                            .a_stride = z.row_bytes,
                            .a_next = 16 * z.row_bytes,
-                           .a_step = kTileRowBytes,
                            .b = w.q + b.first_tile * 16 * z.row_bytes,
                            .b_stride = kTileRowBytes,
                            .b_next = 16 * z.row_bytes,
-                           .b_step = 16 * kTileRowBytes,
-                           .steps = z.chunks,
+                           .pairs = z.d / 2,
                            .c = reinterpret_cast<char*>(scores),
                            .c_stride = kScoreStride,
                            .c_next_row = 16 * kScoreStride,
@@ -158,12 +157,10 @@ void AddValues(const Sizes& z, const DenseAmxWork& w, const Block& b) {
   MultiplyAllTiles<true>({.a = w.weights + b.key * 2,
                           .a_stride = kWeightsStride,
                           .a_next = 16 * kWeightsStride,
-                          .a_step = kTileRowBytes,
                           .b = w.values + b.key * z.row_bytes,
                           .b_stride = 2 * z.row_bytes,
                           .b_next = kTileRowBytes,
-                          .b_step = 16 * 2 * z.row_bytes,
-                          .steps = CeilDiv(b.keys, kTileDepth),
+                          .pairs = CeilDiv(b.keys, 2),
                           .c = reinterpret_cast<char*>(w.out + b.first_tile * 16 * z.d),
                           .c_stride = out_stride,
                           .c_next_row = 16 * out_stride,
@@ -254,8 +251,8 @@ void AttendQueries(const DenseArgs& args, const DenseAmxWork& w) {
     PackKeys(args, z, w, first, keys);
     AttendBlock(args, z, w, first, keys);
   }
-  _tile_release();
+  ReleaseTiles();
   StoreOutput(args, z, w);
 }
 
-}  // namespace mrt::amx
+}  // namespace mrt::MRT_ISA

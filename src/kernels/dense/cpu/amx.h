@@ -1,4 +1,4 @@
-// The AMX fast path: one task per head and up to about a thousand queries, streaming over blocks of
+// The fast path of tiles, for AMX or the dot products of AVX-512 BF16: one task per head and up to about a thousand queries, streaming over blocks of
 // keys with a running softmax.
 #pragma once
 
@@ -18,7 +18,7 @@ inline constexpr int64_t kAmxBlockQueries = kAmxBlockTiles * 16;
 /// Keys of one softmax: they, two buffers of scores and the queries take 40 of the 48 KB of L1.
 inline constexpr int64_t kAmxSoftmaxKeys = 64;
 
-/// One task and its buffers. "Pairs" are the layout of operand B (common/cpu/amx_math.h).
+/// One task and its buffers. "Pairs" are the layout of operand B (common/cpu/tile_product.h).
 struct DenseAmxWork {
   int64_t head = 0;
   int64_t first_query = 0;
@@ -41,7 +41,14 @@ const char* DenseAmxRefuses(const DenseShape& shape, const CpuFeatures& cpu);
 int64_t DenseAmxScratchBytes(const DenseShape& shape, int threads);
 void RunDenseAmx(const DenseArgs& args);
 
+/// The same without AMX (common/cpu/dot_tiles.h), of as much scratch.
+const char* DenseAvx512Bf16Refuses(const DenseShape& shape, const CpuFeatures& cpu);
+void RunDenseAvx512Bf16(const DenseArgs& args);
+
 namespace amx {
+void AttendQueries(const DenseArgs& args, const DenseAmxWork& work);
+}
+namespace avx512_bf16 {
 void AttendQueries(const DenseArgs& args, const DenseAmxWork& work);
 }
 

@@ -79,28 +79,41 @@ DenseAmxWork PlanTask(const DenseShape& s, const Cut& cut, int64_t task, float* 
   return w;
 }
 
+// Tasks of one head follow one another, so that threads share its keys in the cache.
+void RunTasks(const DenseArgs& args,
+              void (*attend_queries)(const DenseArgs&, const DenseAmxWork&)) {
+  const DenseShape& s = args.shape;
+  const Cut cut = CutQueries(s, ThreadCount());
+  const int64_t floats = TaskFloats(s, cut);
+  ParallelTasks(s.heads * cut.groups * cut.tasks_per_group, [&](int64_t task, int worker) {
+    float* scratch = static_cast<float*>(args.scratch) + worker * floats;
+    attend_queries(args, PlanTask(s, cut, task, scratch));
+  });
+}
+
+const char* RefusesTiles(const DenseShape& shape) {
+  if (shape.storage != StorageType::kBF16) return "it multiplies bfloat16 only, not float32";
+  if (shape.head_dim % 32 != 0) return "head_dim is not a multiple of 32, the depth of its tiles";
+  return nullptr;
+}
+
 }  // namespace
 
 const char* DenseAmxRefuses(const DenseShape& shape, const CpuFeatures& cpu) {
   if (!cpu.amx_bf16) return "the CPU has no AMX with bf16, or the system does not grant it";
-  if (shape.storage != StorageType::kBF16) return "AMX multiplies bfloat16 only, not float32";
-  if (shape.head_dim % 32 != 0) return "head_dim is not a multiple of 32, the depth of an AMX tile";
-  return nullptr;
+  return RefusesTiles(shape);
+}
+
+const char* DenseAvx512Bf16Refuses(const DenseShape& shape, const CpuFeatures& cpu) {
+  if (!cpu.avx512_bf16) return "the CPU has no AVX-512 with dot products of bf16";
+  return RefusesTiles(shape);
 }
 
 int64_t DenseAmxScratchBytes(const DenseShape& shape, int threads) {
   return threads * TaskFloats(shape, CutQueries(shape, threads)) * int64_t{sizeof(float)};
 }
 
-// Tasks of one head follow one another, so that threads share its keys in the cache.
-void RunDenseAmx(const DenseArgs& args) {
-  const DenseShape& s = args.shape;
-  const Cut cut = CutQueries(s, ThreadCount());
-  const int64_t floats = TaskFloats(s, cut);
-  ParallelTasks(s.heads * cut.groups * cut.tasks_per_group, [&](int64_t task, int worker) {
-    float* scratch = static_cast<float*>(args.scratch) + worker * floats;
-    amx::AttendQueries(args, PlanTask(s, cut, task, scratch));
-  });
-}
+void RunDenseAmx(const DenseArgs& args) { RunTasks(args, amx::AttendQueries); }
+void RunDenseAvx512Bf16(const DenseArgs& args) { RunTasks(args, avx512_bf16::AttendQueries); }
 
 }  // namespace mrt

@@ -229,7 +229,7 @@ void RunTypedTask(const LinearArgs& args, const LinearTask& task) {
     if (first == 0) RunDepth<kType, false>(args, task, rows, depth, finish);
     if (first > 0) RunDepth<kType, true>(args, task, rows, depth, finish);
   }
-  _tile_release();
+  ReleaseTiles();
   while (finish.done < finish.rows) FinishRow<kType>(args, finish);
 }
 

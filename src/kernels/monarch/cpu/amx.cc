@@ -1,4 +1,5 @@
-// Monarch attention of one head and a part of its columns on AMX.
+// Monarch attention of one head and a part of its columns by products of tiles, compiled for AMX and
+// for AVX-512 BF16.
 //
 // All columns go through a block of key tiles along its rows (amx_along_rows.h), which gives kbar,
 // vbar and c, and then across its rows (amx_across_rows.h), which updates the running softmax of L
@@ -13,7 +14,7 @@
 #include "kernels/monarch/cpu/amx_along_rows.h"
 #include "kernels/monarch/cpu/amx_task.h"
 
-namespace mrt::amx {
+namespace mrt::MRT_ISA {
 namespace {
 
 // Where the rows of the query tiles begin.
@@ -133,12 +134,10 @@ void SumQueries(const Sizes& z, const MonarchAmxWork& w, int64_t column, int64_t
     const TileProduct sums = {.a = w.weights,
                               .a_stride = kTileRowBytes,
                               .a_next = 16 * kTileRowBytes,
-                              .a_step = 0,
                               .b = w.q_pairs + (column * w.i_steps + step) * 16 * 2 * z.row_bytes,
                               .b_stride = 2 * z.row_bytes,
                               .b_next = kTileRowBytes,
-                              .b_step = 0,
-                              .steps = 1,
+                              .pairs = 16,
                               .c = reinterpret_cast<char*>(w.qbar),
                               .c_stride = z.d * int64_t{sizeof(float)},
                               .c_next_row = 16 * z.d * int64_t{sizeof(float)},
@@ -247,8 +246,8 @@ void AttendColumns(const MonarchArgs& args, const MonarchAmxWork& w) {
     }
     if (!last) KeepLogSum(z, w, log_sum(pass));
   }
-  _tile_release();
+  ReleaseTiles();
   StoreOutput(args, z, w);
 }
 
-}  // namespace mrt::amx
+}  // namespace mrt::MRT_ISA

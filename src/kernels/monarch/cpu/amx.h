@@ -1,4 +1,4 @@
-// The AMX fast path. A column is one column j of one query tile a; the columns of all query tiles
+// The fast path of tiles, for AMX or the dot products of AVX-512 BF16. A column is one column j of one query tile a; the columns of all query tiles
 // that see the same keys lie side by side, so that they share every load of K and V. One task per
 // head and part of these columns.
 #pragma once
@@ -14,7 +14,7 @@ namespace mrt {
 inline constexpr int64_t kAmxPackedChunks = 4;
 
 /// One task and its buffers. Letters as in monarch.h; n counts tiles of 16 columns. "Pairs" are the
-/// layout of operand B (common/cpu/amx_math.h): dwords of two bf16. A block is some key tiles,
+/// layout of operand B (common/cpu/tile_product.h): dwords of two bf16. A block is some key tiles,
 /// whose rows k are numbered through.
 struct MonarchAmxWork {
   int64_t head = 0;
@@ -63,7 +63,14 @@ const char* MonarchAmxRefuses(const MonarchShape& shape, const CpuFeatures& cpu)
 int64_t MonarchAmxScratchBytes(const MonarchShape& shape, int threads);
 void RunMonarchAmx(const MonarchArgs& args);
 
+/// The same without AMX (common/cpu/dot_tiles.h), of as much scratch.
+const char* MonarchAvx512Bf16Refuses(const MonarchShape& shape, const CpuFeatures& cpu);
+void RunMonarchAvx512Bf16(const MonarchArgs& args);
+
 namespace amx {
+void AttendColumns(const MonarchArgs& args, const MonarchAmxWork& work);
+}
+namespace avx512_bf16 {
 void AttendColumns(const MonarchArgs& args, const MonarchAmxWork& work);
 }
 

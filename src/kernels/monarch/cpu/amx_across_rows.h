@@ -3,7 +3,7 @@
 
 #include "kernels/monarch/cpu/amx_task.h"
 
-namespace mrt::amx {
+namespace mrt::MRT_ISA {
 namespace {
 
 // Up to 32 queries of one column against the rows of a block.
@@ -26,12 +26,10 @@ inline void ScoreColumn(const Sizes& z, const MonarchAmxWork& w, const QueryBloc
       {.a = w.kbar + q.column * z.row_bytes,
        .a_stride = w.kbar_stride,
        .a_next = 16 * w.kbar_stride,
-       .a_step = kTileRowBytes,
        .b = w.q_columns + column_queries * z.row_bytes + q.first_tile * kTileRowBytes,
        .b_stride = pair_stride,
        .b_next = kTileRowBytes,
-       .b_step = 16 * pair_stride,
-       .steps = z.chunks,
+       .pairs = z.d / 2,
        .c = reinterpret_cast<char*>(scores),
        .c_stride = kScoreStride,
        .c_next_row = 16 * kScoreStride,
@@ -121,12 +119,10 @@ inline void AddValues(const Sizes& z, const MonarchAmxWork& w, const QueryBlock&
   MultiplyAllTiles<kAdd>({.a = w.weights,
                           .a_stride = weights_stride,
                           .a_next = 16 * weights_stride,
-                          .a_step = kTileRowBytes,
                           .b = w.vbar + q.column * 2 * z.row_bytes,
                           .b_stride = w.vbar_stride,
                           .b_next = kTileRowBytes,
-                          .b_step = 16 * w.vbar_stride,
-                          .steps = CeilDiv(q.rows, kTileDepth),
+                          .pairs = CeilDiv(q.rows, 2),
                           .c = reinterpret_cast<char*>(w.out + q.at * z.d),
                           .c_stride = out_stride,
                           .c_next_row = 16 * out_stride,
@@ -165,4 +161,4 @@ inline void AttendAcrossRows(const Sizes& z, const MonarchAmxWork& w, int64_t ro
 }
 
 }  // namespace
-}  // namespace mrt::amx
+}  // namespace mrt::MRT_ISA

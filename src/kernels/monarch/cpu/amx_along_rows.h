@@ -8,7 +8,7 @@
 
 #include "kernels/monarch/cpu/amx_task.h"
 
-namespace mrt::amx {
+namespace mrt::MRT_ISA {
 namespace {
 
 // A row of keys and values in their frame: the first of b2 tokens.
@@ -77,24 +77,22 @@ inline Tokens FindKeys(const Sizes& z, const MonarchAmxWork& w, const char* keys
 // scores [tile, l, 16 columns] of two tiles of columns, or of the last one alone.
 inline void ScoreRow(const Sizes& z, const MonarchAmxWork& w, const Tokens& keys,
                      const char* queries, int64_t tiles) {
-  const int64_t last = z.b2 < 16 ? 0 : z.b2 - 16;  // the last tile ends at the last key
-  const auto first_key = [&](int64_t tile) { return tile * 16 < last ? tile * 16 : last; };
-  for (int64_t tile = 0; tile < w.l_tiles; tile += 2) {
-    const int64_t at = first_key(tile), next = first_key(tile + 1) - at;
-    MultiplyBlock<false>({.a = keys.first + at * keys.stride,
-                          .a_stride = keys.stride,
-                          .a_next = next * keys.stride,
-                          .a_step = kTileRowBytes,
-                          .b = queries,
-                          .b_stride = kTileRowBytes,
-                          .b_next = 16 * z.row_bytes,
-                          .b_step = 16 * kTileRowBytes,
-                          .steps = z.chunks,
-                          .c = reinterpret_cast<char*>(w.scores) + at * kTileRowBytes,
-                          .c_stride = kTileRowBytes,
-                          .c_next_row = next * kTileRowBytes,
-                          .c_next_col = w.l_tiles * 16 * kTileRowBytes},
-                         tile + 1 < w.l_tiles, tiles > 1);
+  const TileProduct m = {.a = keys.first,
+                         .a_stride = keys.stride,
+                         .a_next = 0,
+                         .b = queries,
+                         .b_stride = kTileRowBytes,
+                         .b_next = 16 * z.row_bytes,
+                         .pairs = z.d / 2,
+                         .c = reinterpret_cast<char*>(w.scores),
+                         .c_stride = kTileRowBytes,
+                         .c_next_row = 0,
+                         .c_next_col = w.l_tiles * 16 * kTileRowBytes};
+  const int64_t rows = z.b2 < 16 ? 16 : z.b2;  // fewer keys end in zeros
+  if (tiles > 1) {
+    MultiplyTall<2>(m, rows);
+  } else {
+    MultiplyTall<1>(m, rows);
   }
 }
 
@@ -179,53 +177,30 @@ inline char* PairsOf(const MonarchAmxWork& w, int64_t n) {
   return w.pairs + n * w.l_steps * 16 * 2 * kTileRowBytes;
 }
 
-// Tiles kFirst and kFirst + 1 become the means of 16 columns over 32 channels, while those before,
-// the other two of tiles 0 to 3, are stored: a store right behind its products would wait for them.
-template <int kFirst>
-inline void AverageTiles(const char* weights, const char* pairs, int64_t steps, float* before) {
-  constexpr int kBefore = 2 - kFirst;
-  constexpr int64_t kStride = 2 * kTileRowBytes;
-  const int64_t weights_stride = steps * kTileRowBytes;
-  char* to = reinterpret_cast<char*>(before);
-  ZeroTile<kFirst>();
-  ZeroTile<kFirst + 1>();
-  for (int64_t step = 0; step < steps; ++step, pairs += 16 * kStride) {
-    LoadTile<4>(weights + step * kTileRowBytes, weights_stride);
-    LoadTile<6>(pairs, kStride);
-    MultiplyTile<kFirst, 4, 6>();
-    LoadTile<7>(pairs + kTileRowBytes, kStride);
-    MultiplyTile<kFirst + 1, 4, 7>();
-    if (step > 0) continue;
-    StoreTile<kBefore>(to, kStride);
-    StoreTile<kBefore + 1>(to + kTileRowBytes, kStride);
-  }
-}
-
-// Means 0 to count: the operands of mean n are find(n); use(n) follows once SumsOf(n) is there, one
-// mean behind.
+// Means 0 to count, of 16 columns over 32 channels: the operands of mean n are find(n); use(n)
+// follows once SumsOf(n) is there, one mean behind.
 struct Operands {
   const char* weights;
   const char* pairs;
 };
 template <typename Find, typename Use>
-inline void AverageAll(const MonarchAmxWork& w, int64_t count, const Find& find, const Use& use) {
+inline void AverageAll(const Sizes& z, const MonarchAmxWork& w, int64_t count, const Find& find,
+                       const Use& use) {
+  const int64_t pairs = CeilDiv(z.b2, 2);
   for (int64_t n = 0; n < count; ++n) {
     const Operands x = find(n);
-    float* before = SumsOf(w, n + 3);
+    const StripProduct mean = {x.weights, w.l_steps * kTileRowBytes, x.pairs, pairs};
     if (n % 2 == 0) {
-      AverageTiles<0>(x.weights, x.pairs, w.l_steps, before);
+      MultiplyStrip<0>(mean, SumsOf(w, n), SumsOf(w, n + 3));
     } else {
-      AverageTiles<2>(x.weights, x.pairs, w.l_steps, before);
+      MultiplyStrip<2>(mean, SumsOf(w, n), SumsOf(w, n + 3));
     }
     if (n > 0) use(n - 1);
   }
-  char* last = reinterpret_cast<char*>(SumsOf(w, count - 1));
   if (count % 2 == 0) {
-    StoreTile<2>(last, 2 * kTileRowBytes);
-    StoreTile<3>(last + kTileRowBytes, 2 * kTileRowBytes);
+    FinishStrip<2>(SumsOf(w, count - 1));
   } else {
-    StoreTile<0>(last, 2 * kTileRowBytes);
-    StoreTile<1>(last + kTileRowBytes, 2 * kTileRowBytes);
+    FinishStrip<0>(SumsOf(w, count - 1));
   }
   use(count - 1);
 }
@@ -240,7 +215,7 @@ inline void AverageKeys(const Sizes& z, const MonarchAmxWork& w, int64_t row, co
     const auto find = [&](int64_t n) {
       return Operands{WeightsOf(w, row, n / chunks), PairsOf(w, n % chunks)};
     };
-    AverageAll(w, w.column_tiles * chunks, find, [&](int64_t n) {
+    AverageAll(z, w, w.column_tiles * chunks, find, [&](int64_t n) {
       const int64_t tile = n / chunks, chunk = n % chunks;
       const float* x = SumsOf(w, n);
       char* kbar = w.kbar + row * w.kbar_stride + tile * 16 * z.row_bytes;
@@ -268,7 +243,7 @@ inline void AverageValues(const Sizes& z, const MonarchAmxWork& w, int64_t row, 
       const int64_t odd = n % rows, unit = n / rows;
       return Operands{WeightsOf(w, odd, unit / chunks), PairsOf(w, unit % chunks * 2 + odd)};
     };
-    AverageAll(w, w.column_tiles * chunks * rows, find, [&](int64_t n) {
+    AverageAll(z, w, w.column_tiles * chunks * rows, find, [&](int64_t n) {
       if (n % rows + 1 < rows) return;
       const int64_t tile = n / rows / chunks, chunk = first + n / rows % chunks;
       const float *even = SumsOf(w, n + 1 - rows), *odd = SumsOf(w, n);
@@ -321,4 +296,4 @@ inline void AverageBlock(const MonarchArgs& args, const Sizes& z, const MonarchA
 }
 
 }  // namespace
-}  // namespace mrt::amx
+}  // namespace mrt::MRT_ISA

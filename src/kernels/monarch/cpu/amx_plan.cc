@@ -116,27 +116,40 @@ MonarchAmxWork PlanTask(const MonarchShape& s, const Cut& cut, int64_t task, flo
   return w;
 }
 
+// Tasks of one head follow one another, so that threads share its keys in the cache.
+void RunTasks(const MonarchArgs& args,
+              void (*attend_columns)(const MonarchArgs&, const MonarchAmxWork&)) {
+  const Cut cut = CutColumns(args.shape, ThreadCount());
+  const int64_t floats = TaskFloats(args.shape, cut);
+  ParallelTasks(cut.tasks, [&](int64_t task, int worker) {
+    float* scratch = static_cast<float*>(args.scratch) + worker * floats;
+    attend_columns(args, PlanTask(args.shape, cut, task, scratch));
+  });
+}
+
+const char* RefusesTiles(const MonarchShape& shape) {
+  if (shape.storage != StorageType::kBF16) return "it multiplies bfloat16 only, not float32";
+  if (shape.head_dim % 32 != 0) return "head_dim is not a multiple of 32, the depth of its tiles";
+  return nullptr;
+}
+
 }  // namespace
 
 const char* MonarchAmxRefuses(const MonarchShape& shape, const CpuFeatures& cpu) {
   if (!cpu.amx_bf16) return "the CPU has no AMX with bf16, or the system does not grant it";
-  if (shape.storage != StorageType::kBF16) return "AMX multiplies bfloat16 only, not float32";
-  if (shape.head_dim % 32 != 0) return "head_dim is not a multiple of 32, the depth of an AMX tile";
-  return nullptr;
+  return RefusesTiles(shape);
+}
+
+const char* MonarchAvx512Bf16Refuses(const MonarchShape& shape, const CpuFeatures& cpu) {
+  if (!cpu.avx512_bf16) return "the CPU has no AVX-512 with dot products of bf16";
+  return RefusesTiles(shape);
 }
 
 int64_t MonarchAmxScratchBytes(const MonarchShape& shape, int threads) {
   return threads * TaskFloats(shape, CutColumns(shape, threads)) * int64_t{sizeof(float)};
 }
 
-// Tasks of one head follow one another, so that threads share its keys in the cache.
-void RunMonarchAmx(const MonarchArgs& args) {
-  const Cut cut = CutColumns(args.shape, ThreadCount());
-  const int64_t floats = TaskFloats(args.shape, cut);
-  ParallelTasks(cut.tasks, [&](int64_t task, int worker) {
-    float* scratch = static_cast<float*>(args.scratch) + worker * floats;
-    amx::AttendColumns(args, PlanTask(args.shape, cut, task, scratch));
-  });
-}
+void RunMonarchAmx(const MonarchArgs& args) { RunTasks(args, amx::AttendColumns); }
+void RunMonarchAvx512Bf16(const MonarchArgs& args) { RunTasks(args, avx512_bf16::AttendColumns); }
 
 }  // namespace mrt

@@ -6,7 +6,7 @@
 #include "kernels/monarch/cpu/amx.h"
 #include "kernels/monarch/tiling.h"
 
-namespace mrt::amx {
+namespace mrt::MRT_ISA {
 namespace {
 
 // What is asked for often and follows from the shape.
@@ -44,4 +44,4 @@ struct Block {
 };
 
 }  // namespace
-}  // namespace mrt::amx
+}  // namespace mrt::MRT_ISA
