@@ -1,5 +1,5 @@
-// The fast path of tiles, for AMX or the dot products of AVX-512 BF16: one task per head and up to about a thousand queries, streaming over blocks of
-// keys with a running softmax.
+// The fast path of tiles, for AMX or the dot products of AVX-512 BF16: one task per head and up to
+// about a thousand queries, streaming over blocks of keys with a running softmax.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Monarch attention of one head and a part of its columns by products of tiles, compiled for AMX and
-// for AVX-512 BF16.
+// Monarch attention of one head and a part of its columns by products of tiles, compiled for AMX
+// and for AVX-512 BF16.
 //
 // All columns go through a block of key tiles along its rows (amx_along_rows.h), which gives kbar,
 // vbar and c, and then across its rows (amx_across_rows.h), which updates the running softmax of L

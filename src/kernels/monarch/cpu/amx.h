@@ -1,6 +1,6 @@
-// The fast path of tiles, for AMX or the dot products of AVX-512 BF16. A column is one column j of one query tile a; the columns of all query tiles
-// that see the same keys lie side by side, so that they share every load of K and V. One task per
-// head and part of these columns.
+// The fast path of tiles, for AMX or the dot products of AVX-512 BF16. A column is one column j of
+// one query tile a; the columns of all query tiles that see the same keys lie side by side, so that
+// they share every load of K and V. One task per head and part of these columns.
 #pragma once
 
 #include <cstdint>
