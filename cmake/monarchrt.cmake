@@ -1,6 +1,7 @@
 # Helpers every folder uses: one folder = one target that links only what the layer rule allows.
 
 add_library(mrt_options INTERFACE)
+target_compile_definitions(mrt_options INTERFACE $<$<BOOL:${MRT_EMULATED_TILES}>:MRT_EMULATED_TILES>)
 target_compile_options(mrt_options INTERFACE -Wall -Wextra -Wno-missing-field-initializers
                                              -fno-math-errno -fno-trapping-math)
 # Sources that are compiled as one see the file-local names of their neighbours, and GCC 12 takes
@@ -74,7 +75,8 @@ function(mrt_tile_objects name)
     add_library(${name}_${isa} OBJECT ${ARG_SOURCE})
     target_include_directories(${name}_${isa} PRIVATE ${PROJECT_SOURCE_DIR}/src
                                                       ${PROJECT_SOURCE_DIR}/include)
-    target_compile_definitions(${name}_${isa} PRIVATE MRT_ISA=${isa})
+    target_compile_definitions(${name}_${isa} PRIVATE MRT_ISA=${isa}
+                                                      $<$<STREQUAL:${isa},amx>:MRT_AMX>)
     # GCC 12 warns of the undefined values that its own AVX-512 header starts from (GCC bug 105593).
     target_compile_options(
       ${name}_${isa} PRIVATE ${flags_${isa}} ${kernel_optimisation}

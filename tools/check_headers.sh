@@ -10,8 +10,10 @@ check_one() {
   local header=$1 includes=(-Iinclude)
   if [[ $header != include/* ]]; then includes+=(-Isrc -I.); fi
   # What mrt_tile_objects() compiles its sources with.
-  if [[ $header == */cpu/amx_*.h || $header == */cpu/dot_tiles.h ]]; then
-    includes+=(-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mamx-tile -mamx-bf16)
+  if [[ $header == */cpu/amx_*.h || $header == */cpu/dot_tiles.h ||
+        $header == */cpu/emulated_tiles.h ]]; then
+    includes+=(-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mamx-tile -mamx-bf16
+               -DMRT_AMX)
   fi
   # MRT_ISA is what mrt_isa_variants() defines for sources that are compiled once per ISA, the
   # others what mrt_test() and the tests of the binary define.

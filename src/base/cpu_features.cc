@@ -17,6 +17,14 @@ namespace {
 
 #if defined(__x86_64__)
 
+// Tiles of bf16 and of int8.
+struct Amx {
+  bool bf16 = false, int8 = false;
+};
+
+#ifdef MRT_EMULATED_TILES
+Amx DetectAmx() { return {true, true}; }
+#else
 // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA): Linux hands out AMX tile state on request
 // only.
 bool RequestAmx() {
@@ -24,6 +32,16 @@ bool RequestAmx() {
   constexpr long kXfeatureXtiledata = 18;
   return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureXtiledata) == 0;
 }
+
+Amx DetectAmx() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return {};
+  constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;
+  const bool in_cpu = (edx & kAmxBf16) != 0 && (edx & kAmxTile) != 0;
+  if (!in_cpu || !RequestAmx()) return {};
+  return {true, (edx & kAmxInt8) != 0};
+}
+#endif
 
 std::string ReadBrand() {
   unsigned regs[12] = {};
@@ -58,12 +76,9 @@ CpuFeatures Detect() {
              __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512vl");
   f.avx512_bf16 = f.avx512 && __builtin_cpu_supports("avx512bf16");
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
-    constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;
-    const bool in_cpu = (edx & kAmxBf16) && (edx & kAmxTile);
-    f.amx_bf16 = f.avx512_bf16 && in_cpu && RequestAmx();
-    f.amx_int8 = f.amx_bf16 && (edx & kAmxInt8) != 0;
+  if (f.avx512_bf16) {
+    const Amx amx = DetectAmx();
+    f.amx_bf16 = amx.bf16, f.amx_int8 = amx.int8;
   }
   return f;
 }

@@ -11,7 +11,8 @@ struct CpuFeatures {
   bool avx2 = false;         // with FMA, F16C, BMI2: x86-64-v3
   bool avx512 = false;       // F, BW, CD, DQ, VL: x86-64-v4
   bool avx512_bf16 = false;  // vdpbf16ps and conversions
-  bool amx_bf16 = false;     // tiles, and the kernel has granted their use to this process
+  bool amx_bf16 = false;     // tiles, and the kernel has granted their use to this process; with
+                             // MRT_EMULATED_TILES the same as avx512_bf16
   bool amx_int8 = false;     // beside amx_bf16
 };
 

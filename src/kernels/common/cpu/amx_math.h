@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#ifdef __AMX_TILE__
+#ifdef MRT_AMX
 #include "kernels/common/cpu/amx_tiles.h"
 #else
 #include "kernels/common/cpu/dot_tiles.h"

@@ -7,6 +7,9 @@
 #include <cstdint>
 
 #include "kernels/common/cpu/tile_product.h"
+#ifdef MRT_EMULATED_TILES
+#include "kernels/common/cpu/emulated_tiles.h"
+#endif
 
 namespace mrt {
 namespace {
@@ -30,6 +33,24 @@ inline void ConfigureTiles() {
   _tile_loadconfig(&config);
 }
 
+#ifdef MRT_EMULATED_TILES
+template <int kTile>
+inline void ZeroTile() {
+  EmulateZero(kTile);
+}
+template <int kTile>
+inline void LoadTile(const char* from, int64_t stride) {
+  EmulateLoad(kTile, from, stride);
+}
+template <int kTile>
+inline void StoreTile(char* to, int64_t stride) {
+  EmulateStore(kTile, to, stride);
+}
+template <int kC, int kA, int kB>
+inline void MultiplyTile() {
+  EmulateDotBf16(kC, kA, kB);
+}
+#else
 /// The tile instructions, with the tile a template argument: those of g++ 12 take a literal only,
 /// and do not tell which memory they read.
 template <int kTile>
@@ -55,6 +76,7 @@ template <int kC, int kA, int kB>
 inline void MultiplyTile() {
   __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
 }
+#endif
 
 /// After the last product of a task: a thread that leaves tiles in use makes every context switch
 /// save 8 KB.
