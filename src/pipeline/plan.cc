@@ -206,7 +206,8 @@ MemoryPlan PlanMemory(const WanConfig& config, const TextMemory& text, const Vid
         initial_encoder->WorkingBytes(plan.latent_rows, plan.latent_cols, precision);
   models.generating_bytes =
       kTextsMax * 2 * config.num_layers * config.text_len * config.dim * DTypeSize(dtype) +
-      KvCache::Bytes(config, plan.grid.rows, plan.grid.cols, plan.window_frames, plan.kv_dtype) +
+      KvCache::Bytes(config, plan.grid.rows, plan.grid.cols, plan.window_frames, plan.kv_dtype,
+                     plan.final_frames()) +
       WanTransformer::ScratchBytes(config, chunk, plan.grid.rows, plan.grid.cols, precision,
                                    weights) +
       attention_bytes + decoder.WorkingBytes(plan.latent_rows, plan.latent_cols, precision);

@@ -31,6 +31,11 @@ struct VideoPlan {
 
   /// Latent frames of the largest chunk.
   int64_t chunk_frames() const { return std::min(kChunkLatentFrames, latents); }
+  /// Latent frames of the last chunk, if nothing is ever evicted, else 0: as in KvCache.
+  int64_t final_frames() const {
+    return window_frames < latents ? 0
+                                   : ChunkAt(latents - 1, kChunkLatentFrames, single_first).frames;
+  }
 };
 
 /// Checks every number of `options` against the model and its backend: InvalidArgument with the
