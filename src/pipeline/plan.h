@@ -73,6 +73,11 @@ MemoryPlan PlanMemory(const WanConfig& config, const TextMemory& text, const Vid
                       ops::Precision precision, ops::WeightType weights,
                       ops::Backend* backend = nullptr);
 
+/// What the arena of the transformer's context grows to.
+int64_t TransformerScratchBytes(const WanConfig& config, const VideoPlan& plan,
+                                ops::Precision precision, ops::WeightType weights,
+                                ops::Backend* backend);
+
 /// "1.23 GB"
 std::string Gigabytes(int64_t bytes);
 
