@@ -343,7 +343,7 @@ TEST(CApiEngine, RecordsATrace) {
   options.trace = trace;
   mrt_engine* engine = nullptr;
   ASSERT_EQ(mrt_engine_load(&options, nullptr, nullptr, &engine), MRT_OK) << mrt_last_error();
-  const mrt_stream_options video = Video(9);
+  const mrt_stream_options video = Video(21);
   mrt_stream* stream = nullptr;
   ASSERT_EQ(mrt_stream_open(engine, &video, nullptr, nullptr, &stream), MRT_OK);
   mrt_chunk chunk = {sizeof(chunk)};

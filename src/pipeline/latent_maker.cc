@@ -21,6 +21,7 @@ LatentMaker::LatentMaker(ops::Context& context, const WanTransformer& transforme
                              .window_frames = plan.window_frames,
                              .kv_dtype = plan.kv_dtype,
                              .sink_frames = plan.sink_frames,
+                             .final_frames = plan.final_frames(),
                              .latent_rows = plan.latent_rows,
                              .latent_cols = plan.latent_cols,
                              .memory = context.memory()}) {

@@ -195,6 +195,7 @@ Result<std::unique_ptr<VideoDecoder>> LoadDecoder(ops::Context& context, const M
                            ? LoadWanVaeDecoder(context, files.vae, files.latent_statistics)
                            : LoadTaehvDecoder(context, files.vae));
   MRT_RETURN_IF_ERROR(files.vae.CheckUnchanged());
+  files.vae.DropPages();
   MRT_RETURN_IF_ERROR(CheckLatentChannels(files, decoder->latent_channels()));
   return decoder;
 }
@@ -205,6 +206,7 @@ Result<std::unique_ptr<VideoEncoder>> LoadEncoder(ops::Context& context, const M
                            ? LoadWanVaeEncoder(context, files.vae, files.latent_statistics)
                            : LoadTaehvEncoder(context, files.vae));
   MRT_RETURN_IF_ERROR(files.vae.CheckUnchanged());
+  files.vae.DropPages();
   MRT_RETURN_IF_ERROR(CheckLatentChannels(files, encoder->latent_channels()));
   return encoder;
 }

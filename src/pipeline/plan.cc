@@ -172,6 +172,20 @@ Status CheckRecache(const VideoPlan& plan) {
   return {};
 }
 
+int64_t TransformerScratchBytes(const WanConfig& config, const VideoPlan& plan,
+                                ops::Precision precision, ops::WeightType weights,
+                                ops::Backend* backend) {
+  const int64_t chunk = plan.chunk_frames();
+  int64_t attention_bytes = 0;
+  for (const ops::AttentionConfig& attention : plan.attention.different())
+    attention_bytes = std::max(
+        attention_bytes,
+        ops::AttentionScratchBytes(attention, plan.grid, static_cast<int>(chunk),
+                                   static_cast<int>(plan.window_frames), precision, backend));
+  return attention_bytes + WanTransformer::ScratchBytes(config, chunk, plan.grid.rows,
+                                                        plan.grid.cols, precision, weights);
+}
+
 MemoryPlan PlanMemory(const WanConfig& config, const TextMemory& text, const VideoDecoder& decoder,
                       const VideoEncoder* initial_encoder, const VideoPlan& plan,
                       ops::Precision precision, ops::WeightType weights, ops::Backend* backend) {
@@ -187,15 +201,9 @@ MemoryPlan PlanMemory(const WanConfig& config, const TextMemory& text, const Vid
   const int64_t frame_pixels =
       plan.latent_rows * plan.latent_cols * kPixelsPerLatent * kPixelsPerLatent;
   const int64_t chunk = plan.chunk_frames();
-  const int64_t chunk_frames_bytes =
-      chunk * kFramesPerLatent * frame_pixels * 3 * (DTypeSize(DType::kF32) + 1 + kChunksToEncode);
+  const int64_t decoded_bytes = kFramesPerLatent * frame_pixels * 3 * DTypeSize(DType::kF32);
+  const int64_t rgb_bytes = chunk * kFramesPerLatent * frame_pixels * 3 * (1 + kChunksToEncode);
   const int64_t encoder_bytes = kEncoderFrames * frame_pixels * 3 / 2;  // yuv420p
-  int64_t attention_bytes = 0;
-  for (const ops::AttentionConfig& attention : plan.attention.different())
-    attention_bytes = std::max(
-        attention_bytes,
-        ops::AttentionScratchBytes(attention, plan.grid, static_cast<int>(chunk),
-                                   static_cast<int>(plan.window_frames), precision, backend));
   MemoryPlan memory;
   MemoryUse& models = backend == nullptr ? memory.host : memory.device;
   models.weights_bytes = WanTransformer::WeightBytes(config, precision, weights) +
@@ -206,14 +214,14 @@ MemoryPlan PlanMemory(const WanConfig& config, const TextMemory& text, const Vid
         initial_encoder->WorkingBytes(plan.latent_rows, plan.latent_cols, precision);
   models.generating_bytes =
       kTextsMax * 2 * config.num_layers * config.text_len * config.dim * DTypeSize(dtype) +
-      KvCache::Bytes(config, plan.grid.rows, plan.grid.cols, plan.window_frames, plan.kv_dtype) +
-      WanTransformer::ScratchBytes(config, chunk, plan.grid.rows, plan.grid.cols, precision,
-                                   weights) +
-      attention_bytes + decoder.WorkingBytes(plan.latent_rows, plan.latent_cols, precision);
+      KvCache::Bytes(config, plan.grid.rows, plan.grid.cols, plan.window_frames, plan.kv_dtype,
+                     plan.final_frames()) +
+      TransformerScratchBytes(config, plan, precision, weights, backend) +
+      decoder.WorkingBytes(plan.latent_rows, plan.latent_cols, precision);
   (text.weights_bytes > 0 ? models : memory.host).text_bytes = text.peak_bytes;
   memory.host.generating_bytes +=
-      latent_frame * (plan.window_frames + plan.initial_latents + 5 * chunk) + chunk_frames_bytes +
-      encoder_bytes;
+      latent_frame * (plan.window_frames + plan.initial_latents + 5 * chunk) + decoded_bytes +
+      rgb_bytes + encoder_bytes;
   if (backend == nullptr) return memory;
   memory.device.generating_bytes += kLibraryBytes;
   // What the host computes of the transformer: timesteps, patches, rotary tables.

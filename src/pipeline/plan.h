@@ -31,6 +31,11 @@ struct VideoPlan {
 
   /// Latent frames of the largest chunk.
   int64_t chunk_frames() const { return std::min(kChunkLatentFrames, latents); }
+  /// Latent frames of the last chunk, if nothing is ever evicted, else 0: as in KvCache.
+  int64_t final_frames() const {
+    return window_frames < latents ? 0
+                                   : ChunkAt(latents - 1, kChunkLatentFrames, single_first).frames;
+  }
 };
 
 /// Checks every number of `options` against the model and its backend: InvalidArgument with the
@@ -67,6 +72,11 @@ MemoryPlan PlanMemory(const WanConfig& config, const TextMemory& text, const Vid
                       const VideoEncoder* initial_encoder, const VideoPlan& plan,
                       ops::Precision precision, ops::WeightType weights,
                       ops::Backend* backend = nullptr);
+
+/// What the arena of the transformer's context grows to.
+int64_t TransformerScratchBytes(const WanConfig& config, const VideoPlan& plan,
+                                ops::Precision precision, ops::WeightType weights,
+                                ops::Backend* backend);
 
 /// "1.23 GB"
 std::string Gigabytes(int64_t bytes);

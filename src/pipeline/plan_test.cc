@@ -89,6 +89,16 @@ TEST(Plan, TakesASinkThatAShortVideoDoesNotNeed) {
     }
 }
 
+TEST(Plan, KnowsTheChunkThatNothingFollows) {
+  const auto final_frames = [](const StreamOptions& options) {
+    return PlanVideo(SmallConfig(), options, ops::Precision::kF32).value().final_frames();
+  };
+  EXPECT_EQ(final_frames({.frames = 81}), 3);
+  EXPECT_EQ(final_frames({.frames = 9}), 3);
+  EXPECT_EQ(final_frames({.frames = 1, .independent_first_frame = true}), 1);
+  EXPECT_EQ(final_frames({.frames = 81, .window_frames = 18}), 0);
+}
+
 TEST(Plan, RefusesMoreMemoryThanThereIs) {
   EXPECT_TRUE(CheckMemory(1 << 20).ok());
   const Status status = CheckMemory(int64_t{1} << 60);

@@ -13,7 +13,7 @@ namespace {
 KvCache MakeCache(const WanConfig& config, const RolloutOptions& options) {
   return KvCache(config, options.latent_rows / config.patch_size[1],
                  options.latent_cols / config.patch_size[2], options.window_frames,
-                 options.sink_frames, options.kv_dtype, options.memory);
+                 options.sink_frames, options.kv_dtype, options.memory, options.final_frames);
 }
 
 // A chunk of the cache that is forgotten unless Keep() is reached: on errors, exceptions,
@@ -156,6 +156,7 @@ Status Rollout::Denoise(ops::Context& context, const Schedule& schedule, const C
 
 Status Rollout::CleanPass(ops::Context& context, const ConstTensorView& patches,
                           const CrossKv& text) {
+  if (cache_.chunk_is_final()) return {};  // nobody would see what it leaves
   const Span span(context.span_log(), "clean pass", SpanKind::kPart);
   timesteps_.assign(static_cast<size_t>(cache_.chunk_frames()), 0.0f);
   transformer_.ForwardPatches(context, patches, timesteps_, text, cache_,

@@ -26,6 +26,7 @@ struct RolloutOptions {
       21;  // latent frames the keys and values of which are kept, current chunk included
   DType kv_dtype = DType::kF32;  // of these keys and values
   int64_t sink_frames = 0;       // of these, the first ones that always stay
+  int64_t final_frames = 0;      // of the chunk after which nothing comes; 0: there is none
   int64_t latent_rows = 0;       // of a latent frame; patch_size times the token grid
   int64_t latent_cols = 0;
   Memory* memory = nullptr;  // of the context it will run with

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <span>
 #include <utility>
 
 #include "base/cpu_features.h"
@@ -65,7 +66,7 @@ struct Stream::Impl {
   std::unique_ptr<DecoderState> decoder_state;
   std::optional<LatentMaker> maker;
   std::optional<LatentSource> source;
-  Tensor frames;    // F32 [most video frames of a chunk, height, width, 3]
+  Tensor frames;    // F32 [video frames of a latent one, height, width, 3]
   int threads = 0;  // of the decoder
   int64_t latents_done = 0;
   int64_t frames_done = 0;
@@ -76,6 +77,7 @@ struct Stream::Impl {
 
   Status Start(const PhaseCallback& on_phase);
   Result<Tensor> EncodeInitial();
+  void Decode(mrt::ops::Context& context, const ConstTensorView& latents, std::span<uint8_t> rgb);
   Status Next(Chunk& chunk);
   double StartOf(int64_t frame) const { return static_cast<double>(frame) / Engine::kFps; }
   int64_t FrameAt(int64_t latents) const;
@@ -114,6 +116,9 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   transformer_context.emplace(e.precision, backend);
   transformer_context->set_stop(&cancelled);
   transformer_context->set_span_log(LogOf(e.options.trace));
+  if (backend == nullptr)
+    transformer_context->arena().Reserve(
+        TransformerScratchBytes(config, plan, e.precision, e.weights, backend));
   if (overlap || backend != nullptr) {
     decoder_context.emplace(e.precision, e.device.decoder_backend());
     decoder_context->set_stop(&cancelled);
@@ -126,8 +131,7 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
                                                .stop = &cancelled,
                                                .lock = [&e] { return e.LockTransformer(); }});
   decoder_state = e.decoder->NewState(plan.latent_rows, plan.latent_cols);
-  const int64_t frames_max = plan.chunk_frames() * kFramesPerLatent;
-  frames = Tensor(DType::kF32, {frames_max, options.height, options.width, 3});
+  frames = Tensor(DType::kF32, {kFramesPerLatent, options.height, options.width, 3});
 
   stats.load_s = e.load_s;
   stats.model = e.ModelName();
@@ -177,6 +181,23 @@ int64_t Stream::Impl::NextFrames() const {
                   options.frames - frames_done);
 }
 
+// One latent frame at a time, so that few frames of float32 are there. As many of them as it holds
+// go to `rgb`.
+void Stream::Impl::Decode(mrt::ops::Context& context, const ConstTensorView& latents,
+                          std::span<uint8_t> rgb) {
+  const VideoDecoder& decoder = *engine->decoder;
+  const int64_t frame = frames.shape().elements() / kFramesPerLatent;
+  for (int64_t i = 0; i < latents.shape[0] && !context.stopped(); ++i) {
+    const TensorView decoded =
+        frames.view().Slice(0, decoder.FramesOut(*decoder_state, /*latent_frames=*/1));
+    decoder.Decode(context, *decoder_state, latents.Slice(i, i + 1), decoded);
+    const auto room = static_cast<int64_t>(rgb.size()) / frame;
+    const TensorView kept = decoded.Slice(0, std::min(decoded.shape[0], room));
+    ToRgb8(kept, decoder.range(), rgb.data());
+    rgb = rgb.subspan(static_cast<size_t>(kept.shape.elements()));
+  }
+}
+
 Status Stream::Impl::Next(Chunk& chunk) {
   const Engine::Impl& e = *engine;
   const Clock::time_point begin = Clock::now();
@@ -189,21 +210,19 @@ Status Stream::Impl::Next(Chunk& chunk) {
     const Clock::time_point vae_begin = Clock::now();
     mrt::ops::Context& context = decoder_context ? *decoder_context : *transformer_context;
     const Span span(context.span_log(), "decoder", SpanKind::kStage, {}, chunks_done);
-    const int64_t count = e.decoder->FramesOut(*decoder_state, made->span.frames);
-    const TensorView decoded = frames.view().Slice(0, count);
-    e.decoder->Decode(context, *decoder_state, made->latents(), decoded);
-    if (context.stopped()) return Cancelled("[stream] was cancelled");
     hidden = VideoFrames(latents_done) < plan.hidden_frames;
     latents_done += made->span.frames;
     if (!hidden) {
       chunk.given = made->given;
       chunk.prompt = made->prompt;
+      const int64_t count = e.decoder->FramesOut(*decoder_state, made->span.frames);
       chunk.frames = std::min(count, options.frames - frames_done);
-      const TensorView kept = decoded.Slice(0, chunk.frames);
-      chunk.rgb.reserve(static_cast<size_t>(frames.shape().elements()));
-      chunk.rgb.resize(static_cast<size_t>(kept.shape.elements()));
-      ToRgb8(kept, e.decoder->range(), chunk.rgb.data());
+      const int64_t frame = options.height * options.width * 3;
+      chunk.rgb.reserve(static_cast<size_t>(plan.chunk_frames() * kFramesPerLatent * frame));
+      chunk.rgb.resize(static_cast<size_t>(chunk.frames * frame));
     }
+    Decode(context, made->latents(), hidden ? std::span<uint8_t>() : chunk.rgb);
+    if (context.stopped()) return Cancelled("[stream] was cancelled");
     vae_s += SecondsSince(vae_begin);
   }
   chunk.index = chunks_done++;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "base/large_memory.h"
 
@@ -21,9 +22,14 @@ void Arena::Free::operator()(char* p) const {
   memory->Free(p);
 }
 
-char* Arena::NewBlock(int64_t bytes) const {
-  if (memory_ != nullptr) return static_cast<char*>(memory_->Allocate(bytes));
-  return static_cast<char*>(AllocateLarge(bytes));
+void Arena::AddBlock(int64_t bytes) {
+  void* const data = memory_ == nullptr ? AllocateLarge(bytes) : memory_->Allocate(bytes);
+  std::unique_ptr<char, Free> owned(static_cast<char*>(data), Free{memory_});
+  blocks_.push_back({std::move(owned), bytes});
+}
+
+void Arena::Reserve(int64_t bytes) {
+  if (blocks_.empty()) AddBlock(bytes);
 }
 
 TensorView Arena::Allocate(DType dtype, const Shape& shape) {
@@ -31,10 +37,7 @@ TensorView Arena::Allocate(DType dtype, const Shape& shape) {
                                 memory_ == nullptr ? kAlignment : kDeviceAlignment);
   while (top_.block < blocks_.size() && top_.used + bytes > blocks_[top_.block].size)
     top_ = {top_.block + 1, 0};
-  if (top_.block == blocks_.size()) {
-    const int64_t size = std::max(bytes, kBlockBytesMin);
-    blocks_.push_back({std::unique_ptr<char, Free>(NewBlock(size), Free{memory_}), size});
-  }
+  if (top_.block == blocks_.size()) AddBlock(std::max(bytes, kBlockBytesMin));
   TensorView view{blocks_[top_.block].data.get() + top_.used, dtype, shape};
   top_.used += bytes;
   return view;

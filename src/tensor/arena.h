@@ -18,6 +18,10 @@ class Arena {
   /// Its blocks lie in the memory of a device, which must outlive it.
   explicit Arena(Memory* memory) : memory_(memory) {}
 
+  /// One block of that size for what comes first, if there is none yet: many blocks have ends in
+  /// which nothing fits. Of the host's memory a block takes only what is used.
+  void Reserve(int64_t bytes);
+
   /// A tensor valid until the enclosing ArenaScope ends. Contents are undefined. Throws
   /// std::bad_alloc.
   TensorView Allocate(DType dtype, const Shape& shape);
@@ -39,7 +43,7 @@ class Arena {
     std::unique_ptr<char, Free> data;
     int64_t size = 0;  // bytes
   };
-  char* NewBlock(int64_t bytes) const;
+  void AddBlock(int64_t bytes);
 
   Memory* memory_ = nullptr;
   std::vector<Block> blocks_;

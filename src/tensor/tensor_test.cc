@@ -105,6 +105,19 @@ TEST(Arena, GivesTheSameMemoryAgainAfterAScope) {
   EXPECT_LE(arena.capacity_bytes(), int64_t{128} << 20);
 }
 
+TEST(Arena, HasOneBlockForAllThatWasReserved) {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  Arena arena;
+  arena.Reserve(100 * kMiB);
+  arena.Reserve(200 * kMiB);  // has one already
+  const ArenaScope scope(arena);
+  const TensorView a = arena.Allocate(DType::kF32, {10 * kMiB});
+  EXPECT_EQ(arena.Allocate(DType::kF32, {15 * kMiB}).data, a.as<float>() + 10 * kMiB);
+  EXPECT_EQ(arena.capacity_bytes(), 100 * kMiB);
+  arena.Allocate(DType::kU8, {1});
+  EXPECT_GT(arena.capacity_bytes(), 100 * kMiB);
+}
+
 TEST(MemoryMeter, KnowsTheMostThereWasAtOneTime) {
   MemoryMeter meter;
   const char memory[4] = {};

@@ -2,8 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
 
 #include "tensor/checkpoint.h"
+#include "tensor/tensor.h"
 
 namespace mrt {
 
@@ -11,13 +16,27 @@ namespace mrt {
 /// keeps activations near 1. The same numbers every time.
 Checkpoint SyntheticWanVae(int base_dim);
 
-/// Adds a bfloat16 tensor of normal-like values of that mean and deviation, made from the name.
-void AddSynthetic(Checkpoint& checkpoint, const std::string& name, const Shape& shape, float mean,
-                  float deviation);
+/// Tensors of bfloat16 that together take far less memory than theirs: those of one mean and one
+/// deviation lie at different places of the same random numbers.
+class SyntheticTensors {
+ public:
+  /// Normal-like values of that mean and deviation.
+  void Add(const std::string& name, const Shape& shape, float mean, float deviation);
 
-/// Adds NAME.weight of `shape` [out, in, ...], scaled so that its outputs are about as large as its
-/// inputs, and NAME.bias of zeros if `bias`.
-void AddSyntheticConv(Checkpoint& checkpoint, const std::string& name, const Shape& shape,
-                      bool bias = true);
+  /// NAME.weight of `shape` [out, in, ...], scaled so that its outputs are about as large as its
+  /// inputs, and NAME.bias of zeros if `bias`.
+  void AddConv(const std::string& name, const Shape& shape, bool bias = true);
+
+  Checkpoint Take() { return std::move(checkpoint_); }
+
+ private:
+  struct Pool {
+    std::shared_ptr<Tensor> values;  // BF16
+    int64_t offset = 0;              // of the next tensor
+  };
+
+  std::map<std::pair<float, float>, Pool> pools_;  // by mean and deviation
+  Checkpoint checkpoint_;
+};
 
 }  // namespace mrt

@@ -65,16 +65,17 @@ class AttentionReference {
 
 TEST(AttentionBlock, MatchesItsDefinitionOverSeveralBlocksOfRows) {
   constexpr int64_t kChannels = 4, kRows = 50, kCols = 50;  // 2500^2 scores: 25 MB
-  Checkpoint checkpoint;
-  AddSynthetic(checkpoint, "gamma", {kChannels, 1, 1}, 1, 0.2f);
-  AddSyntheticConv(checkpoint, "qkv", {3 * kChannels, kChannels, 1, 1});
-  AddSynthetic(checkpoint, "qkv.bias", {3 * kChannels}, 0, 0.5f);
-  AddSyntheticConv(checkpoint, "proj", {kChannels, kChannels, 1, 1});
+  SyntheticTensors tensors;
+  tensors.Add("gamma", {kChannels, 1, 1}, 1, 0.2f);
+  tensors.AddConv("qkv", {3 * kChannels, kChannels, 1, 1}, /*bias=*/false);
+  tensors.Add("qkv.bias", {3 * kChannels}, 0, 0.5f);
+  tensors.AddConv("proj", {kChannels, kChannels, 1, 1});
+  tensors.Add("x", {1, kRows, kCols, kChannels}, 0, 1);
+  const Checkpoint checkpoint = tensors.Take();
   const AttentionBlockWeights weights{
       checkpoint.Find("gamma"),
       {checkpoint.Find("qkv.weight"), checkpoint.Find("qkv.bias")},
       {checkpoint.Find("proj.weight"), checkpoint.Find("proj.bias")}};
-  AddSynthetic(checkpoint, "x", {1, kRows, kCols, kChannels}, 0, 1);
   const Tensor x = ToFloat32(checkpoint.Find("x")), y = ToFloat32(checkpoint.Find("x"));
 
   ops::Context context(ops::Precision::kF32);

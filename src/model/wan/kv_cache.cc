@@ -6,23 +6,26 @@
 namespace mrt {
 
 KvCache::KvCache(const WanConfig& config, int64_t rows, int64_t cols, int64_t capacity_frames,
-                 int64_t sink_frames, DType dtype, Memory* memory)
+                 int64_t sink_frames, DType dtype, Memory* memory, int64_t final_frames)
     : num_layers_(config.num_layers),
       rows_(rows),
       cols_(cols),
       capacity_frames_(capacity_frames),
       sink_frames_(sink_frames),
-      storage_(dtype, {config.num_layers, 2, capacity_frames, rows * cols, config.dim}, memory),
+      storage_(dtype,
+               {config.num_layers, 2, capacity_frames - final_frames, rows * cols, config.dim},
+               memory),
+      final_(dtype, {2, final_frames, rows * cols, config.dim}, memory),
       slots_(static_cast<size_t>(capacity_frames)),
       positions_(slots_.size()),
       keys_(static_cast<size_t>(config.num_layers * capacity_frames)),
       values_(keys_.size()) {
-  MRT_CHECK(sink_frames >= 0);
+  MRT_CHECK(sink_frames >= 0 && final_frames >= 0 && final_frames <= capacity_frames);
   std::iota(slots_.begin(), slots_.end(), int64_t{0});
 }
 
 Status KvCache::BeginChunk(int64_t frames) {
-  MRT_CHECK(chunk_frames_ == 0);
+  MRT_CHECK(chunk_frames_ == 0 && past_frames_ <= kept_frames());
   const int64_t room = capacity_frames_ - sink_frames_;  // frames that are free to roll
   if (frames < 1 || frames > room)
     return InvalidArgument("[kv cache] a chunk has " + std::to_string(frames) +
@@ -51,6 +54,7 @@ void KvCache::EndChunk() {
 
 void KvCache::BeginRevisit(int64_t first, int64_t frames) {
   MRT_CHECK(chunk_frames_ == 0 && first >= 0 && frames > 0 && first + frames <= past_frames_);
+  MRT_CHECK(past_frames_ <= kept_frames());
   MRT_CHECK(PositionOf(first + frames - 1) == PositionOf(first) + frames - 1);
   later_frames_ = past_frames_ - first - frames;
   past_frames_ = first;
@@ -81,21 +85,28 @@ ops::KvFrames KvCache::Layer(int64_t layer) const {
 }
 
 void KvCache::FillPointers() {
-  const int64_t slot_bytes = storage_.bytes() / (num_layers_ * 2 * capacity_frames_);
+  const int64_t slot_bytes = rows_ * cols_ * storage_.shape()[4] * DTypeSize(dtype());
+  const int64_t kept = kept_frames();
   auto* const base = static_cast<char*>(storage_.view().data);
+  auto* const final_base = static_cast<char*>(final_.view().data);
   for (int64_t layer = 0; layer < num_layers_; ++layer) {
     for (int64_t f = 0; f < frames_visible(); ++f) {
+      const int64_t slot = slots_[static_cast<size_t>(f)];
+      const bool stays = slot < kept;
+      const int64_t slots = stays ? kept : final_.shape()[1];  // of keys, then as many of values
+      char* const key = stays ? base + (2 * layer * kept + slot) * slot_bytes
+                              : final_base + (slot - kept) * slot_bytes;
       const auto at = static_cast<size_t>(layer * capacity_frames_ + f);
-      const int64_t key_slot = 2 * layer * capacity_frames_ + slots_[static_cast<size_t>(f)];
-      keys_[at] = base + key_slot * slot_bytes;
-      values_[at] = base + (key_slot + capacity_frames_) * slot_bytes;
+      keys_[at] = key;
+      values_[at] = key + slots * slot_bytes;
     }
   }
 }
 
 int64_t KvCache::Bytes(const WanConfig& config, int64_t rows, int64_t cols, int64_t capacity_frames,
-                       DType dtype) {
-  return config.num_layers * 2 * capacity_frames * rows * cols * config.dim * DTypeSize(dtype);
+                       DType dtype, int64_t final_frames) {
+  const int64_t slots = config.num_layers * (capacity_frames - final_frames) + final_frames;
+  return slots * 2 * rows * cols * config.dim * DTypeSize(dtype);
 }
 
 }  // namespace mrt

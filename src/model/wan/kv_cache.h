@@ -18,12 +18,16 @@ namespace mrt {
 ///
 /// Frames lie in slots and never move: attention gets one pointer per frame, in logical order
 /// (sink, then the window's past frames, oldest first, then the current chunk).
+///
+/// The chunk that ends a video is seen by nobody else, and by each layer only while that runs. So
+/// the last `final_frames` slots are one for all layers, and nothing can follow the chunk in them.
 class KvCache {
  public:
   /// Allocates everything: Bytes(). rows, cols: tokens of one latent frame. `memory`: that of the
-  /// contexts it will be used with. Throws std::bad_alloc.
+  /// contexts it will be used with. `final_frames`: 0, or of a video of `capacity_frames` those of
+  /// its last chunk. Throws std::bad_alloc.
   KvCache(const WanConfig& config, int64_t rows, int64_t cols, int64_t capacity_frames,
-          int64_t sink_frames, DType dtype, Memory* memory = nullptr);
+          int64_t sink_frames, DType dtype, Memory* memory = nullptr, int64_t final_frames = 0);
 
   /// Makes room for a chunk of `frames`, evicting as many of the oldest non-sink frames as needed,
   /// and gives it slots. Every Forward until EndChunk overwrites these. InvalidArgument if the
@@ -58,6 +62,8 @@ class KvCache {
   std::span<const int64_t> slots() const;
   /// Frames of the current chunk; 0 outside of BeginChunk ... EndChunk.
   int64_t chunk_frames() const { return chunk_frames_; }
+  /// The current chunk ends the video: of its keys and values nothing stays.
+  bool chunk_is_final() const { return frames_visible() > kept_frames(); }
   /// Past frames in the window + the current chunk.
   int64_t frames_visible() const { return past_frames_ + chunk_frames_; }
   /// One layer's visible frames in logical order, the current chunk's last. Valid until the next
@@ -71,16 +77,19 @@ class KvCache {
   int64_t cols() const { return cols_; }
   int64_t num_layers() const { return num_layers_; }
   DType dtype() const { return storage_.dtype(); }
-  int64_t bytes() const { return storage_.bytes(); }
+  int64_t bytes() const { return storage_.bytes() + final_.bytes(); }
 
   static int64_t Bytes(const WanConfig& config, int64_t rows, int64_t cols, int64_t capacity_frames,
-                       DType dtype);
+                       DType dtype, int64_t final_frames = 0);
 
  private:
   void FillPointers();
+  /// Slots that each layer has.
+  int64_t kept_frames() const { return storage_.shape()[2]; }
 
   int64_t num_layers_, rows_, cols_, capacity_frames_, sink_frames_;
   Tensor storage_;  // [layers, keys and values, slots, what ops::StoreKeys writes of a frame]
+  Tensor final_;    // [keys and values, slots, the same]: the last slots, of all layers
   // A permutation of all slots: those of the past frames in logical order, then the current
   // chunk's, then the free ones.
   std::vector<int64_t> slots_;

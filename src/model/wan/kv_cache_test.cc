@@ -144,10 +144,48 @@ TEST(KvCache, RefusesAChunkThatDoesNotFitBesideTheSinkAndStaysAsItWas) {
   EXPECT_EQ(all_sink.BeginChunk(1).code(), StatusCode::kInvalidArgument);
 }
 
+// A layer sees the past and what it wrote itself, one layer after the other.
+TEST(KvCache, LayersShareTheSlotsOfTheFinalChunk) {
+  KvCache cache(TinyConfig(), kRows, kCols, 5, 0, DType::kF32, nullptr, /*final_frames=*/2);
+  Model model{5, 0};
+  for (const int64_t frames : {1, 2}) {
+    ASSERT_TRUE(cache.BeginChunk(frames).ok());
+    model.Begin(frames);
+    EXPECT_FALSE(cache.chunk_is_final());
+    ASSERT_NO_FATAL_FAILURE(WriteAndCheck(cache, model, frames));
+    cache.EndChunk();
+    model.seen += frames;
+  }
+  ASSERT_TRUE(cache.BeginChunk(2).ok());
+  EXPECT_TRUE(cache.chunk_is_final());
+  std::set<const void*> final_slots;
+  for (int step = 0; step < 2; ++step)
+    for (int64_t layer = 0; layer < cache.num_layers(); ++layer) {
+      const ops::KvFrames window = cache.Layer(layer), chunk = window.Last(2);
+      ASSERT_EQ(window.size(), 5u);
+      for (size_t f = 0; f < 2; ++f) {
+        FillFrame(chunk.keys[f], -1);
+        FillFrame(chunk.values[f], -2);
+      }
+      for (int64_t f = 0; f < 3; ++f) {
+        ASSERT_TRUE(FrameIs(window.keys[static_cast<size_t>(f)], Mark(f, layer, 0)));
+        ASSERT_TRUE(FrameIs(window.values[static_cast<size_t>(f)], Mark(f, layer, 1)));
+      }
+      final_slots.insert(chunk.keys.begin(), chunk.keys.end());
+      final_slots.insert(chunk.values.begin(), chunk.values.end());
+    }
+  EXPECT_EQ(final_slots.size(), 4u);
+  cache.EndChunk();
+  EXPECT_DEATH(static_cast<void>(cache.BeginChunk(1)), "past_frames_");
+}
+
 TEST(KvCache, SaysHowManyBytesItTakes) {
   const KvCache cache(TinyConfig(), kRows, kCols, 5, 1, DType::kBF16);
   EXPECT_EQ(cache.bytes(), 2 * 2 * 5 * kRows * kCols * 4 * 2);
   EXPECT_EQ(cache.bytes(), KvCache::Bytes(TinyConfig(), kRows, kCols, 5, DType::kBF16));
+  const KvCache ends(TinyConfig(), kRows, kCols, 5, 0, DType::kBF16, nullptr, /*final_frames=*/2);
+  EXPECT_EQ(ends.bytes(), (2 * 3 + 2) * 2 * kRows * kCols * 4 * 2);
+  EXPECT_EQ(ends.bytes(), KvCache::Bytes(TinyConfig(), kRows, kCols, 5, DType::kBF16, 2));
 }
 
 }  // namespace
