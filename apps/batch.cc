@@ -9,9 +9,11 @@
 #include <cstring>
 #include <map>
 #include <optional>
+#include <string_view>
 
 #include "apps/text_files.h"
 #include "base/json.h"
+#include "base/sha256.h"
 #include "base/status.h"
 
 namespace mrt::apps {
@@ -30,6 +32,13 @@ Json Settings(const GenerationRun& run) {
     return Json{
         AttentionModeName(a.mode), a.f_tied, a.h_reduce, a.w_reduce, a.iterations, a.density};
   };
+  Json changes = Json::array();
+  for (const PromptChangeAt& change : run.prompt_changes)
+    changes.push_back({change.at_s, change.prompt});
+  Json initial = nullptr;
+  if (s.initial_frames > 0)
+    initial = {s.initial_frames, s.show_initial,
+               Sha256().Add(s.initial_rgb.data(), s.initial_rgb.size()).Finish()};
   Json rules = Json::array();
   for (const monarchrt::AttentionRule& rule : s.attention_rules)
     rules.push_back({rule.layers, rule.steps, attention(rule.attention)});
@@ -41,6 +50,10 @@ Json Settings(const GenerationRun& run) {
           {"frames", s.frames},
           {"fps", run.video.fps},
           {"steps", s.steps},
+          {"shift", s.timestep_shift},
+          {"prompt_at", changes},
+          {"recache", run.recache},
+          {"initial", initial},
           {"attention", attention(s.attention)},
           {"rules", rules},
           {"window", {s.window_frames, s.sink_frames}},
@@ -128,8 +141,10 @@ void PrintLine(const Json& clip) {
 
 monarchrt::Result<std::vector<std::string>> ParsePrompts(const std::string& text) {
   constexpr const char* kSpace = " \t\r";
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";  // some editors put it first
   std::vector<std::string> prompts;
-  for (size_t begin = 0; begin < text.size();) {
+  for (size_t begin = text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
+       begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     const std::string line = text.substr(begin, end - begin);
     begin = end + 1;

@@ -13,6 +13,7 @@ TEST(ParsePrompts, TakesALineEach) {
   const auto prompts = ParsePrompts("a red ball\r\n\n  # a remark\n\t two  words \n#\nlast");
   ASSERT_TRUE(prompts.ok()) << prompts.status().message();
   EXPECT_THAT(*prompts, ElementsAre("a red ball", "two  words", "last"));
+  EXPECT_THAT(*ParsePrompts("\xef\xbb\xbf# of Notepad\r\na"), ElementsAre("a"));
 }
 
 TEST(ParsePrompts, RefusesAFileWithoutOneAndPromptsThatAreTooLong) {

@@ -227,12 +227,10 @@ void AddBenchAttention(CLI::App& bench, Action& action) {
   command->add_option("--dtype", flags->dtype, "how tensors are stored")
       ->check(CLI::IsMember({"bf16", "f32", "all"}))
       ->capture_default_str();
-  command
-      ->add_option("--threads", flags->threads,
-                   "numbers of threads, separated by commas; 0: all CPUs this process may use")
-      ->transform(Number<int>())
-      ->delimiter(',')
-      ->capture_default_str();
+  AddNumbers(*command, "--threads", flags->threads, /*count=*/0,
+             "numbers of threads, separated by commas; 0: all CPUs this process may use")
+      ->type_name("N,...")
+      ->default_str("0");
   command->add_option("--runs", flags->effort.runs, "runs of each row at most")
       ->transform(Number<int>())
       ->check(CLI::Range(1, 10000))

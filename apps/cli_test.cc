@@ -254,6 +254,17 @@ TEST_F(Cli, RefusesWrongCalls) {
   ExpectRefusal(Generate({"--size", "80x48"}, "v.avi"), 2, ".mp4");
 }
 
+TEST_F(Cli, NamesWhatItDoesNotKnow) {
+  ExpectRefusal(Run({"paint"}), 2,
+                "got paint, which monarchrt does not take (see monarchrt --help)");
+  ExpectRefusal(Run({"bench", "paint"}), 2, "which monarchrt bench does not take");
+  ExpectRefusal(Run({"generate", "--promt", "a", "b"}), 2,
+                "got --promt a b, which monarchrt generate does not take (see monarchrt generate "
+                "--help)");
+  ExpectRefusal(Run({"generate", "--seed", "1", "--seed", "2"}), 2, "got it 2 times, need once");
+  ExpectRefusal(Run({"bench", "attention", "--threads", "1,,2"}), 2, "got '1,,2'");
+}
+
 TEST_F(Cli, RefusesMissingAndWrongFiles) {
   const std::vector<std::string> small = {"--size", "80x48", "--frames", "9"};
   const auto generate = [&](const std::string& model, const std::string& checkpoint,

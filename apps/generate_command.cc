@@ -1,6 +1,10 @@
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "apps/batch.h"
 #include "apps/commands.h"
@@ -73,6 +77,8 @@ Result<GenerationRun> MakeRun(GenerateFlags& flags) {
 }
 
 Result<int> RunBatch(GenerateFlags& flags, const GenerationRun& clip) {
+  if (clip.video.format == "png")
+    return InvalidArgument("[batch] got the format png, need mp4, webm, gif, y4m or rgb");
   const std::string extension = "." + (clip.video.format.empty() ? "mp4" : clip.video.format);
   MRT_ASSIGN_OR_RETURN(const BatchResult result, GenerateBatch({.clip = clip,
                                                                 .prompts_path = flags.prompts,
@@ -88,6 +94,23 @@ Result<int> RunBatch(GenerateFlags& flags, const GenerationRun& clip) {
   std::fprintf(stderr, "monarchrt: %d clips failed, see %s/clips.jsonl\n", result.failed,
                flags.out_dir.c_str());
   return kExitFailure;
+}
+
+// The later one would replace the earlier one.
+Status CheckNamesDiffer(const GenerateFlags& flags) {
+  const std::pair<const char*, const std::string*> names[] = {
+      {"--out", &flags.out},
+      {"--stats", &flags.stats},
+      {"--contact-sheet", &flags.contact_sheet},
+      {"--trace", &flags.generation.trace}};
+  for (const auto& [flag, name] : names)
+    for (const auto& [other, same] : names)
+      if (flag != other && !name->empty() &&
+          std::filesystem::path(*name).lexically_normal() ==
+              std::filesystem::path(*same).lexically_normal())
+        return InvalidArgument("[output] got '" + *name + "' for " + flag + " and " + other +
+                               ", need two names");
+  return {};
 }
 
 Result<int> RunOne(GenerateFlags& flags, const GenerationRun& run) {
@@ -121,6 +144,7 @@ int Run(GenerateFlags& flags) {
       return InvalidArgument("[batch] need both --prompts and --out-dir");
     if (!batch && (flags.out.empty() || flags.prompt->count() == 0))
       return InvalidArgument("[generate] need --prompt and --out, or --prompts and --out-dir");
+    MRT_RETURN_IF_ERROR(CheckNamesDiffer(flags));
     MRT_ASSIGN_OR_RETURN(const GenerationRun clip, MakeRun(flags));
     return batch ? RunBatch(flags, clip) : RunOne(flags, clip);
   }();
@@ -188,9 +212,11 @@ void AddOutputFlags(CLI::App& command, GenerateFlags& flags) {
   command.add_flag("--no-metadata", flags.no_metadata,
                    "do not write prompt, seed, model and version into the file");
   command.add_option("--stats", flags.stats, "write what was measured as JSON")
-      ->type_name("FILE.json");
+      ->type_name("FILE.json")
+      ->excludes("--prompts");  // clips.jsonl has it
   command.add_option("--contact-sheet", flags.contact_sheet, "write an overview of the frames")
-      ->type_name("FILE.png");
+      ->type_name("FILE.png")
+      ->excludes("--prompts");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // interruption, many clips, the outputs and what they say of themselves.
 #include <sys/stat.h>
 
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <sstream>
@@ -299,9 +300,21 @@ TEST_F(GenerateCli, MakesAClipForEachPrompt) {
   EXPECT_EQ(statuses(flags), "ok skipped ");
   Write("p.txt", "a red ball\na green cube\n");
   EXPECT_EQ(statuses(flags), "skipped ok ");
-  std::vector<std::string> dense = flags;
-  dense.insert(dense.end(), {"--attention", "dense"});
-  EXPECT_EQ(statuses(dense), "ok ok ");
+  const auto with = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = flags;
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  for (const std::vector<std::string>& other :
+       std::vector<std::vector<std::string>>{{"--attention", "dense"},
+                                             {"--shift", "2"},
+                                             {"--prompt-at", "0:rain"},
+                                             {"--prompt-at", "0:rain", "--recache"},
+                                             {"--video", In("one.mp4")},
+                                             {"--video", In("one.mp4"), "--include-input"}}) {
+    EXPECT_EQ(statuses(with(other)), "ok ok ") << other[0];
+    EXPECT_EQ(statuses(with(other)), "skipped skipped ") << other[0];
+  }
 }
 
 TEST_F(GenerateCli, ABatchGoesOnWhereItWasStopped) {
@@ -328,6 +341,23 @@ TEST_F(GenerateCli, ABatchGoesOnWhereItWasStopped) {
     EXPECT_EQ(lines[i]["status"], i < done ? "skipped" : "ok") << i;
 }
 
+TEST_F(GenerateCli, RefusesOneNameForTwoOutputs) {
+  const auto refuse = [&](const std::vector<std::string>& flags, const std::string& needle) {
+    std::vector<std::string> all = {"--prompt", "a", "--frames", "1"};
+    all.insert(all.end(), flags.begin(), flags.end());
+    ExpectRefusal(Run(Toy(all)), 2, needle);
+  };
+  refuse({"--out", In("v.mp4"), "--stats", In("./v.mp4")}, "for --out and --stats");
+  refuse({"--out", In("v.mp4"), "--stats", In("s"), "--trace", In("s")}, "--stats and --trace");
+  mkfifo(In("pipe").c_str(), 0600);
+  for (const char* flag : {"--stats", "--trace"}) {
+    const Outcome outcome = Run(Toy({"--prompt", "a", "--out", In("v.mp4"), flag, In("pipe")}));
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_THAT(outcome.err, HasSubstr("not a regular file"));
+  }
+  EXPECT_TRUE(fs::is_fifo(In("pipe")));
+}
+
 TEST_F(GenerateCli, RefusesBatchesThatCannotBe) {
   const auto batch = [&](const std::string& prompts, const std::string& dir) {
     return Run(Toy({"--prompts", prompts, "--out-dir", dir}));
@@ -339,6 +369,14 @@ TEST_F(GenerateCli, RefusesBatchesThatCannotBe) {
   ExpectRefusal(Run(Toy({"--prompt", "a", "--out-dir", In("d")})), 2, "--out-dir");
   ExpectRefusal(Run(Toy({"--prompt", "a"})), 2, "--out");
   Write("p.txt", "a\n");
+  for (const auto& [flag, value, needle] :
+       std::vector<std::array<std::string, 3>>{{"--format", "png", "[batch] got the format png"},
+                                               {"--stats", In("s.json"), "--prompts"},
+                                               {"--contact-sheet", In("c.png"), "--prompts"}}) {
+    const Outcome outcome = Run(Toy({"--prompts", In("p.txt"), "--out-dir", In("d"), flag, value}));
+    EXPECT_EQ(outcome.exit_code, 2) << flag;
+    EXPECT_THAT(outcome.err, HasSubstr(needle));
+  }
   EXPECT_EQ(batch(In("p.txt"), "/no/such/folder").exit_code, 1);
   EXPECT_EQ(batch(In("p.txt"), In("p.txt")).exit_code, 1);
   EXPECT_EQ(Run(Toy({"--prompts", In("p.txt"), "--out-dir", In("d"), "--frames", "0"})).exit_code,

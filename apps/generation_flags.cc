@@ -102,13 +102,9 @@ void AddVideoFlags(CLI::App& command, GenerationFlags& flags) {
   command.add_option("--seed", stream.seed, "of the noise: the same seed gives the same video")
       ->transform(Number<uint64_t>())
       ->capture_default_str();
-  command
-      .add_option("--steps", flags.steps,
-                  "denoising steps, decreasing, 0..1000 (default: what the package says, else "
-                  "1000,750,500,250)")
-      ->transform(Number<int>())
-      ->delimiter(',')
-      ->expected(1, 1000)
+  AddNumbers(command, "--steps", flags.steps, /*count=*/0,
+             "denoising steps, decreasing, 0..1000 (default: what the package says, else "
+             "1000,750,500,250)")
       ->type_name("a,b,...");
   command
       .add_option("--shift", flags.shift,
@@ -159,14 +155,10 @@ void AddAttentionFlags(CLI::App& command, GenerationFlags& flags) {
           "self-attention of the transformer (default: what the package says, else monarch)")
       ->check(CLI::IsMember(AttentionModeNames()))
       ->excludes(config);
-  command
-      .add_option("--tiles", flags.tiles,
-                  "Monarch tiling: frames per tile, cuts of the rows, cuts of the columns")
-      ->transform(Number<int>())
-      ->delimiter(',')
-      ->expected(3)
+  AddNumbers(command, "--tiles", flags.tiles, /*count=*/3,
+             "Monarch tiling: frames per tile, cuts of the rows, cuts of the columns")
       ->type_name("f,h,w")
-      ->capture_default_str()
+      ->default_str("1,1,1")
       ->excludes(config);
   command.add_option("--iterations", attention.iterations, "Monarch refinement steps")
       ->transform(Number<int>())
@@ -255,7 +247,7 @@ monarchrt::Status ResolveGenerationFlags(GenerationFlags& flags) {
   if (flags.seconds) {
     if (!(*flags.seconds > 0 && *flags.seconds <= kSecondsMax))
       return InvalidArgument("[seconds] got " + std::to_string(*flags.seconds) +
-                             ", need more than 0 and at most " + std::to_string(kSecondsMax));
+                             ", need more than 0 and at most a week");
     flags.stream.frames = std::max<int64_t>(1, std::llround(*flags.seconds * flags.fps));
   }
   if (!flags.trace.empty()) {

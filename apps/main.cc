@@ -5,6 +5,9 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "apps/commands.h"
 #include "apps/exit.h"
@@ -31,6 +34,28 @@ void FillStandardDescriptors() {
   if (fd >= 0) close(fd);
 }
 
+// What is wrong with the arguments, and whose --help tells more.
+std::string Complaint(const CLI::App& app, const CLI::ParseError& error) {
+  std::string command = app.get_name(), text = error.what();
+  for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
+    at = at->get_subcommands().front();
+    command += " " + at->get_name();
+  }
+  constexpr std::string_view kTwice = ": At Most 1 required but received ";
+  // CLI11 lists what is left backwards, and does not say which command it did not find.
+  const std::vector<std::string> left = app.remaining(/*recurse=*/true);
+  const bool of_left = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr ||
+                       dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
+  if (of_left && !left.empty()) {
+    text = "got";
+    for (const std::string& argument : left) text += " " + argument;
+    text += ", which " + command + " does not take";
+  } else if (const size_t at = text.find(kTwice); at != text.npos) {
+    text = text.substr(0, at) + ": got it " + text.substr(at + kTwice.size()) + " times, need once";
+  }
+  return text + " (see " + command + " --help)";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -38,12 +63,13 @@ int main(int argc, char** argv) {
   FillStandardDescriptors();
   LetWaitingThreadsSleep(argv);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error of write(), which we report
-  CLI::App app("Real-time video generation on the CPU: a prompt becomes a video while you watch.",
+  CLI::App app("Real-time video generation: a prompt becomes a video while you watch.",
                "monarchrt");
   app.set_version_flag("--version", std::string("monarchrt ") + monarchrt::Version());
   app.require_subcommand(1);
   app.footer(
       "Examples:\n"
+      "  monarchrt generate --prompt \"a red ball falls\" --out ball.mp4\n"
       "  monarchrt generate --model wan_models/Wan2.1-T2V-1.3B \\\n"
       "      --checkpoint checkpoints/self_forcing_dmd.pt --prompt \"a red ball bounces\" --out "
       "ball.mp4\n"
@@ -63,8 +89,7 @@ int main(int argc, char** argv) {
     app.exit(e);
     return FinishOutput(kExitOk);
   } catch (const CLI::ParseError& e) {
-    return Finish({monarchrt::StatusCode::kInvalidArgument,
-                   std::string(e.what()) + " (see monarchrt --help)"});
+    return Finish({monarchrt::StatusCode::kInvalidArgument, Complaint(app, e)});
   }
   return FinishOutput(action());
 }

@@ -3,9 +3,12 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <string>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 namespace mrt::apps {
 
@@ -26,6 +29,32 @@ CLI::Validator Number() {
                    (std::is_unsigned_v<T> ? " >= 0" : "");
           },
           ""};
+}
+
+/// Adds an option that takes whole numbers separated by commas, exactly `count` of them if that is
+/// not 0. CLI11's own lists leave out what is empty, so that 1000,,5 would be two numbers. `to` is
+/// a vector or an optional one.
+template <typename Numbers>
+CLI::Option* AddNumbers(CLI::App& command, const std::string& flag, Numbers& to, size_t count,
+                        const std::string& description) {
+  const auto read = [flag, &to, count](const std::string& text) {
+    std::vector<int> numbers;
+    bool right = true;
+    for (size_t begin = 0; begin <= text.size();) {
+      const size_t end = std::min(text.find(',', begin), text.size());
+      int& number = numbers.emplace_back();
+      const char* const stop = text.data() + end;
+      const auto [rest, error] = std::from_chars(text.data() + begin, stop, number);
+      right = right && error == std::errc() && rest == stop;
+      begin = end + 1;
+    }
+    if (!right || (count != 0 && numbers.size() != count))
+      throw CLI::ValidationError(flag, "got '" + text.substr(0, 40) + "', need " +
+                                           (count != 0 ? std::to_string(count) + " " : "") +
+                                           "whole numbers separated by commas");
+    to = std::move(numbers);
+  };
+  return command.add_option_function<std::string>(flag, read, description);
 }
 
 }  // namespace mrt::apps

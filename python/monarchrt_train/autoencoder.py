@@ -98,7 +98,7 @@ def report(model: Taehv, source: ClipSource, config: Config, device: torch.devic
 def load_autoencoder(run: Run) -> Taehv:
     """What this stage wrote, on the device."""
     model = Taehv(run.config.model.autoencoder)
-    weights = load_file(run.work / WEIGHTS_FILE)
+    weights = load_file(run.made(WEIGHTS_FILE, "autoencoder"))
     model.load_state_dict({name: x.float() for name, x in weights.items()})
     model.to(run.device, memory_format=torch.channels_last)
     return model.requires_grad_(False).eval()

@@ -124,7 +124,7 @@ def encode(model: TextToVideo, rows: dict[str, Tensor]) -> Tensor:
 
 
 def load_tokenizer(run: Run) -> Tokenizer:
-    return Tokenizer((run.work / TOKENIZER_FILE).read_bytes())
+    return Tokenizer(run.made(TOKENIZER_FILE, "tokenizer").read_bytes())
 
 
 def new_model(run: Run, tokenizer: Tokenizer) -> TextToVideo:

@@ -103,6 +103,13 @@ class Run:
             file.write(line + "\n")
         print(line, flush=True)
 
+    def made(self, name: str, stage: str) -> Path:
+        """The file of WORK that another stage has made; without it the program ends."""
+        path = self.work / name
+        if not path.is_file():
+            raise SystemExit(f"{self.work} has no {name}: run monarchrt_train.{stage} first")
+        return path
+
     def checkpoint(self, stage: str | None = None) -> Checkpoint | None:
         """The checkpoint of this stage or another one, or None."""
         folder = (self.work / stage if stage else self.folder) / "checkpoint"

@@ -321,5 +321,13 @@ def test_a_recipe_runs_its_parts_and_keeps_what_they_learn(work: Path, tmp_path:
         load_recipe(content | {"recipe": [{"stage": "flow", "share": 1, "minutes": 3}]})
 
 
+def test_a_stage_says_which_one_comes_before(work: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"no spiece\.model: run monarchrt_train\.tokenizer first"):
+        text.main(arguments(tmp_path))
+    shutil.copy(work / "spiece.model", tmp_path)
+    with pytest.raises(SystemExit, match=r"run monarchrt_train\.autoencoder first"):
+        flow.main(arguments(tmp_path), SQUARES, HELD_OUT)
+
+
 def load_recipe(content: dict) -> Config:
     return from_dict(Config, content)

@@ -25,6 +25,12 @@ fs::path ParentOf(const std::string& path) {
   return parent.empty() ? fs::path(".") : parent;
 }
 
+bool IsOpenDescriptor(const fs::path& path) {  // /dev/stdout, /dev/fd/3
+  std::error_code ignored;
+  const std::string target = fs::read_symlink(path, ignored).string();
+  return target.starts_with("/proc/self/fd/") || path.string().starts_with("/dev/fd/");
+}
+
 // Makes the rename itself durable. Some file systems cannot; the file is complete all the same.
 void SyncDirectory(const fs::path& directory) {
   const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -58,12 +64,21 @@ int OpenUnnamed(const fs::path& directory, mode_t permissions, std::string& path
 
 }  // namespace
 
+bool AtomicFile::IsReplaceable(const std::string& path) {
+  std::error_code ignored;
+  const fs::file_status status = fs::status(path, ignored);
+  return (!fs::exists(status) || fs::is_regular_file(status)) && !IsOpenDescriptor(path);
+}
+
 Result<AtomicFile> AtomicFile::Create(const std::string& path, Permissions permissions) {
   if (path.empty() || path.find('\0') != std::string::npos)
     return InvalidArgument("[file] got an empty or broken path, need a file name");
   std::error_code ignored;
   if (fs::is_directory(path, ignored) || fs::path(path).filename().empty())
     return InvalidArgument("[file] got the directory '" + path + "', need a file name");
+  if (!IsReplaceable(path))
+    return InvalidArgument("[file] got '" + path +
+                           "', which is not a regular file, need a file name");
   const fs::path parent = ParentOf(path);
   if (!fs::is_directory(parent, ignored))
     return NotFound("[file] the directory '" + parent.string() + "' does not exist, need it for '" +

@@ -18,9 +18,13 @@ class AtomicFile {
     kPrivate = 0600,    // for the owner only, from the first moment on
   };
 
-  /// Refuses with InvalidArgument an empty path and a directory, with NotFound a missing parent
-  /// directory, with IoError a place where no file can be made. Nothing exists under `path` before
-  /// Commit(); what already does is left alone until then. `permissions` are less the umask.
+  /// Whether nothing is there, or a regular file. A rename would also replace a device or a pipe.
+  static bool IsReplaceable(const std::string& path);
+
+  /// Refuses with InvalidArgument an empty path and what IsReplaceable refuses, with NotFound a
+  /// missing parent directory, with IoError a place where no file can be made. Nothing exists under
+  /// `path` before Commit(); what already does is left alone until then. `permissions` are less the
+  /// umask.
   static Result<AtomicFile> Create(const std::string& path, Permissions permissions = kReadWrite);
 
   AtomicFile(AtomicFile&& other) noexcept;

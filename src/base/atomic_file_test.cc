@@ -198,6 +198,23 @@ TEST(AtomicFile, LeavesNothingWhenItsProcessIsKilled) {
   EXPECT_THAT(Names(folder), IsEmpty());
 }
 
+// A rename would put a file in the place of a device, whose name all programs share.
+TEST(AtomicFile, ReplacesNothingButFiles) {
+  const testing::TempFolder folder;
+  const std::string pipe = folder.path("pipe"), link = folder.path("link");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  fs::create_symlink("/dev/null", link);
+  for (const std::string& path : {pipe, link, std::string("/dev/full"), std::string("/dev/stdout"),
+                                  std::string("/dev/fd/1"), folder.path()}) {
+    const auto file = AtomicFile::Create(path);
+    ASSERT_FALSE(file.ok()) << path;
+    EXPECT_EQ(file.status().code(), StatusCode::kInvalidArgument) << path;
+    EXPECT_THAT(file.status().message(), ::testing::HasSubstr("need a file name")) << path;
+  }
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  EXPECT_TRUE(fs::is_symlink(link));
+}
+
 TEST(AtomicFile, RefusesNamesThatCannotBeMade) {
   const testing::TempFolder folder;
   const auto code = [](const std::string& path) {

@@ -53,14 +53,10 @@ Result<std::string> FindKey(const std::string& path, const std::string& key) {
   return InvalidArgument("[convert] " + path + ": got no key, need one of: " + list);
 }
 
-// As generate treats its output, and the input must live on.
+// The input must live on. Of other outputs AtomicFile says what is wrong.
 Status CheckOutput(const std::string& output, const Checkpoint& input, const std::string& opened) {
   std::error_code ignored;
-  const fs::file_status status = fs::status(output, ignored);
-  if (!fs::exists(status) || fs::is_directory(status)) return {};  // AtomicFile refuses the latter
-  if (!fs::is_regular_file(status))
-    return InvalidArgument("[convert] got '" + output +
-                           "', which is not a regular file, need a file name");
+  if (!fs::is_regular_file(output, ignored)) return {};
   std::vector<std::string> files = input.file_paths();
   files.push_back(input.path());  // the index, if there are shards
   files.push_back(opened);

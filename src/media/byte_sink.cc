@@ -45,19 +45,11 @@ Status WriteError(int error) {
   return IoError("[output] cannot write: " + std::system_category().message(error));
 }
 
-bool IsOpenDescriptor(const fs::path& path) {  // /dev/stdout, /dev/fd/3
-  std::error_code ignored;
-  const std::string target = fs::read_symlink(path, ignored).string();
-  return target.starts_with("/proc/self/fd/") || path.string().starts_with("/dev/fd/");
-}
-
 }  // namespace
 
 Result<ByteSink> ByteSink::ToFile(const std::string& path) {
   std::error_code ignored;
-  const fs::file_status status = fs::status(path, ignored);
-  const bool replaceable = fs::is_regular_file(status) || fs::is_directory(status);
-  if ((fs::exists(status) && !replaceable) || IsOpenDescriptor(path))
+  if (!AtomicFile::IsReplaceable(path) && !fs::is_directory(path, ignored))
     return InvalidArgument("[output] got '" + path +
                            "', which is not a regular file, need a file name or - for stdout");
   ByteSink sink;

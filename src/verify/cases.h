@@ -18,6 +18,7 @@ struct RunOptions {
   monarchrt::Precision precision = monarchrt::Precision::kF32;  // what was asked for
   std::string device = "cpu";  // of the last pass; those before it run on the CPU
   bool skip_int8 = false;      // leave out what comes out of a transformer with int8 weights
+  int variation = 0;           // of a rollout's noise, which then differs from the file's; 0: none
 };
 
 /// A case: its file, and the directory of the model it belongs to.

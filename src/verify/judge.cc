@@ -34,33 +34,58 @@ Difference Measure(const ConstTensorView& got, const ConstTensorView& want) {
 
 }  // namespace
 
-void Judge::Add(monarchrt::VerifyLine line) {
-  lines_.push_back(std::move(line));
-  if (on_line_) on_line_(lines_.back());
+// The root of the mean square of its samples, twice.
+double Judge::Allowed(const monarchrt::VerifyLine& line) const {
+  const auto found = yardsticks_.find(line.file + " " + line.tensor);
+  if (found == yardsticks_.end()) return 0;
+  return 2 * std::sqrt(found->second.sum_sq / found->second.samples);
+}
+
+bool Judge::exceeds_yardstick() const {
+  return std::any_of(lines_.begin() + static_cast<std::ptrdiff_t>(shown_), lines_.end(),
+                     [&](const monarchrt::VerifyLine& line) {
+                       const double allowed = Allowed(line);
+                       return allowed > 0 && line.relative_l2 > std::max(line.allowed, allowed);
+                     });
+}
+
+void Judge::Flush() {
+  for (; shown_ < lines_.size(); ++shown_) {
+    monarchrt::VerifyLine& line = lines_[shown_];
+    line.allowed = std::max(line.allowed, Allowed(line));
+    line.ok = line.relative_l2 <= line.allowed && std::isfinite(line.relative_l2);
+    if (on_line_) on_line_(line);
+  }
 }
 
 void Judge::Compare(const std::string& file, const std::string& tensor, const ConstTensorView& got,
                     const ConstTensorView& want, double limit) {
   const std::string key = file + " " + tensor;
-  const bool same_size = got.shape.elements() == want.shape.elements();
-  const Difference difference = same_size ? Measure(got, want) : Difference{kInfinity, kInfinity};
+  if (pass_ == Pass::kVariation) {
+    varied_[key] = ToFloat32(got);
+    return;
+  }
+  const auto varied = varied_.extract(key);
+  const ConstTensorView truth = varied.empty() ? want : ConstTensorView(varied.mapped());
+  const bool same_size = got.shape.elements() == truth.shape.elements();
+  const Difference difference = same_size ? Measure(got, truth) : Difference{kInfinity, kInfinity};
   const bool holds = difference.relative_l2 <= limit;
   if (pass_ == Pass::kReference) {
     if (!holds) wrong_in_float32_.insert(key);
     return;
   }
   if (pass_ == Pass::kYardstick) {
-    if (!wrong_in_float32_.contains(key)) yardsticks_[key] = difference.relative_l2;
+    if (wrong_in_float32_.contains(key)) return;
+    Yardstick& yardstick = yardsticks_[key];
+    yardstick.sum_sq += difference.relative_l2 * difference.relative_l2;
+    ++yardstick.samples;
     return;
   }
-  const auto yardstick = yardsticks_.find(key);
-  if (yardstick != yardsticks_.end()) limit = std::max(limit, 2 * yardstick->second);
-  Add({.file = file,
-       .tensor = tensor,
-       .max_abs_error = difference.max_abs,
-       .relative_l2 = difference.relative_l2,
-       .allowed = limit,
-       .ok = difference.relative_l2 <= limit && std::isfinite(difference.relative_l2)});
+  lines_.push_back({.file = file,
+                    .tensor = tensor,
+                    .max_abs_error = difference.max_abs,
+                    .relative_l2 = difference.relative_l2,
+                    .allowed = limit});
 }
 
 void Judge::CompareExact(const std::string& file, const std::string& tensor,
@@ -71,17 +96,15 @@ void Judge::CompareExact(const std::string& file, const std::string& tensor,
   for (int64_t i = 0; i < std::min<int64_t>(n, static_cast<int64_t>(got.size())); ++i)
     wrong += got[static_cast<size_t>(i)] != want.as<int32_t>()[i];
   const double share = n > 0 ? static_cast<double>(wrong) / static_cast<double>(n) : 0;
-  Add({.file = file,
-       .tensor = tensor,
-       .max_abs_error = static_cast<double>(wrong),
-       .relative_l2 = share,
-       .allowed = 0,
-       .ok = wrong == 0});
+  lines_.push_back({.file = file,
+                    .tensor = tensor,
+                    .max_abs_error = static_cast<double>(wrong),
+                    .relative_l2 = share});
 }
 
 void Judge::Skip(const std::string& file, const std::string& tensor, const std::string& reason) {
   if (pass_ != Pass::kVerdict) return;
-  Add({.file = file, .tensor = tensor, .ok = true, .skipped = reason});
+  lines_.push_back({.file = file, .tensor = tensor, .skipped = reason});
 }
 
 }  // namespace mrt::verify

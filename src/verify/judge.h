@@ -27,11 +27,13 @@ class Judge {
   explicit Judge(monarchrt::VerifyCallback on_line) : on_line_(std::move(on_line)) {}
 
   /// A bf16 verdict comes after a float32 pass and a pass with emulated rounding over the same
-  /// cases.
+  /// cases. More yardsticks may follow it, of variations of the cases, for which float32 is the
+  /// truth.
   enum class Pass {
     kReference,  // only notes which tensors do not hold in float32: they get no yardstick
+    kVariation,  // only keeps the tensors for the yardstick pass that follows
     kYardstick,  // only notes the error of rounding, of which the verdict allows twice as much
-    kVerdict,    // adds lines
+    kVerdict,    // adds lines, until Flush() with the limits of now
   };
   void set_pass(Pass pass) { pass_ = pass; }
 
@@ -44,16 +46,28 @@ class Judge {
                     const std::vector<int32_t>& got, const ConstTensorView& want);
   void Skip(const std::string& file, const std::string& tensor, const std::string& reason);
 
+  /// Whether a tensor of the lines since Flush() is off by more than its yardsticks allow so far.
+  bool exceeds_yardstick() const;
+  /// Shows these lines.
+  void Flush();
+
   const std::vector<monarchrt::VerifyLine>& lines() const { return lines_; }
 
  private:
-  void Add(monarchrt::VerifyLine line);
+  // The limit of a tensor by its yardsticks, or 0.
+  double Allowed(const monarchrt::VerifyLine& line) const;
 
   monarchrt::VerifyCallback on_line_;
   Pass pass_ = Pass::kVerdict;
-  std::set<std::string> wrong_in_float32_;    // "file tensor"
-  std::map<std::string, double> yardsticks_;  // "file tensor" -> relative L2
+  std::set<std::string> wrong_in_float32_;  // "file tensor"
+  struct Yardstick {
+    double sum_sq = 0;  // of the relative L2 errors
+    int samples = 0;
+  };
+  std::map<std::string, Yardstick> yardsticks_;  // by "file tensor"
+  std::map<std::string, Tensor> varied_;         // of the last kVariation, until compared
   std::vector<monarchrt::VerifyLine> lines_;
+  size_t shown_ = 0;  // of the lines
 };
 
 }  // namespace mrt::verify

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <random>
 
 #include "verify/metadata.h"
 
@@ -67,7 +68,7 @@ Status RolloutCase::CheckTiling(const WanConfig& config, ops::Precision precisio
 }
 
 Result<RolloutCase> RolloutCase::Read(const WanConfig& config, const Checkpoint& file,
-                                      const std::string& implementation, ops::Precision precision) {
+                                      const RunOptions& run, ops::Precision precision) {
   if (config.in_dim != config.out_dim)
     return BadData("[verify] the model takes " + std::to_string(config.in_dim) +
                    " channels and gives " + std::to_string(config.out_dim) +
@@ -82,7 +83,8 @@ Result<RolloutCase> RolloutCase::Read(const WanConfig& config, const Checkpoint&
   MRT_ASSIGN_OR_RETURN(const int64_t window, metadata.Integer("local_attn_size", -1));
   MRT_ASSIGN_OR_RETURN(c.options.sink_frames, metadata.Integer("sink_size", 0));
   MRT_ASSIGN_OR_RETURN(c.text_1_from_chunk, metadata.Integer("context_1_from_chunk", -1));
-  MRT_ASSIGN_OR_RETURN(const ops::AttentionConfig attention, metadata.Attention(implementation));
+  MRT_ASSIGN_OR_RETURN(const ops::AttentionConfig attention,
+                       metadata.Attention(run.implementation));
   c.options.attention = attention;
   if (block < 1)
     return BadData("[verify] " + file.path() + ": num_frame_per_block is " + std::to_string(block) +
@@ -125,7 +127,17 @@ Result<RolloutCase> RolloutCase::Read(const WanConfig& config, const Checkpoint&
                    " with sink_size " + std::to_string(c.options.sink_frames) +
                    " leaves no room for a chunk");
   MRT_RETURN_IF_ERROR(c.CheckTiling(config, precision));
+  if (run.variation != 0) c.Vary(run.variation);
   return c;
+}
+
+void RolloutCase::Vary(int variation) {
+  constexpr double kBf16HalfUlp = 0x1p-8;  // relative
+  std::mt19937 random(static_cast<uint32_t>(variation));
+  std::uniform_real_distribution<double> change(-kBf16HalfUlp, kBf16HalfUlp);
+  for (Tensor* tensor : {&noise, &renoise})
+    for (int64_t i = 0; !tensor->empty() && i < tensor->shape().elements(); ++i)
+      tensor->as<float>()[i] *= static_cast<float>(1 + change(random));
 }
 
 Result<RolloutResult> RunRolloutCase(ops::Context& context, const WanTransformer& transformer,

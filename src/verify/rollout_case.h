@@ -7,6 +7,7 @@
 #include "pipeline/rollout.h"
 #include "pipeline/sampler.h"
 #include "tensor/checkpoint.h"
+#include "verify/cases.h"
 
 namespace mrt::verify {
 
@@ -22,7 +23,11 @@ struct RolloutCase {
 
   /// Settings are checked against the tensors: BadData or InvalidArgument if they do not fit.
   static Result<RolloutCase> Read(const WanConfig& config, const Checkpoint& file,
-                                  const std::string& implementation, ops::Precision precision);
+                                  const RunOptions& options, ops::Precision precision);
+
+  /// Changes every number of the noise by up to what rounding it to bf16 would: nobody could tell
+  /// this case from the other, but all roundings after it fall otherwise.
+  void Vary(int variation);
 
   /// Every chunk with the frames it will see must fit the tiling and the backend.
   Status CheckTiling(const WanConfig& config, ops::Precision precision,

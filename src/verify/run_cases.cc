@@ -48,9 +48,8 @@ Status VerifyRun(const std::string& tree, const std::string& path, ops::Context&
   MRT_RETURN_IF_ERROR(CheckRolloutLatents(model.config, file, "noise"));
   if (!file.Find("initial_latents").empty())
     MRT_RETURN_IF_ERROR(CheckRolloutLatents(model.config, file, "initial_latents"));
-  MRT_ASSIGN_OR_RETURN(
-      const RolloutCase rollout_case,
-      RolloutCase::Read(model.config, file, options.implementation, context.precision()));
+  MRT_ASSIGN_OR_RETURN(const RolloutCase rollout_case,
+                       RolloutCase::Read(model.config, file, options, context.precision()));
   const Status runs =
       rollout_case.CheckTiling(model.config, context.precision(), context.backend());
   if (!runs.ok()) {

@@ -20,6 +20,7 @@ ops::AttentionGrid GridOf(const WanConfig& config, const Shape& latents) {
 Status VerifyBidirectional(const WanTransformer& transformer, const Checkpoint& file,
                            const std::string& label, ops::Context& context,
                            const RunOptions& options, Judge& judge) {
+  if (options.variation != 0) return {};  // has no noise to vary
   const WanConfig& config = transformer.config();
   MRT_RETURN_IF_ERROR(CheckRolloutLatents(config, file, "latents"));
   MRT_RETURN_IF_ERROR(CheckTextContext(config, file, "context"));
@@ -55,9 +56,8 @@ Status VerifyRollout(const WanTransformer& transformer, const Checkpoint& file,
     MRT_RETURN_IF_ERROR(CheckTextContext(transformer.config(), file, "context_1"));
   if (!file.Find("initial_latents").empty())
     MRT_RETURN_IF_ERROR(CheckRolloutLatents(transformer.config(), file, "initial_latents"));
-  MRT_ASSIGN_OR_RETURN(
-      const RolloutCase rollout_case,
-      RolloutCase::Read(transformer.config(), file, options.implementation, context.precision()));
+  MRT_ASSIGN_OR_RETURN(const RolloutCase rollout_case,
+                       RolloutCase::Read(transformer.config(), file, options, context.precision()));
   const Status runs =
       rollout_case.CheckTiling(transformer.config(), context.precision(), context.backend());
   if (!runs.ok()) {

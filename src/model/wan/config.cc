@@ -152,7 +152,9 @@ Status WanConfig::Validate() const {
   if (freq_dim % 2 != 0)
     return InvalidArgument("[wan config] freq_dim is " + Number(freq_dim) +
                            ", need an even number");
-  if (!(eps > 0 && eps < 1)) return InvalidArgument("[wan config] eps must lie between 0 and 1");
+  if (!(eps > 0 && eps < 1))
+    return InvalidArgument("[wan config] eps is " + std::to_string(eps) +
+                           ", need more than 0 and less than 1");
   return {};
 }
 
@@ -201,8 +203,12 @@ Result<WanConfig> WanConfig::Read(const std::string& config_json_path,
   for (const auto& s : sizes) {
     MRT_ASSIGN_OR_RETURN(c.*s.size, fields.Size(s.name, s.derived, s.tensor));
   }
-  MRT_RETURN_IF_ERROR(c.Validate());
-  return c;
+  const Status valid = c.Validate();
+  if (valid.ok()) return c;
+  // The file's fault, not the caller's.
+  const bool wrong = valid.code() == StatusCode::kInvalidArgument;
+  return Status(wrong ? StatusCode::kBadData : valid.code(),
+                valid.message() + " (" + config_json_path + ")");
 }
 
 }  // namespace mrt
