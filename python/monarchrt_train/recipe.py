@@ -6,7 +6,7 @@ The parts are those of the configuration's `recipe`; WORK must have what `tokeni
 `autoencoder` make. After each part, what it has learnt is copied to KEEP/STAGE (average and critic,
 bfloat16): a machine that is taken away costs the part under way. A part that fails is tried once
 more without `--compile`, then left out, and the exit code is 1. A second call begins with the first
-part that is not done.
+part that is not done; with `--parts` a call ends after so many, where calls may not last long.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--keep", required=True, type=Path, help="small checkpoints")
     parser.add_argument("--processes", type=int, default=max(1, torch.cuda.device_count()))
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--parts", type=int, help="of this call (default: all that are left)")
     args = parser.parse_args(argv)
     config: Config = load(args.config)
     content = json.loads(args.config.read_text())
@@ -103,7 +104,8 @@ def main(argv: list[str] | None = None) -> None:
             parser.error(f"{args.work} has no {name}: run tokenizer and autoencoder first")
         shutil.copy(args.work / name, args.keep / name)
     failed = 0
-    for number, part in list(enumerate(config.recipe))[first:]:
+    last = None if args.parts is None else first + args.parts
+    for number, part in list(enumerate(config.recipe))[first:last]:
         if run_part(number, part, args, content):
             keep(args.work, part.stage, args.keep)
         else:

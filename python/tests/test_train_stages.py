@@ -307,7 +307,11 @@ def test_a_recipe_runs_its_parts_and_keeps_what_they_learn(work: Path, tmp_path:
     ]
     (tmp_path / "config.json").write_text(json.dumps(content))
     command = [f"--config={tmp_path / 'config.json'}", f"--work={tmp_path}", "--minutes=0.2"]
-    recipe.main([*command, f"--keep={tmp_path / 'kept'}", "--processes=1"])
+    command += [f"--keep={tmp_path / 'kept'}", "--processes=1"]
+    recipe.main([*command, "--parts=1"])
+    assert (tmp_path / "parts_done").read_text() == "1\n"
+    assert not (tmp_path / "kept" / "distill").exists()
+    recipe.main(command)
     for stage, parts in (("flow", {"ema"}), ("distill", {"ema", "critic"})):
         kept = checkpoint.load(tmp_path / "kept" / stage)
         assert kept.parts.keys() == parts
@@ -316,7 +320,7 @@ def test_a_recipe_runs_its_parts_and_keeps_what_they_learn(work: Path, tmp_path:
     assert (tmp_path / "kept" / "spiece.model").exists()
     (tmp_path / "spiece.model").unlink()
     with pytest.raises(SystemExit, match="2"):
-        recipe.main([*command, f"--keep={tmp_path / 'kept'}", "--processes=1"])
+        recipe.main(command)
     with pytest.raises(ValueError, match="recipe has no field minutes"):
         load_recipe(content | {"recipe": [{"stage": "flow", "share": 1, "minutes": 3}]})
 
