@@ -19,7 +19,6 @@ Result<const Impl*> PickImpl(const char* where, std::span<const Impl> impls, con
   std::string wanted = forced;
   if (const char* value = std::getenv(variable); wanted.empty() && value != nullptr) wanted = value;
   const CpuFeatures& cpu = GetCpuFeatures();
-  std::string names;
   for (const Impl& impl : impls) {
     const char* refusal = impl.refuses(shape, cpu);
     if (wanted.empty() && refusal == nullptr) return &impl;
@@ -28,9 +27,9 @@ Result<const Impl*> PickImpl(const char* where, std::span<const Impl> impls, con
       return Unavailable(std::string(where) + " got implementation " + wanted +
                          ", but it refuses: " + refusal);
     }
-    if (!names.empty()) names += ", ";
-    names += impl.name;
   }
+  std::string names;
+  for (const Impl& impl : impls) names += (names.empty() ? "" : ", ") + std::string(impl.name);
   return InvalidArgument(std::string(where) + " got implementation " + wanted + ", need one of " +
                          names);
 }
