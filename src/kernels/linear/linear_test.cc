@@ -58,12 +58,17 @@ struct Case {
     PackLinearWeight(LinearType::kBF16, weight.view().data, in, out, packed.view().data);
   }
 
-  double Sum(int64_t row, int64_t col) const {
-    double sum = bias.as<float>()[col];
-    for (int64_t i = 0; i < in; ++i)
-      sum += double{ToFloat(x.as<BFloat16>()[row * in + i])} *
-             double{ToFloat(weight.as<BFloat16>()[col * in + i])};
-    return sum;
+  /// [rows, out], with the bias.
+  std::vector<double> Sums() const {
+    std::vector<double> sums;
+    for (int64_t at = 0; at < rows * out; ++at) {
+      const BFloat16* const inputs = x.as<BFloat16>() + at / out * in;
+      const BFloat16* const weights = weight.as<BFloat16>() + at % out * in;
+      double sum = bias.as<float>()[at % out];
+      for (int64_t i = 0; i < in; ++i) sum += double{ToFloat(inputs[i])} * ToFloat(weights[i]);
+      sums.push_back(sum);
+    }
+    return sums;
   }
 
   void Run(const Tensor& y, Epilogue epilogue, bool add = false, bool gated = false) const {
@@ -97,6 +102,7 @@ constexpr std::array<std::array<int64_t, 3>, 5> kInt8Shapes = {
 TEST_F(LinearKernel, EqualsTheDefinition) {
   for (const auto& [rows, in, out] : kShapes) {
     const Case c(rows, in, out);
+    const std::vector<double> sums = c.Sums();
     for (const Epilogue epilogue :
          {Epilogue::kNone, Epilogue::kGeluTanh, Epilogue::kSilu, Epilogue::kRelu}) {
       const Tensor y(DType::kF32, {rows, out});
@@ -104,7 +110,7 @@ TEST_F(LinearKernel, EqualsTheDefinition) {
       c.Run(y, epilogue);
       c.Run(rounded, epilogue);
       for (int64_t i = 0; i < rows * out; ++i) {
-        const double want = Apply(epilogue, c.Sum(i / out, i % out));
+        const double want = Apply(epilogue, sums[static_cast<size_t>(i)]);
         const double tolerance = 3e-4 * std::abs(want) + 1e-6 * static_cast<double>(in);
         ASSERT_NEAR(y.as<float>()[i], want, tolerance)
             << rows << " x " << in << " x " << out << " at " << i;
@@ -117,13 +123,14 @@ TEST_F(LinearKernel, EqualsTheDefinition) {
 TEST_F(LinearKernel, AddsWithAndWithoutAGate) {
   for (const auto& [rows, in, out] : kShapes) {
     const Case c(rows, in, out);
+    const std::vector<double> sums = c.Sums();
     for (const bool gated : {false, true}) {
       const Tensor before = RandomTensor(DType::kF32, {rows, out}, 5);
       const Tensor y = RandomTensor(DType::kF32, {rows, out}, 5);
       c.Run(y, Epilogue::kNone, /*add=*/true, gated);
       for (int64_t i = 0; i < rows * out; ++i) {
         const double gate = gated ? c.gate.as<float>()[i % out] : 1;
-        const double want = before.as<float>()[i] + gate * c.Sum(i / out, i % out);
+        const double want = before.as<float>()[i] + gate * sums[static_cast<size_t>(i)];
         ASSERT_NEAR(y.as<float>()[i], want, 3e-6 * static_cast<double>(in) + 1e-5)
             << rows << " x " << in << " x " << out << " at " << i;
       }
