@@ -1,7 +1,8 @@
 # Helpers every folder uses: one folder = one target that links only what the layer rule allows.
 
 add_library(mrt_options INTERFACE)
-target_compile_definitions(mrt_options INTERFACE $<$<BOOL:${MRT_EMULATED_TILES}>:MRT_EMULATED_TILES>)
+target_compile_definitions(mrt_options
+                           INTERFACE $<$<BOOL:${MRT_EMULATED_TILES}>:MRT_EMULATED_TILES>)
 target_compile_options(mrt_options INTERFACE -Wall -Wextra -Wno-missing-field-initializers
                                              -fno-math-errno -fno-trapping-math)
 # Sources that are compiled as one see the file-local names of their neighbours, and GCC 12 takes
@@ -59,9 +60,9 @@ function(mrt_isa_variants name)
   set(${name}_OBJECTS ${objects} PARENT_SCOPE)
 endfunction()
 
-# mrt_tile_objects(NAME SOURCE file.cc [AMX_ONLY]): compiles a kernel of tiles of bfloat16 twice: for
-# AMX with the AVX-512 of the CPUs that have it, and for AVX-512 BF16, whose dot products stand in
-# for the tiles (kernels/common/cpu/dot_tiles.h). The rest is as in mrt_isa_variants(); the names
+# mrt_tile_objects(NAME SOURCE file.cc [AMX_ONLY]): compiles a kernel of tiles of bfloat16 twice:
+# for AMX with the AVX-512 of the CPUs that have it, and for AVX-512 BF16, whose dot products stand
+# in for the tiles (kernels/common/cpu/dot_tiles.h). The rest is as in mrt_isa_variants(); the names
 # are amx and avx512_bf16.
 function(mrt_tile_objects name)
   cmake_parse_arguments(ARG "AMX_ONLY" "SOURCE" "" ${ARGN})
