@@ -32,9 +32,9 @@ std::shared_ptr<void> LazyZeros(size_t bytes) {
 }
 
 // Hands out tensors from the pools.
-class SyntheticTensors {
+class Umt5Tensors {
  public:
-  explicit SyntheticTensors(const Umt5Config& config)
+  explicit Umt5Tensors(const Umt5Config& config)
       : dim_(config.dim),
         // A matrix of `dim` inputs then keeps the size of its input.
         spread_(std::sqrt(3.0f / static_cast<float>(config.dim))),
@@ -89,7 +89,7 @@ Umt5Config Umt5Xxl() {
 }
 
 Checkpoint SyntheticUmt5(const Umt5Config& config) {
-  SyntheticTensors tensors(config);
+  Umt5Tensors tensors(config);
   tensors.AddEmbedding("token_embedding.weight", config.vocabulary);
   tensors.AddNorm("norm.weight");
   for (int64_t i = 0; i < config.layers; ++i) {
