@@ -39,7 +39,7 @@ inline TokenStrides InBytes(const TokenStrides& strides) {
 /// Its cache line will be written soon.
 inline void PrefetchToWrite(const char* at) { __asm__ volatile("prefetchw (%0)" : : "r"(at)); }
 
-/// The same for one or two tiles of rows and of columns.
+/// MultiplyTiles for one or two tiles of rows and of columns.
 template <bool kAdd>
 inline void MultiplyBlock(const TileProduct& m, bool two_rows, bool two_cols) {
   if (two_rows && two_cols) MultiplyTiles<2, 2, kAdd>(m);
