@@ -94,6 +94,22 @@ class TextStage:
 
 
 @dataclass(frozen=True)
+class View:
+    """Steps of the flow that see a part of the clips only (views.py)."""
+
+    batch: int
+    steps: int = 1
+    frames: int = 0  # latent frames: 1, a picture, or a multiple of CHUNK_FRAMES; 0: all
+    box: tuple[int, ...] = ()  # rows and columns of latents, around a thing; (): all
+
+    def __post_init__(self) -> None:
+        if len(self.box) not in (0, 2):
+            raise ValueError(f"box is {list(self.box)}, need rows and columns")
+        if self.frames > 1 and self.frames % CHUNK_FRAMES:
+            raise ValueError(f"frames is {self.frames}, need 1 or a multiple of {CHUNK_FRAMES}")
+
+
+@dataclass(frozen=True)
 class FlowPhase:
     """A part of the training, up to a step."""
 
@@ -105,12 +121,8 @@ class FlowPhase:
     first: int = 512  # clips made before the first step
     fresh: int = 4  # clips made in each step
     first_seed: int = 0  # of the clips; with another one it sees others
-    # After each step so many with pictures: clips of one frame. They cost little, and teach what
-    # things look like.
-    picture_steps: int = 0
-    picture_batch: int = 128
-    pictures: int = 16384  # encoded pictures kept, made before the first step
-    fill_minutes: float = 60.0  # for making clips and pictures before the first step, at most
+    views: tuple[View, ...] = ()  # steps that come after each step with whole clips
+    fill_minutes: float = 60.0  # for making clips before the first step, at most
     recompute: bool = False  # activations in the backward pass: less memory
 
 
@@ -152,6 +164,8 @@ class DistillStage:
     guidance: float = 3.0  # of the teacher; 1: none
     divergence_weight: float = 1.0  # of distribution matching; 0: no critic either
     match_weight: float = 0.0  # of the squared distance from the stage before, on the same inputs
+    trajectory_weight: float = 0.0  # of that from where the teacher's flow leads
+    trajectory_steps: int = 16  # of Euler's method from pure noise; fewer from less
     critic_updates: int = 4  # for each update of the generator
     critic_only_steps: int = 50  # at the start
     ema_decay: float = 0.99

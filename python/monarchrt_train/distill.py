@@ -14,6 +14,10 @@ An iteration:
    difference of their answers is the gradient of the generator's output.
 4. The critic learns the generator's answers by flow matching, several times for each rollout.
 
+With `trajectory_weight` the answer is also drawn to the end of the teacher's flow from the same
+input, with guidance: one answer to one input, so not a mean of many, and sharp where little noise
+is left.
+
 With `match_weight` the answer is also drawn to that of the stage before on the same input. That is
 how Monarch attention is learnt: the dense few-step model gives one answer to one input, so nothing
 is averaged, and a gradient of little noise costs no critic.
@@ -22,6 +26,7 @@ is averaged, and a gradient of little noise costs no critic.
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +42,7 @@ from monarchrt_train.learner import Learner
 from monarchrt_train.parallel import Share, share
 from monarchrt_train.rollout import KvCache, draw_noise, generate
 from monarchrt_train.run import Run
-from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean, warp
+from monarchrt_train.schedule import TABLE_SIZE, add_noise, sampler_sigmas, to_clean, warp
 from monarchrt_train.sources import training_source
 from monarchrt_train.taehv import PIXELS_PER_LATENT
 from monarchrt_train.wan import WanTransformer
@@ -95,6 +100,15 @@ class Scorer:
         noise = torch.randn(answer.shape, generator=generator, device=answer.device)
         return add_noise(answer, noise, sigma), sigma, noise
 
+    def guided(self, teacher: WanTransformer, g: Generated, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """The teacher's velocities, with guidance."""
+        v = self.velocity(teacher, g, noisy, sigma, teacher.encode_text(g.prompts))
+        if self.stage.guidance == 1:
+            return v
+        text = teacher.encode_text(self.empty.expand_as(g.prompts))
+        without = self.velocity(teacher, g, noisy, sigma, text)
+        return without + self.stage.guidance * (v - without)
+
     @torch.no_grad()
     def direction(
         self,
@@ -106,14 +120,24 @@ class Scorer:
     ) -> Tensor:
         """The gradient of the divergence in the generator's answer, of mean size about 1."""
         noisy, sigma, _ = self.disturb(answer, generator)
-        real = self.clean(teacher, g, noisy, sigma, teacher.encode_text(g.prompts))
-        if self.stage.guidance != 1:
-            text = teacher.encode_text(self.empty.expand_as(g.prompts))
-            without = self.clean(teacher, g, noisy, sigma, text)
-            real = without + self.stage.guidance * (real - without)
+        real = to_clean(noisy, self.guided(teacher, g, noisy, sigma), sigma)
         fake = self.clean(critic, g, noisy, sigma, critic.encode_text(g.prompts))
         size = (answer - real).abs().mean((1, 2, 3, 4), keepdim=True)
         return torch.nan_to_num((fake - real) / size.clamp(min=1e-4))
+
+    @torch.no_grad()
+    def end_of_flow(
+        self, teacher: WanTransformer, g: Generated, noisy: Tensor, noise_share: float
+    ) -> Tensor:
+        """Where the teacher's flow leads from chunks with an even share of noise, as in a step of
+        the sampler / 1000. Euler's method, its steps even in that share."""
+        count = max(1, round(self.stage.trajectory_steps * noise_share))
+        shares = torch.linspace(noise_share, 0, count + 1, device=noisy.device)
+        levels = warp(shares, self.shift)
+        for now, then in itertools.pairwise(levels):
+            v = self.guided(teacher, g, noisy, now.expand(noisy.shape[:2]))
+            noisy = noisy + (then - now) * v
+        return noisy
 
     def critic_loss(
         self, critic: WanTransformer, g: Generated, answer: Tensor, generator: torch.Generator
@@ -238,6 +262,12 @@ class Trainer:
         if self.stage.divergence_weight > 0:
             divergence, values["divergence"] = self.divergence(g, answer, generator)
             loss = loss + self.stage.divergence_weight * divergence
+        if self.stage.trajectory_weight > 0:
+            noise_share = self.config.generation.steps[s] / TABLE_SIZE
+            end = self.scorer.end_of_flow(self.teacher, g, noisy, noise_share)
+            trajectory = functional.mse_loss(answer, end)
+            values["trajectory"] = trajectory.detach()
+            loss = loss + self.stage.trajectory_weight * trajectory
         if self.example is not None:
             with torch.no_grad():
                 text = self.example.encode_text(g.prompts)

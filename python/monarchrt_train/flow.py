@@ -17,7 +17,7 @@ from torch import Tensor
 from monarchrt_train.attention import Attention
 from monarchrt_train.autoencoder import load_autoencoder
 from monarchrt_train.clips import ClipSource, LatentSource, Pool
-from monarchrt_train.config import CHUNK_FRAMES, Config, FlowPhase
+from monarchrt_train.config import CHUNK_FRAMES, Config, FlowPhase, View
 from monarchrt_train.learner import Learner
 from monarchrt_train.model import TextToVideo
 from monarchrt_train.package import TOKENIZER_FILE
@@ -28,10 +28,10 @@ from monarchrt_train.run import Run
 from monarchrt_train.schedule import add_noise, warp
 from monarchrt_train.sources import training_source, validation_source
 from monarchrt_train.taehv import FRAMES_PER_LATENT
+from monarchrt_train.views import view
 from monarchrt_train.wan import TeacherForced, WanTransformer
 
 PIXELS_AT_ONCE = 64 << 20  # of video, encoded together when the pool is filled
-PICTURES_FIRST_SEED = 400_000_000  # of the clips of which only the first frame is shown
 HELD_OUT_CLIPS, HELD_OUT_AT_ONCE = 32, 8
 
 
@@ -231,51 +231,42 @@ class Trainer:
         pixels = self.config.generation.size(phase.grid_scale)
         at_once = PIXELS_AT_ONCE // (FRAMES_PER_LATENT * latent_frames * pixels[0] * pixels[1])
         latents = self.latent_source(self.source, phase)
-        return Supply(
-            self.run, latents, latent_frames, share(size), max(1, at_once), self.probe is not None
-        )
+        labels = self.probe is not None or any(x.box for x in phase.views)
+        return Supply(self.run, latents, latent_frames, share(size), max(1, at_once), labels)
 
     def train(self, phase: FlowPhase) -> None:
         """Until the phase's last step or the deadline."""
         run, first, fresh = self.run, share(phase.first), share(phase.fresh)
         self.model.transformer.recompute = phase.recompute
         clips = self.supply(phase, phase.latent_frames, phase.pool)
-        fill_s = 60 * phase.fill_minutes / (2 if phase.picture_steps else 1)
-        clips.fill(phase.first_seed + fresh * self.step, first, fill_s)
-        batches = [(clips, share(phase.batch))]
-        if phase.picture_steps:
-            pictures = self.supply(phase, 1, phase.pictures)
-            seed = PICTURES_FIRST_SEED + phase.first_seed
-            pictures.fill(seed, share(phase.pictures), fill_s)
-            batches += phase.picture_steps * [(pictures, share(phase.picture_batch))]
+        clips.fill(phase.first_seed + fresh * self.step, first, 60 * phase.fill_minutes)
+        turns = [View(phase.batch)] + [x for x in phase.views for _ in range(x.steps)]
         for step in run.steps(self.step, phase.until_step):
             if fresh:
                 clips.render(phase.first_seed + first + fresh * step, fresh)
             generator = run.generator(step)
-            turn = step % len(batches)
-            values = self.learn(phase, step, *batches[turn], generator)
-            names = ("loss", "probe", "gradient")
-            kind = "picture_" if turn else ""
-            run.log(step, {kind + n: values[n] for n in names if n in values})
+            wanted = turns[step % len(turns)]
+            rows = view(clips.pool.draw(share(wanted.batch), generator), wanted, generator)
+            values = self.learn(phase, step, rows, generator)
+            kind = ("picture_" if wanted.frames == 1 else "") + ("box_" if wanted.box else "")
+            run.log(step, {kind + name: value for name, value in values.items()})
             self.step = step + 1
             if run.time_to_save():
                 self.save()
 
     def learn(
-        self, phase: FlowPhase, step: int, supply: Supply, batch: int, generator: torch.Generator
+        self, phase: FlowPhase, step: int, rows: dict[str, Tensor], generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """A step of the optimizers."""
-        rows = supply.pool.draw(batch, generator)
+        """A step of the optimizers. -> what to log."""
         drop_text(rows, self.stage.text_dropout, generator)
-        value = self.loss(self.model, rows, phase, generator).mean()
-        values = {"loss": value.detach()}
+        loss = self.loss(self.model, rows, phase, generator).mean()
+        values = {"loss": loss.detach()}
         if self.probe is not None:
             with self.run.precision():
                 told = self.probe.loss(rows["labels"]).mean()
-            value = value + self.stage.probe_weight * told
+            loss = loss + self.stage.probe_weight * told
             values["probe"] = told.detach()
-        values["gradient"] = self.learner.update(value, step)
-        return values
+        return values | {"gradient": self.learner.update(loss, step)}
 
     def save(self) -> None:
         self.run.save(self.step, self.learner.parts())

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from monarchrt_train import budget, checkpoint, config, metrics, package, prompts, shards, text
 from monarchrt_train.attention import Attention, dense, monarch
 from monarchrt_train.clips import Pool, Squares, video_frames
-from monarchrt_train.config import Optimizer
+from monarchrt_train.config import Optimizer, View
 from monarchrt_train.distill import Generated, Scorer
 from monarchrt_train.flow import flow_loss, velocities
 from monarchrt_train.learner import Learner
@@ -21,6 +21,7 @@ from monarchrt_train.rollout import KvCache
 from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean
 from monarchrt_train.taehv import Taehv, TaehvConfig, fold_statistics
 from monarchrt_train.umt5 import Umt5Encoder, relative_buckets
+from monarchrt_train.views import view
 from monarchrt_train.wan import Bidirectional, TeacherForced, WanConfig, WanTransformer
 from monarchrt_train.world.scene import COLORS
 
@@ -53,6 +54,48 @@ def test_monarch_in_bfloat16_is_close() -> None:
     want = monarch(q, k, v)
     got = monarch(q.bfloat16(), k.bfloat16(), v.bfloat16()).float()
     assert (got - want).norm() < 0.01 * want.norm()
+
+
+def numbered_clips(count: int, frames: int, rows: int, cols: int) -> dict[str, torch.Tensor]:
+    """Every latent tells its clip, frame, row and column. Without things."""
+    sizes = (count, frames, rows, cols)
+    where = torch.meshgrid(*(torch.arange(n) for n in sizes), indexing="ij")
+    labels = torch.zeros(count, frames, 3, rows, cols, dtype=torch.uint8)
+    return {"latents": torch.stack(where, 2), "labels": labels, "ids": torch.arange(count)}
+
+
+def test_a_view_is_a_box_of_frames_around_a_thing() -> None:
+    clips = numbered_clips(64, 3, 10, 12)
+    clips["labels"][:, :, :, 4:9, 1:6] = 1  # large: yet both are as likely
+    clips["labels"][:, :, :, 2, 10] = 2
+    generator = torch.Generator().manual_seed(1)
+    got = view(clips, View(batch=64, frames=1, box=(4, 5)), generator)
+    assert got["latents"].shape == (64, 1, 4, 4, 5)
+    assert torch.equal(got["ids"], clips["ids"])
+    clip, frame, row, col = got["latents"].unbind(2)
+    assert torch.equal(clip[:, 0, 0, 0], torch.arange(64))
+    for x, axis in ((row, 2), (col, 3)):
+        assert (x.diff(dim=axis) == 1).all()
+    assert set(frame.unique().tolist()) == {0, 1, 2}
+    assert torch.equal(got["labels"], clips["labels"][clip, frame, :, row, col].movedim(-1, 2))
+    shown = [(got["labels"] == thing).flatten(1).any(1) for thing in (1, 2)]
+    assert (shown[0] | shown[1]).all()
+    assert 16 < int(shown[1].sum()) < 48
+
+
+def test_a_view_of_a_clip_without_things_is_anywhere() -> None:
+    clips = numbered_clips(64, 9, 6, 8)
+    generator = torch.Generator().manual_seed(1)
+    got = view(clips, View(batch=64, frames=3, box=(6, 4)), generator)["latents"]
+    assert got.shape == (64, 3, 4, 6, 4)
+    assert (got[:, :, 1].diff(dim=1) == 1).all()
+    assert set(got[:, 0, 1, 0, 0].tolist()) == set(range(7))
+    assert set(got[:, 0, 3, 0, 0].tolist()) == set(range(5))
+    whole = view(clips, View(batch=64), generator)
+    assert torch.equal(whole["latents"], clips["latents"])
+    for wrong in ({"box": (3,)}, {"frames": 2}):
+        with pytest.raises(ValueError, match="need"):
+            View(batch=1, **wrong)
 
 
 def test_a_noisy_chunk_sees_the_clean_past_and_itself() -> None:
@@ -166,6 +209,9 @@ def test_the_generator_moves_from_the_critic_to_the_guided_teacher() -> None:
     real = 1.0 + SMOKE.distill.guidance * (2.0 - 1.0)
     want = torch.full_like(answer, (0.5 - real) / abs(0.5 - real))  # downhill leads to the teacher
     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3)
+    noisy = torch.randn(answer.shape, generator=generator)
+    end = scorer.end_of_flow(Says(2.0, 1.0), made, noisy, 0.5)
+    torch.testing.assert_close(end, torch.full_like(answer, real), rtol=1e-4, atol=1e-4)
     level = scorer.critic_loss(Says(0.5, 9.0), made, answer, generator)
     assert level < 1e-6  # a critic that knows the answers
 

@@ -72,6 +72,7 @@ def test_losses_go_down(work: Path) -> None:
     assert mean(quality[-10:]) > mean(quality[:10]) + 0.7  # it starts with the best grey
     for stage, updates in (("distill", 10), ("monarch", 3)):
         assert len(series(work, stage, "divergence")) == updates
+    assert len(series(work, "distill", "trajectory")) == 10
 
 
 def test_the_text_encoder_learns_and_is_taken(work: Path, tmp_path: Path) -> None:
@@ -112,18 +113,22 @@ def test_the_tokens_learn_what_is_where(work: Path, tmp_path: Path) -> None:
     assert names == checkpoint.load(work / "flow" / "checkpoint").parts["ema"].keys()
 
 
-def test_pictures_come_between_clips(work: Path, tmp_path: Path) -> None:
+def test_pictures_and_boxes_come_between_clips(work: Path, tmp_path: Path) -> None:
     for name in ("spiece.model", "autoencoder.safetensors"):
         (tmp_path / name).write_bytes((work / name).read_bytes())
     config = json.loads(CONFIG.read_text())
-    phase = {"until_step": 45, "batch": 4, "latent_frames": 3, "pool": 8, "first": 8, "fresh": 0}
-    phase |= {"picture_steps": 2, "picture_batch": 8, "pictures": 8, "first_seed": 5}
+    phase = {"until_step": 48, "batch": 4, "latent_frames": 3, "pool": 8, "first": 8, "fresh": 0}
+    phase["views"] = [
+        {"batch": 8, "frames": 1, "box": [2, 3], "steps": 2},
+        {"batch": 4, "box": [3, 4]},
+    ]
     config["flow"]["phases"] = [phase]
     (tmp_path / "config.json").write_text(json.dumps(config))
     flow.main([*arguments(tmp_path), f"--config={tmp_path / 'config.json'}"], SQUARES, HELD_OUT)
-    of_clips, of_pictures = (series(tmp_path, "flow", x) for x in ("loss", "picture_loss"))
-    assert (len(of_clips), len(of_pictures)) == (15, 30)
-    assert max(of_clips + of_pictures) < 5
+    names = ("loss", "picture_box_loss", "box_loss")
+    losses = [series(tmp_path, "flow", name) for name in names]
+    assert [len(x) for x in losses] == [12, 24, 12]
+    assert mean(losses[0][-4:]) < 0.9 * mean(losses[0][:4])
 
 
 def test_a_pool_takes_no_longer_than_it_may(work: Path, tmp_path: Path) -> None:

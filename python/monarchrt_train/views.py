@@ -1,0 +1,65 @@
+"""Parts of encoded clips: what a step of the flow's training shows of them.
+
+A whole clip says how things move and where they are; but most of it is background, and attention
+over it is most of the work. A picture (one frame) in a box around a thing has a tenth of the tokens
+and a quarter of them show the thing. Attention depends on differences of positions only, so a box
+is denoised as if it were a picture of its own size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from monarchrt_train.config import View
+from monarchrt_train.world.scene import COLORS
+
+PER_FRAME = ("latents", "labels")  # columns [B, F, channels, H, W]
+ANYWHERE = 1e-6  # weight of a cell without a thing, where all those of a thing weigh 1
+MIDDLE = (0.3, 0.7)  # where in its box the chosen cell of a thing lies, as a share of the side
+
+
+def view(rows: dict[str, Tensor], wanted: View, generator: torch.Generator) -> dict[str, Tensor]:
+    """What `wanted` shows of the clips in `rows` (clips.LatentSource.rows)."""
+    if wanted.frames:
+        rows = _frames(rows, wanted.frames, generator)
+    return _box(rows, wanted.box, generator) if wanted.box else rows
+
+
+def _frames(rows: dict[str, Tensor], count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """`count` frames of each clip that follow each other, from anywhere in it."""
+    batch, frames = rows["latents"].shape[:2]
+    device = generator.device
+    first = torch.randint(frames - count + 1, (batch, 1), generator=generator, device=device)
+    at = first + torch.arange(count, device=device)
+    clip = torch.arange(batch, device=device)[:, None]
+    return rows | {name: rows[name][clip, at] for name in PER_FRAME if name in rows}
+
+
+def _box(
+    rows: dict[str, Tensor], size: tuple[int, int], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """A box of each clip with a thing near its middle: any of them, in any frame."""
+    colors = rows["labels"][:, :, 1].long()  # tells the things of a clip apart; 0: none
+    batch, _, *whole = colors.shape
+    cells = functional.one_hot(colors.flatten(1), 1 + len(COLORS)).sum(1)
+    weight = torch.where(
+        colors > 0, 1 / cells.gather(1, colors.flatten(1)).view_as(colors), ANYWHERE
+    )
+    cell = torch.multinomial(weight.flatten(1), 1, generator=generator) % (whole[0] * whole[1])
+    chosen = (cell // whole[1], cell % whole[1])
+    axes = []
+    for at, side, end in zip(chosen, size, whole, strict=True):
+        u = torch.rand((batch, 1), generator=generator, device=generator.device)
+        before = side * (MIDDLE[0] + (MIDDLE[1] - MIDDLE[0]) * u)
+        first = (at - before.long()).clamp(0, end - side)
+        axes.append(first + torch.arange(side, device=generator.device))
+    clip = torch.arange(batch, device=generator.device)[:, None, None]
+    row, column = axes[0][:, :, None], axes[1][:, None, :]
+
+    def cut(x: Tensor) -> Tensor:
+        """[B, F, channels, H, W] -> [B, F, channels, rows, columns]."""
+        return x[clip, :, :, row, column].permute(0, 3, 4, 1, 2)
+
+    return rows | {name: cut(rows[name]) for name in PER_FRAME}
