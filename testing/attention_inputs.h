@@ -2,6 +2,7 @@
 // end at a guard page, and an error norm for plain arrays.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <random>
@@ -26,6 +27,31 @@ inline std::vector<double> RandomBf16(int64_t count, uint32_t seed, double scale
   std::vector<double> x(static_cast<size_t>(count));
   for (double& value : x) value = RoundToBFloat16(static_cast<float>(scale * normal(generator)));
   return x;
+}
+
+/// The same in f16; what is too large becomes the largest.
+inline std::vector<double> RandomF16(int64_t count, uint32_t seed, double scale = 1) {
+  constexpr float kMax = 65504;
+  std::mt19937 generator(seed);
+  std::normal_distribution<double> normal;
+  std::vector<double> x(static_cast<size_t>(count));
+  for (double& value : x)
+    value = RoundToFloat16(std::clamp(static_cast<float>(scale * normal(generator)), -kMax, kMax));
+  return x;
+}
+
+/// One element of 16 bits, kF16 or else bfloat16.
+inline Bits16 ToBits(float x, StorageType type) {
+  return type == StorageType::kF16 ? ToFloat16(x).bits : ToBFloat16(x).bits;
+}
+inline float FromBits(Bits16 bits, StorageType type) {
+  return type == StorageType::kF16 ? ToFloat(Float16{bits}) : ToFloat(BFloat16{bits});
+}
+inline std::vector<Bits16> ToBits(std::span<const double> x, StorageType type) {
+  std::vector<Bits16> bits;
+  bits.reserve(x.size());
+  for (double value : x) bits.push_back(ToBits(static_cast<float>(value), type));
+  return bits;
 }
 
 /// `x` as float32 or bfloat16 in memory that ends at a guard page.

@@ -60,4 +60,7 @@ inline Float16 ToFloat16(float x) {
   return {static_cast<uint16_t>(sign | bits)};
 }
 
+/// `x` rounded to the nearest binary16, still a float.
+inline float RoundToFloat16(float x) { return ToFloat(ToFloat16(x)); }
+
 }  // namespace mrt

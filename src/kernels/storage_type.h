@@ -5,7 +5,11 @@
 
 namespace mrt {
 
-enum class StorageType : uint8_t { kF32, kBF16 };  // sums are always float32
+/// Sums are always float32. kF16 is for a GPU: of the CPU only the references take it.
+enum class StorageType : uint8_t { kF32, kBF16, kF16 };
+
+/// A bf16 or an f16 of a kernel for both: only its products and roundings ask which.
+using Bits16 = uint16_t;
 
 constexpr int64_t StorageBytes(StorageType type) { return type == StorageType::kF32 ? 4 : 2; }
 

@@ -13,12 +13,15 @@ namespace mrt {
 
 inline double LoadElement(const void* data, StorageType type, int64_t i) {
   if (type == StorageType::kF32) return static_cast<const float*>(data)[i];
+  if (type == StorageType::kF16) return ToFloat(static_cast<const Float16*>(data)[i]);
   return ToFloat(static_cast<const BFloat16*>(data)[i]);
 }
 
 inline void StoreElement(double x, void* data, StorageType type, int64_t i) {
   if (type == StorageType::kF32) {
     static_cast<float*>(data)[i] = static_cast<float>(x);
+  } else if (type == StorageType::kF16) {
+    static_cast<Float16*>(data)[i] = ToFloat16(static_cast<float>(x));
   } else {
     static_cast<BFloat16*>(data)[i] = ToBFloat16(static_cast<float>(x));
   }

@@ -8,12 +8,16 @@
 namespace mrt {
 namespace {
 
-const char* RefusesAvx512(const MonarchShape&, const CpuFeatures& cpu) {
-  return cpu.avx512 ? nullptr : "the CPU has no AVX-512 (x86-64-v4)";
+const char* RefusesPortable(const MonarchShape& shape, const CpuFeatures&) {
+  return shape.storage == StorageType::kF16 ? "it stores float32 and bfloat16 only" : nullptr;
 }
 
-const char* RefusesAvx2(const MonarchShape&, const CpuFeatures& cpu) {
-  return cpu.avx2 ? nullptr : "the CPU has no AVX2 (x86-64-v3)";
+const char* RefusesAvx512(const MonarchShape& shape, const CpuFeatures& cpu) {
+  return cpu.avx512 ? RefusesPortable(shape, cpu) : "the CPU has no AVX-512 (x86-64-v4)";
+}
+
+const char* RefusesAvx2(const MonarchShape& shape, const CpuFeatures& cpu) {
+  return cpu.avx2 ? RefusesPortable(shape, cpu) : "the CPU has no AVX2 (x86-64-v3)";
 }
 
 const char* RefusesNothing(const MonarchShape&, const CpuFeatures&) { return nullptr; }
@@ -28,7 +32,7 @@ constexpr MonarchImpl kImpls[] = {
      /*bf16_products=*/true},
     {"avx512", RefusesAvx512, MonarchPortableScratchBytes, RunMonarchAvx512},
     {"avx2", RefusesAvx2, MonarchPortableScratchBytes, RunMonarchAvx2},
-    {"portable", RefusesNothing, MonarchPortableScratchBytes, RunMonarchPortable},
+    {"portable", RefusesPortable, MonarchPortableScratchBytes, RunMonarchPortable},
     {"reference", RefusesNothing, NoScratch, RunMonarchReference},
 };
 
@@ -46,8 +50,9 @@ const char* BackwardRefusesAvx2(const MonarchShape& shape, const CpuFeatures& cp
   return refusal != nullptr ? refusal : RefusesSteps(shape);
 }
 
-const char* BackwardRefusesPortable(const MonarchShape& shape, const CpuFeatures&) {
-  return RefusesSteps(shape);
+const char* BackwardRefusesPortable(const MonarchShape& shape, const CpuFeatures& cpu) {
+  const char* refusal = RefusesPortable(shape, cpu);
+  return refusal != nullptr ? refusal : RefusesSteps(shape);
 }
 
 constexpr MonarchBackwardImpl kBackwardImpls[] = {

@@ -72,8 +72,10 @@ Status ValidateMonarch(const MonarchShape& s) {
   MRT_RETURN_IF_ERROR(CheckDivides("h_reduce", s.h_reduce, "rows", s.rows));
   MRT_RETURN_IF_ERROR(CheckDivides("w_reduce", s.w_reduce, "cols", s.cols));
   MRT_RETURN_IF_ERROR(CheckCausal(s));
-  if (s.storage != StorageType::kF32 && s.storage != StorageType::kBF16)
-    return Bad("an unknown storage type, need kF32 or kBF16");
+  if (s.storage > StorageType::kF16)
+    return Bad("an unknown storage type, need kF32, kBF16 or kF16");
+  if (s.storage == StorageType::kF16 && s.kv_bf16)
+    return Bad("bf16 keys beside f16 queries, need f16 for both");
   return {};
 }
 

@@ -487,6 +487,37 @@ TEST(Monarch, RefusesShapesThatCannotBe) {
   for (const MonarchShape& shape : kShapes) EXPECT_TRUE(ValidateMonarch(shape).ok()) << shape;
 }
 
+TEST(Monarch, TakesF16InTheReferenceAlone) {
+  MonarchShape shape = kOddTail;
+  shape.storage = StorageType::kF16;
+  EXPECT_STREQ(PickMonarch(shape).value()->name, "reference");
+  EXPECT_STREQ(PickMonarchBackward(shape).value()->name, "reference");
+  const int64_t frame = FrameElements(shape);
+  const std::vector<double> q = testing::RandomF16(shape.frames_q * frame, 1);
+  const std::vector<double> k = testing::RandomF16(shape.frames_kv * frame, 2);
+  const std::vector<double> v = testing::RandomF16(shape.frames_kv * frame, 3);
+  const auto bits = [&](const std::vector<double>& x) {
+    return testing::ToBits(x, StorageType::kF16);
+  };
+  const std::vector<Bits16> q_bits = bits(q), k_bits = bits(k), v_bits = bits(v);
+  std::vector<const void*> k_frames, v_frames;
+  for (int64_t f = 0; f < shape.frames_kv; ++f) {
+    k_frames.push_back(&k_bits[static_cast<size_t>(f * frame)]);
+    v_frames.push_back(&v_bits[static_cast<size_t>(f * frame)]);
+  }
+  std::vector<Bits16> out_bits(q.size());
+  PickMonarch(shape).value()->run({.shape = shape,
+                                   .q = q_bits.data(),
+                                   .k_frames = k_frames.data(),
+                                   .v_frames = v_frames.data(),
+                                   .out = out_bits.data()});
+  std::vector<double> out;
+  for (Bits16 x : out_bits) out.push_back(testing::FromBits(x, StorageType::kF16));
+  EXPECT_LE(RelativeL2(out, MonarchReference(shape, q, k, v)), 0x1p-11);
+  shape.kv_bf16 = true;
+  EXPECT_THAT(ValidateMonarch(shape).message(), HasSubstr("f16 for both"));
+}
+
 TEST(Monarch, PicksWhatIsForcedOrSaysWhyNot) {
   EXPECT_STREQ(PickMonarch(kOddTail, "reference").value()->name, "reference");
   EXPECT_STREQ(MonarchImpls().back().name, "reference");

@@ -17,6 +17,11 @@ __device__ __forceinline__ void BarrierInit(uint64_t* barrier, int arrivals) {
                : "memory");
 }
 
+// Before its place is used for anything else.
+__device__ __forceinline__ void BarrierInvalidate(uint64_t* barrier) {
+  asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(SharedAddress(barrier)) : "memory");
+}
+
 // Makes new barriers visible to copies; a barrier of the block must follow.
 __device__ __forceinline__ void BarrierInitFence() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -55,6 +60,24 @@ __device__ __forceinline__ void BulkCopy(void* shared, const void* global, int b
           "r"(SharedAddress(shared)),
       "l"(global), "r"(bytes), "r"(SharedAddress(barrier))
       : "memory");
+}
+
+// The same; how long L2 keeps what it reads.
+__device__ __forceinline__ void BulkCopy(void* shared, const void* global, int bytes,
+                                         uint64_t* barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], "
+      "[%1], %2, [%3], %4;" ::"r"(SharedAddress(shared)),
+      "l"(global), "r"(bytes), "r"(SharedAddress(barrier)), "l"(policy)
+      : "memory");
+}
+
+// Programmatic dependent launch: the next grid may start; all of the grid before is done.
+__device__ __forceinline__ void LetNextGridStart() {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+__device__ __forceinline__ void WaitForGridBefore() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 
 }  // namespace mrt::ptx

@@ -6,12 +6,24 @@
 
 #include <cstdint>
 
+#include "kernels/common/cuda/ptx.cuh"
+
 namespace mrt {
 
 __device__ inline uint32_t PackBf16(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
+
+template <StorageType kType>
+__device__ __forceinline__ uint32_t Pack(float low, float high) {
+  return kType == StorageType::kF16 ? ptx::PackF16(low, high) : PackBf16(low, high);
+}
+
+// What weights of a running softmax are multiplied by, as a power of two, so that small ones are
+// not lost: with the lag of the maximum, 2^8, the largest are 2^15.
+template <StorageType kType>
+constexpr float kWeightShift = kType == StorageType::kF16 ? 7 : 0;
 
 // Maximum or sum over the four lanes that hold a row.
 __device__ inline float QuadMax(float x) {

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "kernels/storage_type.h"
+
 namespace mrt::ptx {
 
 __device__ __forceinline__ uint32_t SharedAddress(const void* p) {
@@ -99,14 +101,29 @@ __device__ __forceinline__ void LoadMatrixTransposed(uint32_t (&r)[4], const voi
                : "r"(SharedAddress(row)));
 }
 
-// d [16,8] += a [16,16] * b [16,8], bf16 operands, f32 sums. Lane 4g + t holds of d the rows g
-// (0, 1) and g + 8 (2, 3), columns 2t and 2t + 1.
+// d [16,8] += a [16,16] * b [16,8], operands of 16 bits, f32 sums. Lane 4g + t holds of d the rows
+// g (0, 1) and g + 8 (2, 3), columns 2t and 2t + 1.
+template <StorageType kType = StorageType::kBF16>
 __device__ __forceinline__ void Mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
                                     uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  if constexpr (kType == StorageType::kF16) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  } else {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+}
+
+// Two f16, the first in the low half; what is too large becomes 65504, NaN stays NaN.
+__device__ __forceinline__ uint32_t PackF16(float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
 }
 
 // 2^x to about 2 ulp; 0 for very negative x.

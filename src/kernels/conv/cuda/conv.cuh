@@ -191,8 +191,8 @@ struct ConvTile {
     for (int k = 0; k < kStep; k += 16)
 #pragma unroll
       for (int t = 0; t < kRowTiles; ++t)
-        ptx::Wgmma<kColumns>(sums[t], ptx::SwizzledTile(&stage.pixels[64 * t][k]),
-                             ptx::SwizzledTile(&stage.weight[0][k]), true);
+        ptx::Wgmma(sums[t], ptx::SwizzledTile(&stage.pixels[64 * t][k]),
+                   ptx::SwizzledTile(&stage.weight[0][k]), true);
     ptx::WgmmaCommit();
   }
 #else

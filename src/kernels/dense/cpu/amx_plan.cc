@@ -92,7 +92,7 @@ void RunTasks(const DenseArgs& args,
 }
 
 const char* RefusesTiles(const DenseShape& shape) {
-  if (shape.storage != StorageType::kBF16) return "it multiplies bfloat16 only, not float32";
+  if (shape.storage != StorageType::kBF16) return "it multiplies bfloat16 only";
   if (shape.head_dim % 32 != 0) return "head_dim is not a multiple of 32, the depth of its tiles";
   return nullptr;
 }

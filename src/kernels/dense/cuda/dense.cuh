@@ -20,12 +20,12 @@ struct DenseKernelArgs {
   int tokens_per_frame = 0;
   int tokens_kv = 0;     // of all frames
   float scale_log2 = 0;  // scale * log2(e): logits are in base 2
-  const __nv_bfloat16* q = nullptr;
-  __nv_bfloat16* out = nullptr;
+  const Bits16* q = nullptr;
+  Bits16* out = nullptr;
   const float* bias = nullptr;
   int64_t bias_head_stride = 0, bias_query_stride = 0;
-  const __nv_bfloat16* k_frames[kDenseCudaFramesMax] = {};
-  const __nv_bfloat16* v_frames[kDenseCudaFramesMax] = {};
+  const Bits16* k_frames[kDenseCudaFramesMax] = {};
+  const Bits16* v_frames[kDenseCudaFramesMax] = {};
 };
 static_assert(sizeof(DenseKernelArgs) <= 32764, "kernel parameters");
 
@@ -34,9 +34,8 @@ inline constexpr int kDenseCudaThreads = 32 * kDenseCudaWarps;
 
 // kQueryBias: heads or queries have biases of their own, which are read where they are used; else
 // those of the keys come with the keys.
-template <int kHeadDim, bool kQueryBias>
+template <int kHeadDim, bool kQueryBias, StorageType kType>
 struct DenseTile {
-  using Bf16 = __nv_bfloat16;
   static constexpr int kRowTiles = 2;  // 16 queries each, of a warp
   static constexpr int kWarpRows = 16 * kRowTiles;
   static constexpr int kBlockRows = kWarpRows * kDenseCudaWarps;
@@ -54,22 +53,23 @@ struct DenseTile {
   // The running maximum follows only when it grows by more than a factor of 2^8: the sums have
   // room, and the output is rescaled a few times instead of at every tile.
   static constexpr float kMaxLag = 8;
+  static constexpr float kShift = kWeightShift<kType>;
   static_assert(kKeysPerWarp <= 16 && kKeysPerWarp * kChunks % 32 == 0);
   static_assert(kHeadDim % 32 == 0 && kKeys % 16 == 0);
 
   struct Stage {
-    alignas(16) Bf16 k[kKeys][kPitch];
-    alignas(16) Bf16 v[kKeys][kPitch];
+    alignas(16) Bits16 k[kKeys][kPitch];
+    alignas(16) Bits16 v[kKeys][kPitch];
     alignas(16) float bias[kKeys];
   };
   struct Smem {
-    alignas(16) Bf16 q[kBlockRows][kPitch];  // at the end the output
+    alignas(16) Bits16 q[kBlockRows][kPitch];  // at the end the output
     Stage stages[kStages];
   };
 
   struct Running {
     float out[kRowTiles][kOutTiles][4];
-    float max[2 * kRowTiles];
+    float max[2 * kRowTiles];  // less kShift
     float sum[2 * kRowTiles];  // of this lane's keys
   };
 
@@ -131,7 +131,7 @@ struct DenseTile {
       Stage& stage = smem.stages[tile % kStages];
       // Lanes 0 to 15 find this warp's keys, lanes 16 to 31 its values; null past the end.
       const int own = lane % 16;
-      const Bf16* source = nullptr;
+      const Bits16* source = nullptr;
       const int token = tile * kKeys + warp * kKeysPerWarp + own;
       if (own < kKeysPerWarp && token < args.tokens_kv) {
         const int frame = token / args.tokens_per_frame;
@@ -151,12 +151,12 @@ struct DenseTile {
   }
 
   // Row r of this warp's part begins at `source` of lane first_lane + r.
-  __device__ void CopyRows(Bf16 (&to)[kKeys][kPitch], const Bf16* source, int first_lane) {
+  __device__ void CopyRows(Bits16 (&to)[kKeys][kPitch], const Bits16* source, int first_lane) {
 #pragma unroll
     for (int n = 0; n < kKeysPerWarp * kChunks; n += 32) {
       const int row = (n + lane) / kChunks, chunk = (n + lane) % kChunks;
       const uint64_t begin = __shfl_sync(~0u, reinterpret_cast<uint64_t>(source), first_lane + row);
-      const Bf16* from = reinterpret_cast<const Bf16*>(begin);
+      const Bits16* from = reinterpret_cast<const Bits16*>(begin);
       const bool valid = from != nullptr;
       ptx::CopyAsync16(&to[warp * kKeysPerWarp + row][8 * chunk], valid ? from + 8 * chunk : args.q,
                        valid);
@@ -177,8 +177,8 @@ struct DenseTile {
         ptx::LoadMatrix(b, &stage.k[8 * n + lane % 8 + lane / 16 * 8][d + lane / 8 % 2 * 8]);
 #pragma unroll
         for (int t = 0; t < kRowTiles; ++t) {
-          ptx::Mma(x[t][n], a[t], b[0], b[1]);
-          ptx::Mma(x[t][n + 1], a[t], b[2], b[3]);
+          ptx::Mma<kType>(x[t][n], a[t], b[0], b[1]);
+          ptx::Mma<kType>(x[t][n + 1], a[t], b[2], b[3]);
         }
       }
     }
@@ -227,7 +227,7 @@ struct DenseTile {
       for (int n = 0; n < kKeyTiles; ++n)
         m = fmaxf(m, fmaxf(x[row / 2][n][row % 2 * 2], x[row / 2][n][row % 2 * 2 + 1]));
       tile_max[row] = QuadMax(m);
-      moves |= tile_max[row] > running.max[row] + kMaxLag;
+      moves |= tile_max[row] > running.max[row] + (kShift + kMaxLag);
     }
     if (__any_sync(~0u, moves)) Rescale(tile_max, running);
 #pragma unroll
@@ -245,7 +245,7 @@ struct DenseTile {
   __device__ void Rescale(const float (&tile_max)[2 * kRowTiles], Running& running) {
 #pragma unroll
     for (int row = 0; row < 2 * kRowTiles; ++row) {
-      const float moved = fmaxf(running.max[row], tile_max[row]);
+      const float moved = fmaxf(running.max[row], tile_max[row] - kShift);
       const float factor = ptx::Exp2(running.max[row] - moved);
       running.max[row] = moved;
       running.sum[row] *= factor;
@@ -267,7 +267,7 @@ struct DenseTile {
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
           const float(&y)[4] = x[t][2 * step + r / 2];
-          a[t][r] = PackBf16(y[r % 2 * 2], y[r % 2 * 2 + 1]);
+          a[t][r] = Pack<kType>(y[r % 2 * 2], y[r % 2 * 2 + 1]);
         }
 #pragma unroll
       for (int n = 0; n < kOutTiles; n += 2) {
@@ -275,8 +275,8 @@ struct DenseTile {
         ptx::LoadMatrixTransposed(b, &stage.v[16 * step + lane % 16][8 * n + lane / 16 * 8]);
 #pragma unroll
         for (int t = 0; t < kRowTiles; ++t) {
-          ptx::Mma(running.out[t][n], a[t], b[0], b[1]);
-          ptx::Mma(running.out[t][n + 1], a[t], b[2], b[3]);
+          ptx::Mma<kType>(running.out[t][n], a[t], b[0], b[1]);
+          ptx::Mma<kType>(running.out[t][n + 1], a[t], b[2], b[3]);
         }
       }
     }
@@ -288,12 +288,12 @@ struct DenseTile {
 #pragma unroll
     for (int row = 0; row < 2 * kRowTiles; ++row) {
       const float inverse_sum = 1 / QuadSum(running.sum[row]);
-      Bf16* to = smem.q[warp * kWarpRows + 8 * row + lane / 4] + 2 * (lane % 4);
+      Bits16* to = smem.q[warp * kWarpRows + 8 * row + lane / 4] + 2 * (lane % 4);
 #pragma unroll
       for (int n = 0; n < kOutTiles; ++n) {
         const float(&y)[4] = running.out[row / 2][n];
         *reinterpret_cast<uint32_t*>(to + 8 * n) =
-            PackBf16(y[row % 2 * 2] * inverse_sum, y[row % 2 * 2 + 1] * inverse_sum);
+            Pack<kType>(y[row % 2 * 2] * inverse_sum, y[row % 2 * 2 + 1] * inverse_sum);
       }
     }
     __syncwarp();
@@ -307,10 +307,10 @@ struct DenseTile {
   }
 };
 
-template <int kHeadDim, bool kQueryBias>
+template <int kHeadDim, bool kQueryBias, StorageType kType>
 __global__ void __launch_bounds__(kDenseCudaThreads, 2)
     DenseKernel(const __grid_constant__ DenseKernelArgs args) {
-  using Tile = DenseTile<kHeadDim, kQueryBias>;
+  using Tile = DenseTile<kHeadDim, kQueryBias, kType>;
   extern __shared__ __align__(16) char smem[];
   Tile(args, *reinterpret_cast<typename Tile::Smem*>(smem)).Run();
 }

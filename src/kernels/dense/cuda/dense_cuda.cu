@@ -33,22 +33,22 @@ DenseKernelArgs KernelArgs(const DenseCudaArgs& args) {
   k.tokens_per_frame = static_cast<int>(args.tokens_per_frame);
   k.tokens_kv = static_cast<int>(args.frames_kv * args.tokens_per_frame);
   k.scale_log2 = static_cast<float>(args.scale * std::numbers::log2e);
-  k.q = static_cast<const __nv_bfloat16*>(args.q);
-  k.out = static_cast<__nv_bfloat16*>(args.out);
+  k.q = static_cast<const Bits16*>(args.q);
+  k.out = static_cast<Bits16*>(args.out);
   k.bias = args.bias;
   k.bias_head_stride = args.bias_head_stride;
   k.bias_query_stride = args.bias_query_stride;
   for (int f = 0; f < args.frames_kv; ++f) {
-    k.k_frames[f] = static_cast<const __nv_bfloat16*>(args.k_frames[f]);
-    k.v_frames[f] = static_cast<const __nv_bfloat16*>(args.v_frames[f]);
+    k.k_frames[f] = static_cast<const Bits16*>(args.k_frames[f]);
+    k.v_frames[f] = static_cast<const Bits16*>(args.v_frames[f]);
   }
   return k;
 }
 
-template <int kHeadDim, bool kQueryBias>
+template <int kHeadDim, bool kQueryBias, StorageType kType>
 Status Launch(const DenseCudaArgs& args, cudaStream_t stream) {
-  using Tile = DenseTile<kHeadDim, kQueryBias>;
-  const auto kernel = DenseKernel<kHeadDim, kQueryBias>;
+  using Tile = DenseTile<kHeadDim, kQueryBias, kType>;
+  const auto kernel = DenseKernel<kHeadDim, kQueryBias, kType>;
   constexpr int kSmemBytes = sizeof(typename Tile::Smem);
   static_assert(kSmemBytes <= 99 * 1024);  // what every GPU since 8.6 has
   MRT_RETURN_IF_ERROR(FromCuda(
@@ -60,11 +60,20 @@ Status Launch(const DenseCudaArgs& args, cudaStream_t stream) {
   return FromCuda("dense", "the kernel launch", cudaGetLastError());
 }
 
-template <int kHeadDim>
+template <int kHeadDim, StorageType kType>
 Status Launch(const DenseCudaArgs& args, cudaStream_t stream) {
   const bool key_bias = args.bias_head_stride == 0 && args.bias_query_stride == 0;
-  return args.bias == nullptr || key_bias ? Launch<kHeadDim, false>(args, stream)
-                                          : Launch<kHeadDim, true>(args, stream);
+  return args.bias == nullptr || key_bias ? Launch<kHeadDim, false, kType>(args, stream)
+                                          : Launch<kHeadDim, true, kType>(args, stream);
+}
+
+template <StorageType kType>
+Status LaunchOf(const DenseCudaArgs& args, cudaStream_t stream) {
+  switch (args.head_dim) {
+    case 64: return Launch<64, kType>(args, stream);
+    case 96: return Launch<96, kType>(args, stream);
+    default: return Launch<128, kType>(args, stream);
+  }
 }
 
 }  // namespace
@@ -73,6 +82,8 @@ Status ValidateDenseCuda(const DenseCudaArgs& args) {
   if (args.head_dim != 64 && args.head_dim != 96 && args.head_dim != 128)
     return Unavailable("[dense] the CUDA kernel needs head_dim 64, 96 or 128, got " +
                        std::to_string(args.head_dim));
+  if (args.storage != StorageType::kBF16 && args.storage != StorageType::kF16)
+    return Unavailable("[dense] the CUDA kernel stores bf16 and f16 only");
   constexpr int64_t kTokensMax = std::numeric_limits<int>::max() / 2;
   MRT_RETURN_IF_ERROR(Range("heads", args.heads, kHeadsMax));
   MRT_RETURN_IF_ERROR(Range("query tokens", args.tokens_q, kTokensMax));
@@ -94,11 +105,8 @@ Status ValidateDenseCuda(const DenseCudaArgs& args) {
 
 Status RunDenseCuda(const DenseCudaArgs& args, CUstream_st* stream) {
   MRT_RETURN_IF_ERROR(ValidateDenseCuda(args));
-  switch (args.head_dim) {
-    case 64: return Launch<64>(args, stream);
-    case 96: return Launch<96>(args, stream);
-    default: return Launch<128>(args, stream);
-  }
+  return args.storage == StorageType::kF16 ? LaunchOf<StorageType::kF16>(args, stream)
+                                           : LaunchOf<StorageType::kBF16>(args, stream);
 }
 
 }  // namespace mrt

@@ -1,10 +1,11 @@
-// Dense attention on an NVIDIA GPU: the operation of kernels/dense/dense.h, bf16, head_dim 64, 96
-// or 128, compute capability 8.0 or higher. Built only with MRT_CUDA.
+// Dense attention on an NVIDIA GPU: the operation of kernels/dense/dense.h, bf16 or f16, head_dim
+// 64, 96 or 128, compute capability 8.0 or higher. Built only with MRT_CUDA.
 #pragma once
 
 #include <cstdint>
 
 #include "base/status.h"
+#include "kernels/storage_type.h"
 
 struct CUstream_st;  // cudaStream_t is a pointer to it
 
@@ -14,7 +15,7 @@ namespace mrt {
 inline constexpr int kDenseCudaFramesMax = 1024;
 
 /// Self-attention over frames of a cache, or cross-attention to one block of tokens (frames_kv = 1,
-/// any number of tokens). Tensors are bf16 in device memory, 16-byte aligned; k_frames and v_frames
+/// any number of tokens). Tensors are in device memory, 16-byte aligned; k_frames and v_frames
 /// themselves are host arrays, read before RunDenseCuda returns.
 struct DenseCudaArgs {
   int heads = 1;
@@ -22,8 +23,9 @@ struct DenseCudaArgs {
   int64_t tokens_q = 1;
   int64_t tokens_per_frame = 1;  // key tokens in one frame
   int frames_kv = 1;
-  float scale = 1;          // usually 1/sqrt(head_dim)
-  const void* q = nullptr;  // [tokens_q, heads, head_dim]
+  StorageType storage = StorageType::kBF16;  // or kF16, of all tensors
+  float scale = 1;                           // usually 1/sqrt(head_dim)
+  const void* q = nullptr;                   // [tokens_q, heads, head_dim]
   const void* const* k_frames =
       nullptr;  // frames_kv pointers to [tokens_per_frame, heads, head_dim]
   const void* const* v_frames = nullptr;  // the same for the values

@@ -18,36 +18,45 @@
 namespace mrt {
 namespace {
 
+using testing::FromBits;
 using ::testing::HasSubstr;
 using testing::RandomBf16;
+using testing::RandomF16;
 using testing::RelativeL2;
+using testing::ToBits;
 
 // Never more than this, whatever the emulated rounding loses.
 constexpr double kToleranceMax = 0.0085;
+// A constant value may lose this or nothing, by chance.
+constexpr double kHalfStepF16 = 0x1p-12;
 constexpr int64_t kGuardBytes = 4096;
 constexpr int kGuardByte = 0xA5;
-// Both bytes of a bfloat16 that is not a number.
+// Both bytes of a bfloat16, or an f16, that is not a number.
 constexpr int kPoisonByte = 0xFF;
 
-enum class Fill { kNormal, kHugeLogits, kEqualKeys, kConstantV };
+// kLargestV: means of f16 are the largest numbers.
+enum class Fill { kNormal, kHugeLogits, kEqualKeys, kConstantV, kLargestV };
 
 enum class Bias { kNone, kKeys, kAll, kDistance };
 
 struct Size {
   int heads, head_dim, tokens_q, tokens_per_frame, frames_kv;
   Bias bias = Bias::kNone;
+  StorageType storage = StorageType::kBF16;
+
+  Size With(StorageType type) const {
+    Size size = *this;
+    size.storage = type;
+    return size;
+  }
 };
+constexpr StorageType kStorages[] = {StorageType::kBF16, StorageType::kF16};
 
 std::ostream& operator<<(std::ostream& out, const Size& s) {
   return out << s.heads << " heads of " << s.head_dim << ", " << s.tokens_q << " queries, "
              << s.frames_kv << " frames of " << s.tokens_per_frame << " keys"
-             << ", bias " << static_cast<int>(s.bias);
-}
-
-std::vector<BFloat16> ToBf16(std::span<const double> x) {
-  std::vector<BFloat16> y;
-  for (double value : x) y.push_back(ToBFloat16(static_cast<float>(value)));
-  return y;
+             << ", bias " << static_cast<int>(s.bias)
+             << (s.storage == StorageType::kF16 ? ", f16" : ", bf16");
 }
 
 // Device memory of `bytes` bytes that is poisoned, between two guards.
@@ -83,13 +92,13 @@ struct DeviceFrames {
   DeviceBuffer buffer;
   std::vector<const void*> pointers;
 
-  DeviceFrames(std::span<const double> x, int frames) {
+  DeviceFrames(std::span<const double> x, int frames, StorageType storage) {
     const int64_t frame_bytes = static_cast<int64_t>(x.size()) / frames * 2;
     const int64_t pitch = (frame_bytes + 255) / 256 * 256 + 256;
     buffer = AllocateDevice(pitch * frames);
     EXPECT_EQ(cudaMemset(buffer.get(), kPoisonByte, static_cast<size_t>(pitch * frames)),
               cudaSuccess);
-    const std::vector<BFloat16> bits = ToBf16(x);
+    const std::vector<Bits16> bits = ToBits(x, storage);
     for (int f = 0; f < frames; ++f) {
       char* to = static_cast<char*>(buffer.get()) + (frames - 1 - f) * pitch;
       EXPECT_EQ(cudaMemcpy(to, reinterpret_cast<const char*>(bits.data()) + f * frame_bytes,
@@ -108,16 +117,21 @@ struct DenseCase {
 
   explicit DenseCase(const Size& s, Fill fill = Fill::kNormal, uint32_t seed = 1)
       : size(s),
-        q(RandomBf16(s.tokens_q * Width(), seed, fill == Fill::kHugeLogits ? 40 : 1)),
-        k(RandomBf16(Keys() * Width(), seed + 1)),
-        v(RandomBf16(Keys() * Width(), seed + 2)) {
+        q(Random(s.tokens_q * Width(), seed, fill == Fill::kHugeLogits ? 40 : 1)),
+        k(Random(Keys() * Width(), seed + 1)),
+        v(Random(Keys() * Width(), seed + 2)) {
     for (size_t i = 0; i < k.size(); ++i) {
       if (fill == Fill::kEqualKeys) k[i] = k[i % static_cast<size_t>(Width())];
       if (fill == Fill::kConstantV) v[i] = v[i % static_cast<size_t>(Width())];
+      if (fill == Fill::kLargestV) v[i] = v[i % static_cast<size_t>(Width())] < 0 ? -65504 : 65504;
     }
     for (double x : RandomBf16(Biases(), seed + 3, 2)) bias.push_back(static_cast<float>(x));
   }
 
+  std::vector<double> Random(int64_t count, uint32_t seed, double scale = 1) const {
+    return size.storage == StorageType::kF16 ? RandomF16(count, seed, scale)
+                                             : RandomBf16(count, seed, scale);
+  }
   int64_t Width() const { return int64_t{size.heads} * size.head_dim; }
   int64_t Keys() const { return int64_t{size.frames_kv} * size.tokens_per_frame; }
   int64_t Biases() const {
@@ -163,10 +177,11 @@ struct DenseCase {
     return DenseReference(shape, q, k, v, of_all, rounding);
   }
 
-  std::vector<BFloat16> RunBits() const {
+  std::vector<Bits16> RunBits() const {
     const int64_t q_bytes = 2 * size.tokens_q * Width();
-    const auto device_q = ToDevice(ToBf16(q).data(), q_bytes);
-    const DeviceFrames k_frames(k, size.frames_kv), v_frames(v, size.frames_kv);
+    const auto device_q = ToDevice(ToBits(q, size.storage).data(), q_bytes);
+    const DeviceFrames k_frames(k, size.frames_kv, size.storage);
+    const DeviceFrames v_frames(v, size.frames_kv, size.storage);
     DeviceBuffer device_bias;
     if (size.bias != Bias::kNone) device_bias = ToDevice(bias.data(), 4 * Biases());
     const float* const first_bias =
@@ -178,6 +193,7 @@ struct DenseCase {
                                         .tokens_q = size.tokens_q,
                                         .tokens_per_frame = size.tokens_per_frame,
                                         .frames_kv = size.frames_kv,
+                                        .storage = size.storage,
                                         .scale = Scale(),
                                         .q = device_q.get(),
                                         .k_frames = k_frames.pointers.data(),
@@ -191,7 +207,7 @@ struct DenseCase {
     const cudaError_t error = cudaDeviceSynchronize();
     EXPECT_EQ(error, cudaSuccess) << cudaGetErrorString(error) << ", " << size;
     out.CheckGuards();
-    std::vector<BFloat16> bits(static_cast<size_t>(size.tokens_q * Width()));
+    std::vector<Bits16> bits(static_cast<size_t>(size.tokens_q * Width()));
     EXPECT_EQ(
         cudaMemcpy(bits.data(), out.data(), static_cast<size_t>(q_bytes), cudaMemcpyDeviceToHost),
         cudaSuccess);
@@ -200,7 +216,7 @@ struct DenseCase {
 
   std::vector<double> Run() const {
     std::vector<double> values;
-    for (BFloat16 x : RunBits()) values.push_back(ToFloat(x));
+    for (Bits16 x : RunBits()) values.push_back(FromBits(x, size.storage));
     return values;
   }
 
@@ -218,12 +234,14 @@ struct DenseCase {
     return "no single element is far off";
   }
 
-  // Against the definition, with twice what rounding the operands of products to bfloat16 loses.
+  // Against the definition, with twice what rounding the operands of products loses.
   void ExpectMatch(const std::string& what) const {
     const std::vector<double> exact = Reference(), got = Run();
     const double error = RelativeL2(got, exact);
-    const double allowed =
-        std::min(kToleranceMax, 2 * RelativeL2(Reference(Rounding::kBf16Operands), exact));
+    const bool f16 = size.storage == StorageType::kF16;
+    const Rounding rounding = f16 ? Rounding::kF16Operands : Rounding::kBf16Operands;
+    const double loss = RelativeL2(Reference(rounding), exact);
+    const double allowed = std::min(kToleranceMax, 2 * std::max(loss, f16 ? kHalfStepF16 : 0));
     EXPECT_LE(error, allowed) << size << what << "; " << FirstWrong(got, exact);
   }
 };
@@ -267,18 +285,39 @@ const Size kSizes[] = {
 };
 
 TEST_F(DenseCuda, MatchesTheReference) {
-  for (const Size& size : kSizes) DenseCase(size).ExpectMatch("");
+  for (const Size& size : kSizes)
+    for (StorageType storage : kStorages) DenseCase(size.With(storage)).ExpectMatch("");
 }
 
 TEST_F(DenseCuda, MatchesTheReferenceOnNastyInputs) {
   const auto check = [](const Size& size, Fill fill) {
-    DenseCase(size, fill).ExpectMatch(", fill " + std::to_string(static_cast<int>(fill)));
+    for (StorageType storage : kStorages)
+      DenseCase(size.With(storage), fill)
+          .ExpectMatch(", fill " + std::to_string(static_cast<int>(fill)));
   };
   for (const Size& size : {Size{2, 128, 140, 100, 3}, Size{2, 64, 140, 41, 1, Bias::kKeys}})
     for (Fill fill : {Fill::kHugeLogits, Fill::kEqualKeys, Fill::kConstantV}) check(size, fill);
   // Not kConstantV: where few keys count, rounding their weights moves the result by a step.
   for (Fill fill : {Fill::kHugeLogits, Fill::kEqualKeys})
     check({2, 64, 140, 141, 1, Bias::kDistance}, fill);
+}
+
+TEST_F(DenseCuda, TakesTheLargestValuesOfF16) {
+  for (int head_dim : {64, 96, 128})
+    DenseCase({2, head_dim, 140, 100, 3, Bias::kNone, StorageType::kF16}, Fill::kLargestV)
+        .ExpectMatch(", largest values");
+}
+
+// Key 0 has 2^23 times the weight of each other, and a value of 0 where theirs is 1000.
+TEST_F(DenseCuda, LosesNoSmallWeightsInF16) {
+  DenseCase c({2, 128, 140, 1000, 2, Bias::kNone, StorageType::kF16});
+  const double side = RoundToFloat16(std::sqrt(23 * std::log(2.0F) / c.Scale()));
+  for (size_t i = 0; i < c.q.size(); ++i) c.q[i] = i % 128 == 0 ? side : 0;
+  for (size_t i = 0; i < c.k.size(); ++i) {
+    c.k[i] = i % 128 == 0 && i < 256 ? side : 0;
+    c.v[i] = i < 256 ? 0 : 1000;
+  }
+  EXPECT_LE(RelativeL2(c.Run(), c.Reference()), kToleranceMax);
 }
 
 TEST_F(DenseCuda, GivesTheSameBitsEveryTime) {
@@ -291,12 +330,14 @@ TEST_F(DenseCuda, GivesTheSameBitsEveryTime) {
 }
 
 TEST_F(DenseCuda, PassesNotANumberOn) {
-  DenseCase c({2, 128, 140, 41, 1});
-  c.q[0] = NAN;
-  const std::vector<double> out = c.Run();
-  EXPECT_TRUE(std::isnan(out[0]));
-  EXPECT_FALSE(std::isnan(out[128]));  // the other head
-  EXPECT_FALSE(std::isnan(out[256]));  // the next query
+  for (StorageType storage : kStorages) {
+    DenseCase c(Size{2, 128, 140, 41, 1}.With(storage));
+    c.q[0] = NAN;
+    const std::vector<double> out = c.Run();
+    EXPECT_TRUE(std::isnan(out[0]));
+    EXPECT_FALSE(std::isnan(out[128]));  // the other head
+    EXPECT_FALSE(std::isnan(out[256]));  // the next query
+  }
 }
 
 TEST(DenseCudaArgs, AreRefusedWithGotAndNeed) {
@@ -313,6 +354,8 @@ TEST(DenseCudaArgs, AreRefusedWithGotAndNeed) {
   };
   EXPECT_THAT(message([](auto& a) { a.head_dim = 80; }, StatusCode::kUnavailable),
               HasSubstr("head_dim 64, 96 or 128, got 80"));
+  EXPECT_THAT(message([](auto& a) { a.storage = StorageType::kF32; }, StatusCode::kUnavailable),
+              HasSubstr("bf16 and f16 only"));
   EXPECT_THAT(message([](auto& a) { a.frames_kv = 1025; }, StatusCode::kInvalidArgument),
               HasSubstr("got key frames 1025"));
   EXPECT_THAT(message([](auto& a) { a.tokens_q = 0; }, StatusCode::kInvalidArgument),

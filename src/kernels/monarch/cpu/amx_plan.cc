@@ -128,7 +128,7 @@ void RunTasks(const MonarchArgs& args,
 }
 
 const char* RefusesTiles(const MonarchShape& shape) {
-  if (shape.storage != StorageType::kBF16) return "it multiplies bfloat16 only, not float32";
+  if (shape.storage != StorageType::kBF16) return "it multiplies bfloat16 only";
   if (shape.head_dim % 32 != 0) return "head_dim is not a multiple of 32, the depth of its tiles";
   return nullptr;
 }

@@ -18,14 +18,13 @@ struct AcrossTask : AcrossRows<kHeadDim, kRowTiles> {
   using Base::kChunks;
   using Base::kOutTiles;
   using Base::lane;
-  using typename Base::Bf16;
   using typename Base::Running;
   using typename Base::Slot;
   static constexpr MonarchCudaKernel kKernel = {kHeadDim, 1, 1, kRowTiles};
   static constexpr int kUnitRows = kKernel.UnitRows();
 
   struct WarpSmem {
-    alignas(16) Bf16 q[kUnitRows][kHeadDim];
+    alignas(16) Bits16 q[kUnitRows][kHeadDim];
     Slot slots[kAcrossSlots];
   };
   struct Smem {
@@ -40,7 +39,7 @@ struct AcrossTask : AcrossRows<kHeadDim, kRowTiles> {
   int row_begin = 0;                 // of the query tile
   int keys = 0;                      // of the slice that this unit sees
   int items = 0;                     // kbar and vbar of each kAcrossKeys keys, in turn
-  Bf16* means = nullptr;             // of the column: [key, (kbar, vbar), head_dim]
+  Bits16* means = nullptr;           // of the column: [key, (kbar, vbar), head_dim]
   const float* entropies = nullptr;  // of the column: [key]
 
   __device__ AcrossTask(const MonarchKernelArgs& a, Smem& shared, const MonarchTask& t)
@@ -106,8 +105,8 @@ struct AcrossTask : AcrossRows<kHeadDim, kRowTiles> {
       const int key_begin = item / 2 * kAcrossKeys;
       constexpr int kRowsAtOnce = 32 / kChunks;
       const int row = lane / kChunks, chunk = lane % kChunks;
-      const Bf16* from = means + (key_begin * 2 + item % 2) * kHeadDim;
-      const Bf16* source = from + row * 2 * kHeadDim + 8 * chunk;
+      const Bits16* from = means + (key_begin * 2 + item % 2) * kHeadDim;
+      const Bits16* source = from + row * 2 * kHeadDim + 8 * chunk;
 #pragma unroll
       for (int n = 0; n < kAcrossKeys; n += kRowsAtOnce) {
         const bool valid = n + row < keys - key_begin;
@@ -127,7 +126,7 @@ struct AcrossTask : AcrossRows<kHeadDim, kRowTiles> {
     constexpr int kLinesPerKey = 4 * kHeadDim / 128;
     const int key_begin = item / 2 * kAcrossKeys;
     const int lines = min(kAcrossKeys, keys - key_begin) * kLinesPerKey;
-    Bf16* begin = means + key_begin * 2 * kHeadDim;
+    Bits16* begin = means + key_begin * 2 * kHeadDim;
     for (int line = lane; line < lines; line += 32) ptx::DiscardLine(begin + 64 * line);
   }
 

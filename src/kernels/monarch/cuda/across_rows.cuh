@@ -19,7 +19,6 @@ struct UnitPlace {
 
 template <int kHeadDim, int kRowTiles>
 struct AcrossRows {
-  using Bf16 = __nv_bfloat16;
   static constexpr int kRows = 16 * kRowTiles;
   static constexpr int kPitch = MonarchCudaKernel{kHeadDim}.PaddedRowBytes() / 2;
   static constexpr int kChunks = kHeadDim / 8;  // of 16 bytes in a row
@@ -30,7 +29,7 @@ struct AcrossRows {
 
   // kbar or vbar of kAcrossKeys keys.
   struct Slot {
-    alignas(16) Bf16 means[kAcrossKeys][kPitch];
+    alignas(16) Bits16 means[kAcrossKeys][kPitch];
     alignas(16) float entropies[kAcrossKeys];
   };
 
@@ -55,7 +54,7 @@ struct AcrossRows {
   __device__ static int SwizzledChunk(int row, int chunk) { return chunk ^ (row % 2 * 4); }
 
   // Copies this warp's queries; rows past the end are zero.
-  __device__ void LoadQueries(const UnitPlace& place, Bf16 (*q)[kHeadDim]) const {
+  __device__ void LoadQueries(const UnitPlace& place, Bits16 (*q)[kHeadDim]) const {
     const int i = place.row_begin + lane;
     int token = -1;  // of row `lane` of the unit
     if (lane < kRows && i < args.b1) {
@@ -75,7 +74,8 @@ struct AcrossRows {
 
   // x [i, n] = q [i, d] . kbar [n, d], with d in the order of the means: 32 channels of a row of q
   // are 16 bytes of each lane.
-  __device__ void Score(const Bf16 (*q)[kHeadDim], const Slot& slot, float (&x)[kRowTiles][2][4]) {
+  __device__ void Score(const Bits16 (*q)[kHeadDim], const Slot& slot,
+                        float (&x)[kRowTiles][2][4]) {
 #pragma unroll
     for (int block = 0; block < kHeadDim / 32; ++block) {
       uint4 low[kRowTiles], high[kRowTiles];  // rows g and g + 8
@@ -189,7 +189,7 @@ struct AcrossRows {
       const int i = place.row_begin + 16 * (row / 2) + lane / 4 + row % 2 * 8;
       if (i >= args.b1) continue;
       const int token = QueryToken(args, place.group_begin + a, i, place.column - a * args.b2);
-      Bf16* to = args.out + TokenOffset(args, kHeadDim, token, place.head);
+      Bits16* to = args.out + TokenOffset(args, kHeadDim, token, place.head);
 #pragma unroll
       for (int block = 0; block < kHeadDim / 32; ++block) {
         uint32_t packed[4];

@@ -19,9 +19,9 @@ namespace mrt {
 // reads what lies behind them, for rows that nobody stores.
 template <int kHeadDim, int kScoreTiles, int kRowTiles,
           int kStages = MonarchCudaKernel{kHeadDim, kScoreTiles, kRowTiles, 1}.Stages(),
-          int kQueryRows = 64 * kRowTiles, AverageKind kKind = AverageKind::kRing>
+          int kQueryRows = 64 * kRowTiles, AverageKind kKind = AverageKind::kRing,
+          StorageType kType = StorageType::kBF16>
 struct AverageTask {
-  using Bf16 = __nv_bfloat16;
   static constexpr MonarchCudaKernel kKernel = {kHeadDim, kScoreTiles, kRowTiles, 1};
   static constexpr int kKeyRows = kKernel.KeyRows();
   static constexpr int kTileRows = 64;
@@ -31,6 +31,8 @@ struct AverageTask {
                 kQueryRows <= kBlockRows);
   static constexpr bool kValues = kKind != AverageKind::kPassKbar;
   static constexpr bool kRefined = kKind == AverageKind::kPassRefined;
+  // An f16 holds r times 2^15, and of it more of what is small. c does not change.
+  static constexpr float kRowShift = kType == StorageType::kF16 ? 15 : 0;
   // Else 168 registers would not be enough.
   static constexpr int kTilesUnrolled =
       kQueryRows < kBlockRows || kRefined || !kValues ? 1 : kRowTiles;
@@ -42,13 +44,13 @@ struct AverageTask {
   // Eight rows of a matrix then lie in different banks, and wgmma can read it.
   template <int kRows>
   struct Panels {
-    alignas(1024) Bf16 x[kPanels][kRows][64];
-    __device__ Bf16* At(int row, int channel) {
+    alignas(1024) Bits16 x[kPanels][kRows][64];
+    __device__ Bits16* At(int row, int channel) {
       return &x[channel / 64][row][((channel / 8 % 8) ^ (row % 8)) * 8];
     }
   };
   struct Smem {
-    alignas(1024) Bf16 q[kQueryRows * kHeadDim];  // tiles as Panels
+    alignas(1024) Bits16 q[kQueryRows * kHeadDim];  // tiles as Panels
     Panels<kKeyRows> k[kStages];
     Panels<kKeyRows> v[kStages];
   };
@@ -85,10 +87,10 @@ struct AverageTask {
   __device__ static constexpr int QueryRows(int t) {
     return kQueryRows - t * kTileRows < kTileRows ? kQueryRows - t * kTileRows : kTileRows;
   }
-  __device__ Bf16* QueryPanel(int t, int panel) const {
+  __device__ Bits16* QueryPanel(int t, int panel) const {
     return &smem.q[t * kTileRows * kHeadDim + panel * QueryRows(t) * 64];
   }
-  __device__ Bf16* QueryAt(int t, int row, int channel) const {
+  __device__ Bits16* QueryAt(int t, int row, int channel) const {
     return QueryPanel(t, channel / 64) + row * 64 + ((channel / 8 % 8) ^ (row % 8)) * 8;
   }
 
@@ -151,7 +153,8 @@ struct AverageTask {
     constexpr int kRowsAtOnce = 32 / kChunks;
     const int key = tile * args.b1 + k, chunk = lane % kChunks;
     const int first_row = 16 * warp + lane / kChunks, m_begin = block_begin + first_row;
-    const Bf16* from = PassChunk(PassHalf<kHeadDim>(args, PassColumn(m_begin), key, 0), key, chunk);
+    const Bits16* from =
+        PassChunk(PassHalf<kHeadDim>(args, PassColumn(m_begin), key, 0), key, chunk);
     const int64_t pitch = int64_t{args.plan.items} * 2 * kPassKeys * kHeadDim;
 #pragma unroll
     for (int t = 0; t < kRowTiles; ++t) {
@@ -173,7 +176,7 @@ struct AverageTask {
     LoadTensor(smem.k[stage], args.k_frames, n);
     LoadTensor(smem.v[stage], args.v_frames, kValues ? n : tiles);
   }
-  __device__ void LoadTensor(Panels<kKeyRows>& to, const Bf16* const* frames, int n) {
+  __device__ void LoadTensor(Panels<kKeyRows>& to, const Bits16* const* frames, int n) {
     if (n < tiles) {
       const DeviceTileRow row = TileRowOf(args, tiles_begin + n, k);
       const int64_t token_pitch = int64_t{args.heads} * kHeadDim;
@@ -183,13 +186,13 @@ struct AverageTask {
     ptx::CopyAsyncCommit();
   }
 
-  __device__ void CopyRows(Panels<kKeyRows>& to, const Bf16* from, int64_t token_pitch) {
+  __device__ void CopyRows(Panels<kKeyRows>& to, const Bits16* from, int64_t token_pitch) {
     // Each thread its chunk of every eighth (or sixteenth) row: the swizzle is the same in all.
     constexpr int kRowsAtOnce = kMonarchCudaThreads / kChunks;
     static_assert(kRowsAtOnce % 8 == 0 && kKeyRows % kRowsAtOnce == 0);
     const int row = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks;
-    const Bf16* source = from + row * token_pitch + 8 * chunk;
-    Bf16* target = to.At(row, 8 * chunk);
+    const Bits16* source = from + row * token_pitch + 8 * chunk;
+    Bits16* target = to.At(row, 8 * chunk);
     // Read once: let them not push the means out of L2.
     const uint64_t policy = args.plan.groups == 1 && args.plan.row_blocks == 1
                                 ? ptx::PolicyEvictFirst()
@@ -242,8 +245,8 @@ struct AverageTask {
     ptx::WgmmaFence();
 #pragma unroll
     for (int d = 0; d < kHeadDim; d += 16)
-      ptx::Wgmma<8 * kScoreTiles>(z, ptx::SwizzledTile(QueryPanel(t, d / 64) + d % 64),
-                                  ptx::SwizzledTile(&smem.k[stage].x[d / 64][0][d % 64]), d > 0);
+      ptx::Wgmma<kType>(z, ptx::SwizzledTile(QueryPanel(t, d / 64) + d % 64),
+                        ptx::SwizzledTile(&smem.k[stage].x[d / 64][0][d % 64]), d > 0);
     ptx::WgmmaCommit();
   }
 
@@ -255,8 +258,8 @@ struct AverageTask {
     for (int step = 0; step < kKeySteps; ++step)
 #pragma unroll
       for (int panel = 0; panel < kPanels; ++panel)
-        ptx::WgmmaRowsOfB(y[panel], r[step], ptx::SwizzledTile(&x.x[panel][16 * step][0]),
-                          step > 0);
+        ptx::WgmmaRowsOfB<kType>(y[panel], r[step], ptx::SwizzledTile(&x.x[panel][16 * step][0]),
+                                 step > 0);
     ptx::WgmmaCommit();
   }
 #else
@@ -291,8 +294,8 @@ struct AverageTask {
                         smem.k[stage].At(8 * n + lane % 8 + lane / 16 * 8, d + lane / 8 % 2 * 8));
 #pragma unroll
         for (int t = 0; t < kRowTiles; ++t) {
-          ptx::Mma(z[t][n], a[t], b[0], b[1]);
-          if (n + 1 < kScoreTiles) ptx::Mma(z[t][n + 1], a[t], b[2], b[3]);
+          ptx::Mma<kType>(z[t][n], a[t], b[0], b[1]);
+          if (n + 1 < kScoreTiles) ptx::Mma<kType>(z[t][n + 1], a[t], b[2], b[3]);
         }
       }
     }
@@ -313,8 +316,8 @@ struct AverageTask {
               b, x.At(16 * step + lane % 16, 64 * panel + 8 * n + lane / 16 * 8));
 #pragma unroll
           for (int t = 0; t < kRowTiles; ++t) {
-            ptx::Mma(y[t][0][n], r[t][step], b[0], b[1]);
-            ptx::Mma(y[t][0][n + 1], r[t][step], b[2], b[3]);
+            ptx::Mma<kType>(y[t][0][n], r[t][step], b[0], b[1]);
+            ptx::Mma<kType>(y[t][0][n + 1], r[t][step], b[2], b[3]);
           }
         }
 #pragma unroll
@@ -336,7 +339,7 @@ struct AverageTask {
           MaskKeys(args.b2 - 8 * n - 2 * (lane % 4), z[n][2 * row], z[n][2 * row + 1]);
         z_max = fmaxf(z_max, fmaxf(z[n][2 * row], z[n][2 * row + 1]));
       }
-      const float max_log2 = QuadMax(z_max) * args.scale_log2;
+      const float max_log2 = QuadMax(z_max) * args.scale_log2 - kRowShift;
       float sum = 0, weighted = 0;
 #pragma unroll
       for (int n = 0; n < kScoreTiles; ++n)
@@ -360,7 +363,7 @@ struct AverageTask {
 #pragma unroll
       for (int row = 0; row < 2; ++row)
         r[n / 2][n % 2 * 2 + row] =
-            n < kScoreTiles ? PackBf16(z[n][2 * row], z[n][2 * row + 1]) : 0;
+            n < kScoreTiles ? Pack<kType>(z[n][2 * row], z[n][2 * row + 1]) : 0;
   }
 
   // Of two keys, those that exist.
@@ -380,12 +383,12 @@ struct AverageTask {
     }
     const uint64_t policy =
         args.plan.means_last ? ptx::PolicyEvictLast() : ptx::PolicyEvictNormal();
-    Bf16* means = MeansOf(tile, which) + 64 * first;
+    Bits16* means = MeansOf(tile, which) + 64 * first;
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
       const int m = RowOf(t) + 8 * row;
       if (m >= rows_end) continue;
-      Bf16* to = means + m * MeansPitch() + lane % 4 * 8;
+      Bits16* to = means + m * MeansPitch() + lane % 4 * 8;
 #pragma unroll
       for (int block = 0; block < 2 * kStorePanels; ++block) {
         uint32_t packed[4];
@@ -402,7 +405,7 @@ struct AverageTask {
 #pragma unroll
     for (int p = 0; p < 4; ++p) {
       const float(&pair)[4] = y[block / 2][block % 2 * 4 + p];
-      packed[p] = PackBf16(pair[2 * row] * scale, pair[2 * row + 1] * scale);
+      packed[p] = Pack<kType>(pair[2 * row] * scale, pair[2 * row + 1] * scale);
     }
   }
 
@@ -413,13 +416,20 @@ struct AverageTask {
     for (int row = 0; row < 2; ++row) {
       const int m = RowOf(t) + 8 * row;
       if (m >= rows_end) continue;
-      Bf16* half = PassHalf<kHeadDim>(args, PassColumn(m), key, which);
+      Bits16* half = PassHalf<kHeadDim>(args, PassColumn(m), key, which);
+      const uint64_t policy =
+          PassColumn(m) >= args.first_kept ? ptx::PolicyEvictLast() : ptx::PolicyEvictNormal();
 #pragma unroll
       for (int block = 0; block < 2 * kPanels; ++block) {
         uint32_t packed[4];
         PackBlock(y, block, row, inverse_sum[row], packed);
-        *reinterpret_cast<uint4*>(PassChunk(half, key, 4 * block + lane % 4)) =
-            make_uint4(packed[0], packed[1], packed[2], packed[3]);
+        Bits16* to = PassChunk(half, key, 4 * block + lane % 4);
+        // More columns leave no registers for a policy, and a branch would stop the overlap.
+        if constexpr (kScoreTiles <= 7) {
+          ptx::Store16(to, packed, policy);
+        } else {
+          *reinterpret_cast<uint4*>(to) = make_uint4(packed[0], packed[1], packed[2], packed[3]);
+        }
       }
     }
   }
@@ -435,7 +445,7 @@ struct AverageTask {
   }
   __device__ int KeyOf(int tile) const { return (tile - task.tiles_begin) * args.b1 + k; }
   // kbar (0) or vbar (1) of row k of a key tile, column 0 of the group.
-  __device__ Bf16* MeansOf(int tile, int which) const {
+  __device__ Bits16* MeansOf(int tile, int which) const {
     const int64_t columns = int64_t{args.plan.group_tiles} * args.b2;
     return args.means + task.ring_slot * columns * MeansPitch() +
            (int64_t{KeyOf(tile)} * 2 + which) * kHeadDim;

@@ -3,9 +3,10 @@
 //   L[i,n] = softmax over n of s q[i] . kbar[n] - c[n]     delta[i] = d_out[i] . out[i]
 //   d_x[i,n] = L * (d_out[i] . vbar[n] - delta[i])
 //
-// BackAcross goes over the keys twice, first for sums and deltas, then for what reaches the queries
-// through the means: d_q[i] = s sum_n d_x kbar[n]. BackMeans then makes of each item of means what
-// they are the derivatives by:
+// BackAcross goes over the keys once, for sums, deltas and what reaches the queries through the
+// means: d_q[i] = s sum_n d_x kbar[n] = s (sum_n L e kbar[n] - delta[i] sum_n L kbar[n]), where
+// e = d_out[i] . vbar[n]. BackMeans then makes of each item of means what they are the derivatives
+// by:
 //
 //   d_vbar[n] = sum_i L d_out[i]   d_kbar[n] = s sum_i d_x q[i]   d_c[n] = -sum_i d_x
 #pragma once
@@ -16,75 +17,157 @@
 namespace mrt {
 
 template <int kHeadDim, int kWarpgroups>
-struct BackAcross : PassAcross<kHeadDim, kWarpgroups, false, 2> {
-  using Base = PassAcross<kHeadDim, kWarpgroups, false, 2>;
+struct BackAcross : PassAcross<kHeadDim, kWarpgroups, false, StorageType::kBF16> {
+  using Base = PassAcross<kHeadDim, kWarpgroups, false, StorageType::kBF16>;
   using Base::kBlocks;
   using Base::kPanels;
   using Base::kScoreTiles;
   using Base::kStages;
-  using typename Base::Bf16;
-  using typename Base::Queries;
+  static constexpr int kRows = 64 * kWarpgroups;
+  static constexpr int kChunks = kHeadDim / 8;  // of 16 bytes
+
+  // Rows in the order of the means.
+  using Rows = Bits16[kPanels][kRows][64];
+  struct Smem {
+    typename Base::Smem forward;
+    alignas(1024) Rows q;
+    alignas(1024) Rows d_out;
+  };
 
   const MonarchBackKernelArgs& back;
-  Queries d_out;
-  float log_sum[2], delta[2];
+  Smem& smem;
+  // With w = 2^(x - max) and e = d_out . vbar - start, of which the base has the sums of w and of
+  // w kbar: those of w e and of w e kbar.
+  float weighted[2], with_kbar[kPanels][8][4];
+  float start[2];  // about delta: what is near it cancels before it is rounded
+  float delta[2];  // less `start`
 
-  __device__ BackAcross(const MonarchBackKernelArgs& a, typename Base::Smem& shared)
-      : Base(a.forward, shared), back(a) {}
+  __device__ BackAcross(const MonarchBackKernelArgs& a, Smem& shared)
+      : Base(a.forward, shared.forward, gridDim.x - 1 - blockIdx.x), back(a), smem(shared) {}
 
   __device__ void Run() {
     if (this->items == 0) return;
     this->Begin();
-    this->LoadQueries(this->args.q, this->q);
-    this->LoadQueries(back.d_out, d_out);
+    CopyRows(this->args.q, smem.q);
+    CopyRows(back.d_out, smem.d_out);
+    ptx::FenceSharedForWgmma();
     __syncthreads();
-    this->Forward();
-    FinishSums();
-    this->Start();
-    for (int n = this->items; n < 2 * this->items; ++n) {
-      const int slot = n % kStages;
-      const int keys_left = this->keys - (n - this->items) * kPassKeys;
-      ptx::BarrierWait(&this->smem.full[slot], n / kStages % 2);
-      if (keys_left < kPassKeys) this->template Clear<0>(slot, keys_left);
-      float x[kScoreTiles][4], d_x[kScoreTiles][4];
-      this->Score(slot, 0, this->q, x);
-      this->Score(slot, 1, d_out, d_x);
-      ptx::WgmmaWait<0>();
-      ptx::WgmmaResult(x);
-      ptx::WgmmaResult(d_x);
-      this->Logits(slot, keys_left, x);
+    Base::Start();
 #pragma unroll
-      for (int tile = 0; tile < kScoreTiles; ++tile)
+    for (int row = 0; row < 2; ++row) weighted[row] = start[row] = 0;
 #pragma unroll
-        for (int e = 0; e < 4; ++e)
-          d_x[tile][e] = ptx::Exp2(x[tile][e] - log_sum[e / 2]) * (d_x[tile][e] - delta[e / 2]);
-      this->Accumulate(slot, 0, d_x);
-      this->Release(n);
+    for (int n = 0; n < kPanels * 32; ++n) with_kbar[n / 32][n / 4 % 8][n % 4] = 0;
+    for (int item = 0; item < this->items; ++item) {
+      AddItem(item);
+      this->Release(item);
     }
+    FinishSums();
     WriteQueryGradients();
+  }
+
+  __device__ __forceinline__ void CopyRows(const Bits16* tensor, Rows& to) const {
+    for (int n = threadIdx.x; n < kRows * kChunks; n += Base::kThreads) {
+      const int row = n / kChunks, chunk = n % kChunks, i = this->row_begin + row;
+      uint4 x = {};
+      if (i < this->args.b1) {
+        const int token = QueryToken(this->args, this->place.query_tile, i, this->place.j);
+        x = __ldg(reinterpret_cast<const uint4*>(
+                      tensor + TokenOffset(this->args, kHeadDim, token, this->place.head)) +
+                  chunk);
+      }
+      StorePermuted(x, row, chunk, kRows, &to[0][0][0]);
+    }
+  }
+
+  __device__ __forceinline__ void AddItem(int item) {
+    const int slot = item % kStages, keys_left = this->keys - this->ItemAt(item) * kPassKeys;
+    ptx::BarrierWait(&smem.forward.full[slot], item / kStages % 2);
+    if (keys_left < kPassKeys) this->template Clear<0>(slot, keys_left);
+    float x[kScoreTiles][4], e[kScoreTiles][4];
+    ptx::WgmmaFence();
+    ScoreRows(slot, 0, smem.q, x);
+    ScoreRows(slot, 1, smem.d_out, e);
+    ptx::WgmmaCommit();
+    ptx::WgmmaWait<0>();
+    ptx::WgmmaResult(x);
+    ptx::WgmmaResult(e);
+    this->Logits(slot, keys_left, x);
+    const float before[2] = {this->max[0], this->max[1]};
+    this->Softmax(x);
+    if (item == 0) FindStart(x, e);
+    if (__any_sync(~0u, before[0] != this->max[0] || before[1] != this->max[1])) Rescale(before);
+#pragma unroll
+    for (int n = 0; n < kScoreTiles; ++n)
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        e[n][c] = x[n][c] * (e[n][c] - start[c / 2]);
+        weighted[c / 2] += e[n][c];
+      }
+    Accumulate(slot, x, e);
+  }
+
+  // x [i, n] = rows [i, d] . half [n, d]
+  __device__ __forceinline__ void ScoreRows(int slot, int half, const Rows& rows,
+                                            float (&x)[kScoreTiles][4]) {
+#pragma unroll
+    for (int d = 0; d < kHeadDim; d += 16)
+      ptx::Wgmma(x, ptx::SwizzledTile(&rows[d / 64][threadIdx.x / 128 * 64][d % 64]),
+                 ptx::SwizzledTile(&smem.forward.slots[slot].means[half][d / 64][0][d % 64]),
+                 d > 0);
+  }
+
+  __device__ __forceinline__ void FindStart(const float (&w)[kScoreTiles][4],
+                                            const float (&e)[kScoreTiles][4]) {
+    float dot[2] = {}, sum[2] = {};
+#pragma unroll
+    for (int n = 0; n < kScoreTiles; ++n)
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        dot[c / 2] = fmaf(w[n][c], e[n][c], dot[c / 2]);
+        sum[c / 2] += w[n][c];
+      }
+#pragma unroll
+    for (int row = 0; row < 2; ++row) start[row] = QuadSum(dot[row]) / QuadSum(sum[row]);
+  }
+
+  __device__ __forceinline__ void Rescale(const float (&before)[2]) {
+    float factor[2];
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      factor[row] = ptx::Exp2(before[row] - this->max[row]);
+      weighted[row] *= factor[row];
+    }
+#pragma unroll
+    for (int n = 0; n < kPanels * 32; ++n) with_kbar[n / 32][n / 4 % 8][n % 4] *= factor[n % 4 / 2];
+  }
+
+  // Both sums with kbar.
+  __device__ __forceinline__ void Accumulate(int slot, const float (&w)[kScoreTiles][4],
+                                             const float (&e)[kScoreTiles][4]) {
+    uint32_t w_operand[kPassKeys / 16][4], e_operand[kPassKeys / 16][4];
+    Base::Operand(w, w_operand);
+    Base::Operand(e, e_operand);
+    ptx::WgmmaFence();
+    this->AddProduct(slot, 0, w_operand, this->out);
+    this->AddProduct(slot, 0, e_operand, with_kbar);
+    ptx::WgmmaCommit();
+    ptx::WgmmaWait<0>();
+#pragma unroll
+    for (int panel = 0; panel < kPanels; ++panel) {
+      ptx::WgmmaResult(this->out[panel]);
+      ptx::WgmmaResult(with_kbar[panel]);
+    }
   }
 
   __device__ __forceinline__ void FinishSums() {
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      const float sum = QuadSum(this->sum[row]);
-      float dot = 0;
-#pragma unroll
-      for (int block = 0; block < kBlocks; ++block)
-#pragma unroll
-        for (int u = 0; u < 4; ++u) {
-          // Pair u of this lane's 16 bytes: see Base::LoadQueries.
-          const uint32_t pair = d_out[block][u / 2][u % 2 * 2 + row];
-          const float(&y)[4] = this->out[block / 2][block % 2 * 4 + u];
-          dot += __uint_as_float(pair << 16) * y[2 * row] +
-                 __uint_as_float(pair & 0xFFFF0000u) * y[2 * row + 1];
-        }
-      delta[row] = QuadSum(dot) / sum;
-      log_sum[row] = this->max[row] + log2f(sum);
+      this->sum[row] = QuadSum(this->sum[row]);
+      delta[row] = QuadSum(weighted[row]) / this->sum[row];
       const int i = this->RowOf() + 8 * row;
       if (i < this->args.b1 && this->lane % 4 == 0) {
-        PassLogSums(this->args, this->place.column)[i] = log_sum[row];
-        PassDeltas(back, this->place.column)[i] = delta[row];
+        PassLogSums(this->args, this->place.column)[i] = this->max[row] + log2f(this->sum[row]);
+        PassDeltas(back, this->place.column)[i] = delta[row] + start[row];
       }
     }
   }
@@ -98,15 +181,20 @@ struct BackAcross : PassAcross<kHeadDim, kWarpgroups, false, 2> {
       const int token = QueryToken(this->args, this->place.query_tile, i, this->place.j);
       float* to = back.d_q + TokenOffset(this->args, kHeadDim, token, this->place.head) +
                   this->lane % 4 * 8;
+      const float scale = back.scale / this->sum[row];
 #pragma unroll
       for (int block = 0; block < kBlocks; ++block)
 #pragma unroll
         for (int u = 0; u < 4; u += 2) {
-          const float(&y)[4] = this->out[block / 2][block % 2 * 4 + u];
-          const float(&z)[4] = this->out[block / 2][block % 2 * 4 + u + 1];
+          float d_q[4];
+#pragma unroll
+          for (int c = 0; c < 4; ++c) {
+            const int n = block % 2 * 4 + u + c / 2, at = 2 * row + c % 2;
+            d_q[c] =
+                scale * fmaf(-delta[row], this->out[block / 2][n][at], with_kbar[block / 2][n][at]);
+          }
           *reinterpret_cast<float4*>(to + 32 * block + 2 * u) =
-              make_float4(y[2 * row] * back.scale, y[2 * row + 1] * back.scale,
-                          z[2 * row] * back.scale, z[2 * row + 1] * back.scale);
+              make_float4(d_q[0], d_q[1], d_q[2], d_q[3]);
         }
     }
   }
@@ -126,7 +214,6 @@ __global__ void __launch_bounds__(128 * kWarpgroups, kWarpgroups == 1 ? 2 : 1)
 
 template <int kHeadDim, int kStages>
 struct BackMeans {
-  using Bf16 = __nv_bfloat16;
   static constexpr int kPanels = kHeadDim / 64;
   static constexpr int kBlocks = kHeadDim / 32;  // of channels
   static constexpr int kChunks = kHeadDim / 8;   // of 16 bytes
@@ -134,7 +221,7 @@ struct BackMeans {
   static constexpr int kRowsMax = 160;  // in shared memory; taller tiles are loaded for every item
 
   struct Fixed {
-    alignas(1024) Bf16 means[kStages][2][kPanels][kPassKeys][64];
+    alignas(1024) Bits16 means[kStages][2][kPanels][kPassKeys][64];
     alignas(16) float entropies[kStages][kPassKeys];
     float log_sums[kRowsMax], deltas[kRowsMax];
     uint64_t full[kStages];
@@ -143,12 +230,12 @@ struct BackMeans {
     return b1 > kRowsMax ? kRowsMax : (b1 + kStepRows - 1) / kStepRows * kStepRows;
   }
   static int SmemBytes(int b1) {
-    return int{sizeof(Fixed)} + 4 * RowsHeld(b1) * kHeadDim * int{sizeof(Bf16)};
+    return int{sizeof(Fixed)} + 4 * RowsHeld(b1) * kHeadDim * int{sizeof(Bits16)};
   }
   // Queries, or d_out: as they are, and with the channels in the order of the means.
   struct Rows {
-    Bf16* natural;
-    Bf16* permuted;
+    Bits16* natural;
+    Bits16* permuted;
   };
 
   const MonarchBackKernelArgs& back;
@@ -168,7 +255,7 @@ struct BackMeans {
       keys = VisibleTiles(args, place.query_tile) * args.b1;
     items = (keys + kPassKeys - 1) / kPassKeys;
     rows_held = RowsHeld(args.b1);
-    Bf16* rows = reinterpret_cast<Bf16*>(shared + sizeof(Fixed));
+    Bits16* rows = reinterpret_cast<Bits16*>(shared + sizeof(Fixed));
     const int elements = rows_held * kHeadDim;
     q = {rows, rows + elements};
     d_out = {rows + 2 * elements, rows + 3 * elements};
@@ -197,13 +284,13 @@ struct BackMeans {
       }
       __syncthreads();
       if (threadIdx.x == 0) LoadItem(item + kStages);
-      Store(item);
+      Store(items - 1 - item);
     }
   }
 
   __device__ void LoadItem(int item) {
     if (item >= items) return;
-    const int slot = item % kStages, key = item * kPassKeys;
+    const int slot = item % kStages, key = (items - 1 - item) * kPassKeys;
     constexpr int kMeansBytes = 2 * kPassKeys * kHeadDim * 2, kEntropyBytes = kPassKeys * 4;
     ptx::BarrierArriveExpect(&smem.full[slot], kMeansBytes + kEntropyBytes);
     ptx::BulkCopy(smem.means[slot], PassHalf<kHeadDim>(args, place.column, key, 0), kMeansBytes,
@@ -224,7 +311,7 @@ struct BackMeans {
     ptx::FenceSharedForWgmma();
   }
 
-  __device__ void CopyRows(const Bf16* tensor, int begin, const Rows& to) {
+  __device__ void CopyRows(const Bits16* tensor, int begin, const Rows& to) {
     for (int n = threadIdx.x; n < rows_held * kChunks; n += kMonarchCudaThreads) {
       const int row = n / kChunks, chunk = n % kChunks, i = begin + row;
       uint4 x = {};
@@ -249,20 +336,19 @@ struct BackMeans {
   }
 
   // z [n, i] = means . rows, which lie in the order of the means.
-  __device__ __forceinline__ void Score(int slot, int which, const Bf16* rows, int row,
+  __device__ __forceinline__ void Score(int slot, int which, const Bits16* rows, int row,
                                         float (&z)[kStepRows / 8][4]) {
     ptx::WgmmaFence();
 #pragma unroll
     for (int d = 0; d < kHeadDim; d += 16)
-      ptx::Wgmma<kStepRows>(z, ptx::SwizzledTile(&smem.means[slot][which][d / 64][0][d % 64]),
-                            ptx::SwizzledTile(rows + (d / 64 * rows_held + row) * 64 + d % 64),
-                            d > 0);
+      ptx::Wgmma(z, ptx::SwizzledTile(&smem.means[slot][which][d / 64][0][d % 64]),
+                 ptx::SwizzledTile(rows + (d / 64 * rows_held + row) * 64 + d % 64), d > 0);
     ptx::WgmmaCommit();
   }
 
   // y [n, d] += weights [n, i] . rows [i, d]
   __device__ __forceinline__ void Add(const uint32_t (&weights)[kStepRows / 16][4],
-                                      const Bf16* rows, int row, float (&y)[kPanels][8][4]) {
+                                      const Bits16* rows, int row, float (&y)[kPanels][8][4]) {
     ptx::WgmmaFence();
 #pragma unroll
     for (int step = 0; step < kStepRows / 16; ++step)

@@ -20,20 +20,19 @@ namespace mrt {
 // What a warpgroup computes of 64 rows m.
 template <int kHeadDim, int kScoreTiles>
 struct BackRows {
-  using Bf16 = __nv_bfloat16;
   static constexpr int kPanels = kHeadDim / 64;
   static constexpr int kChunks = kHeadDim / 8;  // of 16 bytes
   static constexpr int kKeyRows = (kScoreTiles + 1) / 2 * 16;
   static constexpr int kTileRows = 64;
 
   struct Keys {
-    alignas(1024) Bf16 k[kPanels][kKeyRows][64];
-    alignas(1024) Bf16 v[kPanels][kKeyRows][64];
+    alignas(1024) Bits16 k[kPanels][kKeyRows][64];
+    alignas(1024) Bits16 v[kPanels][kKeyRows][64];
   };
   struct Rows {
-    alignas(1024) Bf16 q[kPanels][kTileRows][64];
-    alignas(1024) Bf16 d_kbar[kPanels][kTileRows][64];
-    alignas(1024) Bf16 d_vbar[kPanels][kTileRows][64];
+    alignas(1024) Bits16 q[kPanels][kTileRows][64];
+    alignas(1024) Bits16 d_kbar[kPanels][kTileRows][64];
+    alignas(1024) Bits16 d_vbar[kPanels][kTileRows][64];
   };
 
   const MonarchBackKernelArgs& back;
@@ -70,7 +69,7 @@ struct BackRows {
   }
 
   template <int kRows>
-  __device__ static Bf16* At(Bf16 (&panels)[kPanels][kRows][64], int row, int chunk) {
+  __device__ static Bits16* At(Bits16 (&panels)[kPanels][kRows][64], int row, int chunk) {
     return &panels[chunk / 8][row][(chunk % 8 ^ row % 8) * 8];
   }
 
@@ -91,7 +90,7 @@ struct BackRows {
     if (kWarpgroups == 1 || threadIdx.x >= 128)
       CopyKeyRows(At(to.v, FirstRow(), Chunk()), args.v_frames[row.frame], begin, pitch);
   }
-  __device__ __forceinline__ void CopyKeyRows(Bf16* to, const Bf16* frame, int64_t begin,
+  __device__ __forceinline__ void CopyKeyRows(Bits16* to, const Bits16* frame, int64_t begin,
                                               int64_t pitch) {
 #pragma unroll
     for (int n = 0; n < kKeyRows; n += kRowsAtOnce) {
@@ -102,7 +101,7 @@ struct BackRows {
 
   // `tokens` of the rows m of the group.
   __device__ __forceinline__ void LoadQueries(Rows& to, const int* tokens) {
-    Bf16* target = At(to.q, FirstRow(), Chunk());
+    Bits16* target = At(to.q, FirstRow(), Chunk());
 #pragma unroll
     for (int n = 0; n < kTileRows; n += kRowsAtOnce) {
       const int m = m_begin + n + FirstRow();
@@ -117,15 +116,15 @@ struct BackRows {
   __device__ __forceinline__ void LoadGradients(Rows& to, int tile) {
     const int key = tile * args.b1 + k, first_row = FirstSeeing(tile);
     const int row_begin = m_begin + FirstRow();
-    const Bf16* from =
+    const Bits16* from =
         PassChunk(PassHalf<kHeadDim>(args, ColumnOf(row_begin), key, 0), key, Chunk());
     const int64_t pitch = int64_t{args.plan.items} * 2 * kPassKeys * kHeadDim;
-    Bf16* d_kbar = At(to.d_kbar, FirstRow(), Chunk());
-    Bf16* d_vbar = At(to.d_vbar, FirstRow(), Chunk());
+    Bits16* d_kbar = At(to.d_kbar, FirstRow(), Chunk());
+    Bits16* d_vbar = At(to.d_vbar, FirstRow(), Chunk());
 #pragma unroll
     for (int n = 0; n < kTileRows; n += kRowsAtOnce) {
       const bool valid = row_begin + n >= first_row && row_begin + n < rows_end;
-      const Bf16* source = valid ? from + n * pitch : args.means;
+      const Bits16* source = valid ? from + n * pitch : args.means;
       ptx::CopyAsync16(d_kbar + n * 64, source, valid);
       ptx::CopyAsync16(d_vbar + n * 64, source + kPassKeys * kHeadDim, valid);
     }
@@ -170,13 +169,13 @@ struct BackRows {
   }
 
   // z [m, l] (+)= rows [m, d] . keys [l, d]
-  __device__ __forceinline__ static void Score(const Bf16 (&rows)[kPanels][kTileRows][64],
-                                               const Bf16 (&keys)[kPanels][kKeyRows][64], bool adds,
-                                               float (&z)[kScoreTiles][4]) {
+  __device__ __forceinline__ static void Score(const Bits16 (&rows)[kPanels][kTileRows][64],
+                                               const Bits16 (&keys)[kPanels][kKeyRows][64],
+                                               bool adds, float (&z)[kScoreTiles][4]) {
 #pragma unroll
     for (int d = 0; d < kHeadDim; d += 16)
-      ptx::Wgmma<8 * kScoreTiles>(z, ptx::SwizzledTile(&rows[d / 64][0][d % 64]),
-                                  ptx::SwizzledTile(&keys[d / 64][0][d % 64]), adds || d > 0);
+      ptx::Wgmma(z, ptx::SwizzledTile(&rows[d / 64][0][d % 64]),
+                 ptx::SwizzledTile(&keys[d / 64][0][d % 64]), adds || d > 0);
   }
 
   // Of one row: scores -> log2 r.
@@ -241,7 +240,6 @@ struct BackKeys : BackRows<kHeadDim, kScoreTiles> {
   using Base::kPanels;
   using Base::kTileRows;
   using Base::lane;
-  using typename Base::Bf16;
   static constexpr int kKeyPanels = (kScoreTiles + 7) / 8;  // of 64 columns l
   static constexpr int kWarpgroups = kKeyPanels, kThreads = 128 * kWarpgroups;
 
@@ -250,8 +248,8 @@ struct BackKeys : BackRows<kHeadDim, kScoreTiles> {
   struct Smem {
     typename Base::Keys keys;
     typename Base::Rows rows[kWarpgroups];
-    alignas(1024) Bf16 r[kWarpgroups][kKeyPanels][kTileRows][64];
-    alignas(1024) Bf16 d_z[kWarpgroups][kKeyPanels][kTileRows][64];
+    alignas(1024) Bits16 r[kWarpgroups][kKeyPanels][kTileRows][64];
+    alignas(1024) Bits16 d_z[kWarpgroups][kKeyPanels][kTileRows][64];
     int tokens[kColumnsMax];
   };
 
@@ -263,7 +261,8 @@ struct BackKeys : BackRows<kHeadDim, kScoreTiles> {
 
   __device__ void Run() {
     const int of_head = args.plan.key_tiles * args.b1;
-    const int head_of_pass = blockIdx.x / of_head, index = blockIdx.x - head_of_pass * of_head;
+    const int from_last = blockIdx.x / of_head, index = blockIdx.x - from_last * of_head;
+    const int head_of_pass = gridDim.x / of_head - 1 - from_last;
     const int tile = args.by_b1.Quotient(index);
     this->k = index - tile * args.b1;
     // All groups of the head, or the one of this launch.
@@ -283,9 +282,10 @@ struct BackKeys : BackRows<kHeadDim, kScoreTiles> {
         ptx::CopyAsyncCommit();
         this->LoadGradients(smem.rows[warpgroup], tile);
         ptx::CopyAsyncCommit();
-        StoreWeights(tile);
+        uint32_t operand[kKeyRows / 16][4];
+        StoreWeights(tile, operand);
         __syncthreads();
-        Accumulate();
+        Multiply(tile, operand);
         __syncthreads();
       }
     }
@@ -307,10 +307,10 @@ struct BackKeys : BackRows<kHeadDim, kScoreTiles> {
     __syncthreads();
   }
 
-  __device__ __forceinline__ void StoreWeights(int tile) {
+  // r and s d_z into shared memory; `operand` is s d_z.
+  __device__ __forceinline__ void StoreWeights(int tile, uint32_t (&operand)[kKeyRows / 16][4]) {
     float r[kScoreTiles][4], d_z[kScoreTiles][4];
     this->Differentiate(smem.rows[warpgroup], smem.keys, tile, r, d_z);
-    uint32_t operand[kKeyRows / 16][4];  // s d_z
 #pragma unroll
     for (int n = 0; n < kKeyRows / 8; ++n)
 #pragma unroll
@@ -327,12 +327,11 @@ struct BackKeys : BackRows<kHeadDim, kScoreTiles> {
             PackBf16(r[n][2 * half], r[n][2 * half + 1]);
       }
     ptx::FenceSharedForWgmma();
-    StoreQueryGradients(tile, operand);
   }
 
-  // s d_z . K, what this key row adds to d_q, in the places of d_kbar.
-  __device__ __forceinline__ void StoreQueryGradients(int tile,
-                                                      const uint32_t (&operand)[kKeyRows / 16][4]) {
+  // s d_z . K, what this key row adds to d_q, goes to the places of d_kbar while the gradients of
+  // keys and values are summed up.
+  __device__ __forceinline__ void Multiply(int tile, const uint32_t (&operand)[kKeyRows / 16][4]) {
     float y[kPanels][8][4];
     ptx::WgmmaFence();
 #pragma unroll
@@ -342,7 +341,15 @@ struct BackKeys : BackRows<kHeadDim, kScoreTiles> {
         ptx::WgmmaRowsOfB(y[panel], operand[step],
                           ptx::SwizzledTile(&smem.keys.k[panel][16 * step][0]), step > 0);
     ptx::WgmmaCommit();
-    ptx::WgmmaWait<0>();
+#pragma unroll
+    for (int from = 0; from < kWarpgroups; ++from) {
+      const auto& rows = smem.rows[from];
+      Add(smem.r[from][warpgroup], rows.d_vbar, d_v);
+      Add(smem.r[from][warpgroup], rows.d_kbar, d_k);
+      Add(smem.d_z[from][warpgroup], rows.q, d_k);
+    }
+    ptx::WgmmaCommit();
+    ptx::WgmmaWait<1>();
 #pragma unroll
     for (int panel = 0; panel < kPanels; ++panel) ptx::WgmmaResult(y[panel]);
     const int key = tile * args.b1 + this->k;
@@ -352,11 +359,17 @@ struct BackKeys : BackRows<kHeadDim, kScoreTiles> {
       StoreNatural<kHeadDim>(y, half, 1, m < this->rows_end,
                              PassHalf<kHeadDim>(args, this->ColumnOf(m), key, 0), key);
     }
+    ptx::WgmmaWait<0>();
+#pragma unroll
+    for (int p = 0; p < kPanels; ++p) {
+      ptx::WgmmaResult(d_v[p]);
+      ptx::WgmmaResult(d_k[p]);
+    }
   }
 
   // y [l, d] += weights [m, l]^T . rows [m, d]
-  __device__ __forceinline__ void Add(const Bf16 (&weights)[kTileRows][64],
-                                      const Bf16 (&rows)[kPanels][kTileRows][64],
+  __device__ __forceinline__ void Add(const Bits16 (&weights)[kTileRows][64],
+                                      const Bits16 (&rows)[kPanels][kTileRows][64],
                                       float (&y)[kPanels][8][4]) {
 #pragma unroll
     for (int step = 0; step < kTileRows / 16; ++step)
@@ -364,24 +377,6 @@ struct BackKeys : BackRows<kHeadDim, kScoreTiles> {
       for (int panel = 0; panel < kPanels; ++panel)
         ptx::WgmmaRowsOfBoth(y[panel], ptx::SwizzledTile(&weights[16 * step][0]),
                              ptx::SwizzledTile(&rows[panel][16 * step][0]), true);
-  }
-
-  __device__ void Accumulate() {
-    ptx::WgmmaFence();
-#pragma unroll
-    for (int from = 0; from < kWarpgroups; ++from) {
-      const auto& rows = smem.rows[from];
-      Add(smem.r[from][warpgroup], rows.d_vbar, d_v);
-      Add(smem.r[from][warpgroup], rows.d_kbar, d_k);
-      Add(smem.d_z[from][warpgroup], rows.q, d_k);
-    }
-    ptx::WgmmaCommit();
-    ptx::WgmmaWait<0>();
-#pragma unroll
-    for (int p = 0; p < kPanels; ++p) {
-      ptx::WgmmaResult(d_v[p]);
-      ptx::WgmmaResult(d_k[p]);
-    }
   }
 
   __device__ void Write(int tile, bool adds) {

@@ -8,7 +8,7 @@ namespace mrt {
 struct MonarchBackKernelArgs {
   MonarchKernelArgs forward;  // without `out`
   float scale = 0;            // 1 / sqrt(head_dim)
-  const __nv_bfloat16* d_out = nullptr;
+  const Bits16* d_out = nullptr;
   float* d_q = nullptr;
   float* deltas = nullptr;  // [column, stat_rows]: d_out . out of a query row
   float* d_k_frames[kMonarchCudaFramesMax] = {};

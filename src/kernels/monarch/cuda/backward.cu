@@ -23,7 +23,7 @@ struct BackKernels {
 template <int kIndex>
 constexpr BackKernels MakeBackKernels() {
   constexpr MonarchPassKernel kKernel = kMonarchPassKernels[kIndex];
-  return {LaunchPassAverage<kIndex, AverageKind::kPass>,
+  return {LaunchPassAverage<kIndex, AverageKind::kPass, StorageType::kBF16>,
           {LaunchBackAcross<kKernel.head_dim, 1>, LaunchBackAcross<kKernel.head_dim, 2>},
           LaunchBackMeans<kKernel.head_dim>,
           LaunchBackAlong<kKernel.head_dim, kKernel.score_tiles>};
@@ -92,7 +92,7 @@ Status RunMonarchBackwardCuda(const MonarchBackwardArgs& args, CUstream_st* stre
   k.forward.log_sums = reinterpret_cast<float*>(scratch + plan.log_sums_begin);
   k.deltas = reinterpret_cast<float*>(scratch + plan.deltas_begin);
   k.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
-  k.d_out = static_cast<const __nv_bfloat16*>(args.d_out);
+  k.d_out = static_cast<const Bits16*>(args.d_out);
   k.d_q = args.d_q;
   std::copy_n(args.d_k_frames, s.frames_kv, k.d_k_frames);
   std::copy_n(args.d_v_frames, s.frames_kv, k.d_v_frames);

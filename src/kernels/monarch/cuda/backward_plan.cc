@@ -9,6 +9,8 @@ Result<MonarchBackwardCudaPlan> PlanMonarchBackwardCuda(const MonarchShape& s,
   constexpr int kColumnsMax = 80;
   if (s.iterations != 1)
     return Unavailable("[monarch] the CUDA backward pass takes one refinement step only");
+  if (s.storage == StorageType::kF16)
+    return Unavailable("[monarch] the CUDA backward pass takes bf16 only");
   if (s.b2() > kColumnsMax)
     return Unavailable("[monarch] the CUDA backward pass takes tiles of at most 80 columns");
   MonarchBackwardCudaPlan plan;

@@ -36,43 +36,52 @@ constexpr auto kResidentLaunchers =
 
 using PassLauncher = cudaError_t (*)(const MonarchKernelArgs&, int, cudaStream_t);
 
-template <AverageKind kKind, size_t... n>
+template <AverageKind kKind, StorageType kType, size_t... n>
 constexpr std::array<PassLauncher, sizeof...(n)> MakePassLaunchers(std::index_sequence<n...>) {
-  return {LaunchPassAverage<static_cast<int>(n), kKind>...};
+  return {LaunchPassAverage<static_cast<int>(n), kKind, kType>...};
 }
-template <AverageKind kKind>
+template <AverageKind kKind, StorageType kType>
 constexpr auto kPassAverages =
-    MakePassLaunchers<kKind>(std::make_index_sequence<std::size(kMonarchPassKernels)>());
+    MakePassLaunchers<kKind, kType>(std::make_index_sequence<std::size(kMonarchPassKernels)>());
 
 // By whether only sums are asked for, and warpgroups - 1.
-template <int kHeadDim>
+template <int kHeadDim, StorageType kType>
 constexpr PassLauncher kPassAcross[2][3] = {
-    {LaunchPassAcross<kHeadDim, 1, false>, LaunchPassAcross<kHeadDim, 2, false>,
-     LaunchPassAcross<kHeadDim, 3, false>},
-    {LaunchPassAcross<kHeadDim, 1, true>, LaunchPassAcross<kHeadDim, 2, true>,
-     LaunchPassAcross<kHeadDim, 3, true>}};
+    {LaunchPassAcross<kHeadDim, 1, false, kType>, LaunchPassAcross<kHeadDim, 2, false, kType>,
+     LaunchPassAcross<kHeadDim, 3, false, kType>},
+    {LaunchPassAcross<kHeadDim, 1, true, kType>, LaunchPassAcross<kHeadDim, 2, true, kType>,
+     LaunchPassAcross<kHeadDim, 3, true, kType>}};
 
 // All passes over all pairs, one after another on the stream.
+template <StorageType kType>
 cudaError_t LaunchPasses(MonarchKernelArgs args, cudaStream_t stream) {
   const MonarchCudaPlan& plan = args.plan;
   const bool wide = kMonarchPassKernels[plan.passes].head_dim == 128;
-  const auto& across = wide ? kPassAcross<128> : kPassAcross<64>;
+  const auto& across = wide ? kPassAcross<128, kType> : kPassAcross<64, kType>;
   const PassLauncher sums = across[1][plan.warpgroups - 1];
-  const PassLauncher refine = wide ? LaunchPassRefine<128> : LaunchPassRefine<64>;
-  const auto& first = plan.iterations == 1 ? kPassAverages<AverageKind::kPass>
-                                           : kPassAverages<AverageKind::kPassKbar>;
+  const PassLauncher refine = wide ? LaunchPassRefine<128, kType> : LaunchPassRefine<64, kType>;
+  const PassLauncher sums_refine =
+      wide ? LaunchPassSumsRefine<128, kType> : LaunchPassSumsRefine<64, kType>;
+  const auto& first = plan.iterations == 1 ? kPassAverages<AverageKind::kPass, kType>
+                                           : kPassAverages<AverageKind::kPassKbar, kType>;
   const int pairs = args.heads * plan.groups;
   for (; args.first_pair < pairs; args.first_pair += plan.pass_pairs) {
     const int count = std::min(plan.pass_pairs, pairs - args.first_pair);
+    const int columns = count * plan.group_tiles * args.b2;
+    args.first_kept = columns - plan.kept, args.first_dropped = columns - plan.dropped;
     cudaError_t error = cudaSuccess;
     const auto run = [&](PassLauncher pass) {
       if (error == cudaSuccess) error = pass(args, count, stream);
     };
     run(first[plan.passes]);
     for (int n = 1; n < plan.iterations; ++n) {
-      run(sums);
-      run(refine);
-      run(kPassAverages<AverageKind::kPassRefined>[plan.passes]);
+      if (plan.own_sums) {
+        run(sums_refine);
+      } else {
+        run(sums);
+        run(refine);
+      }
+      run(kPassAverages<AverageKind::kPassRefined, kType>[plan.passes]);
     }
     run(across[0][plan.warpgroups - 1]);
     if (error != cudaSuccess) return error;
@@ -120,16 +129,16 @@ MonarchKernelArgs MonarchKernelArgsOf(const MonarchArgs& args, const MonarchCuda
   k.by_b1 = FastDivisor(s.b1()), k.by_b2 = FastDivisor(s.b2());
   k.by_tile_rows = FastDivisor(k.tile_rows);
   k.by_h_reduce = FastDivisor(s.h_reduce), k.by_w_reduce = FastDivisor(s.w_reduce);
-  k.q = static_cast<const __nv_bfloat16*>(args.q);
-  k.out = static_cast<__nv_bfloat16*>(args.out);
-  k.means = reinterpret_cast<__nv_bfloat16*>(scratch);
+  k.q = static_cast<const Bits16*>(args.q);
+  k.out = static_cast<Bits16*>(args.out);
+  k.means = reinterpret_cast<Bits16*>(scratch);
   k.entropies = reinterpret_cast<float*>(scratch + plan.entropies_begin);
   k.state = reinterpret_cast<float4*>(scratch + plan.state_begin);
   k.log_sums = reinterpret_cast<float*>(scratch + plan.state_begin);
   k.counters = reinterpret_cast<int*>(scratch + plan.counters_begin);
   for (int f = 0; f < s.frames_kv; ++f) {
-    k.k_frames[f] = static_cast<const __nv_bfloat16*>(args.k_frames[f]);
-    k.v_frames[f] = static_cast<const __nv_bfloat16*>(args.v_frames[f]);
+    k.k_frames[f] = static_cast<const Bits16*>(args.k_frames[f]);
+    k.v_frames[f] = static_cast<const Bits16*>(args.v_frames[f]);
   }
   return k;
 }
@@ -162,7 +171,10 @@ Status LaunchMonarchPlan(const MonarchArgs& args, const MonarchCudaPlan& plan,
                          cudaStream_t stream) {
   const MonarchKernelArgs kernel_args = MonarchKernelArgsOf(args, plan);
   if (plan.passes >= 0)
-    return FromCuda("monarch", "the kernel launch", LaunchPasses(kernel_args, stream));
+    return FromCuda("monarch", "the kernel launch",
+                    args.shape.storage == StorageType::kF16
+                        ? LaunchPasses<StorageType::kF16>(kernel_args, stream)
+                        : LaunchPasses<StorageType::kBF16>(kernel_args, stream));
   const int64_t counter_bytes = plan.scratch_bytes - plan.counters_begin;
   MRT_RETURN_IF_ERROR(FromCuda(
       "monarch", "cudaMemsetAsync",

@@ -2,7 +2,6 @@
 // its own (inst/) and called from launch.cu.
 #pragma once
 
-#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -39,17 +38,19 @@ struct MonarchKernelArgs {
   int causal_block_tiles = 0;  // tiles of a causal block; 0 = not causal
   FastDivisor by_b1, by_b2, by_tile_rows, by_h_reduce, by_w_reduce;
   float scale_log2 = 0;  // log2(e) / sqrt(head_dim): logits are in base 2
-  const __nv_bfloat16* q = nullptr;
-  __nv_bfloat16* out = nullptr;
+  const Bits16* q = nullptr;
+  Bits16* out = nullptr;
   // [ring, column, key of the slice, (kbar, vbar), head_dim], channels as in Permuted().
-  __nv_bfloat16* means = nullptr;
+  Bits16* means = nullptr;
   float* entropies = nullptr;  // [ring, column, key of the slice padded to kAcrossKeys], log2
   float4* state = nullptr;     // [interleave, unit, register / 4, lane]
   float* log_sums = nullptr;   // passes: [column, stat_rows], log2
   int first_pair = 0;          // passes: of this launch
-  int* counters = nullptr;     // next ticket, then of each position: average done, across done
-  const __nv_bfloat16* k_frames[kMonarchCudaFramesMax] = {};
-  const __nv_bfloat16* v_frames[kMonarchCudaFramesMax] = {};
+  // passes: columns from which on L2 keeps the means, and from which on they are dropped once read.
+  int first_kept = 1 << 30, first_dropped = 1 << 30;
+  int* counters = nullptr;  // next ticket, then of each position: average done, across done
+  const Bits16* k_frames[kMonarchCudaFramesMax] = {};
+  const Bits16* v_frames[kMonarchCudaFramesMax] = {};
 };
 static_assert(sizeof(MonarchKernelArgs) <= 4096, "kernel parameters");
 
@@ -67,11 +68,13 @@ cudaError_t LaunchResident(const MonarchKernelArgs& args, cudaStream_t stream);
 
 /// The passes over `pairs` (head, group) pairs from args.first_pair on; the first of
 /// kMonarchPassKernels[kIndex].
-template <int kIndex, AverageKind kKind>
+template <int kIndex, AverageKind kKind, StorageType kType>
 cudaError_t LaunchPassAverage(const MonarchKernelArgs& args, int pairs, cudaStream_t stream);
-template <int kHeadDim, int kWarpgroups, bool kSumsOnly>
+template <int kHeadDim, int kWarpgroups, bool kSumsOnly, StorageType kType>
 cudaError_t LaunchPassAcross(const MonarchKernelArgs& args, int pairs, cudaStream_t stream);
-template <int kHeadDim>
+template <int kHeadDim, StorageType kType>
+cudaError_t LaunchPassSumsRefine(const MonarchKernelArgs& args, int pairs, cudaStream_t stream);
+template <int kHeadDim, StorageType kType>
 cudaError_t LaunchPassRefine(const MonarchKernelArgs& args, int pairs, cudaStream_t stream);
 
 /// Of the current device; Unavailable with the reason if the kernels do not run there.

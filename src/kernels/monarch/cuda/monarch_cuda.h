@@ -1,6 +1,6 @@
-// Monarch attention on an NVIDIA GPU: the operation of kernels/monarch/monarch.h, bf16, head_dim 64
-// or 128, compute capability 9.0; its derivatives of one step, of tiles of at most 80 columns.
-// Built only with MRT_CUDA. docs/attention.md says how it works.
+// Monarch attention on an NVIDIA GPU: the operation of kernels/monarch/monarch.h, bf16 or f16,
+// head_dim 64 or 128, compute capability 9.0; its derivatives of one step, bf16, of tiles of at
+// most 80 columns. Built only with MRT_CUDA. docs/attention.md says how it works.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +14,9 @@ struct CUstream_st;  // cudaStream_t is a pointer to it
 namespace mrt {
 
 /// Bytes of device memory that RunMonarchCuda needs for this shape on the current device: up to
-/// 640 MB, whatever frames_kv is. More, and then in proportion to frames_kv, only for more than one
-/// step of a shape where the means of one query tile and head take more. InvalidArgument for a bad
-/// shape, Unavailable with the reason if no kernel takes it or there is no device.
+/// 640 MB, whatever frames_kv is. More, and then in proportion to frames_kv, only for f16 or more
+/// than one step of a shape where the means of one query tile and head take more. InvalidArgument
+/// for a bad shape, Unavailable with the reason if no kernel takes it or there is no device.
 Result<int64_t> MonarchCudaScratchBytes(const MonarchShape& shape);
 
 /// Puts the operation on the stream and returns; the result does not change from run to run.

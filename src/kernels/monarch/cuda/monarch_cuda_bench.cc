@@ -1,5 +1,5 @@
 // monarch_cuda_bench [--shape NAME] [--plan FIELD=N[,FIELD=N...]]... [--repeats N] [--no-check]
-//                    [--compare] [--backward]
+//                    [--compare] [--backward] [--dtype bf16|f16]
 //
 // Prints one JSON row per shape and plan: milliseconds with L2 full of something else before each
 // run (cold) and without (warm), and the error against the CPU kernel in float32, which is within
@@ -26,6 +26,7 @@
 #include "kernels/common/cuda/device_buffer.cuh"
 #include "kernels/monarch/cuda/launch.cuh"
 #include "kernels/monarch/cuda/monarch_cuda.h"
+#include "testing/attention_inputs.h"
 #include "testing/bench_buffers.h"
 
 namespace mrt {
@@ -91,16 +92,16 @@ void Check(cudaError_t error, const char* what) {
 }
 
 // Sums of four uniform numbers: near enough to normal, and quick to make.
-std::vector<BFloat16> RandomValues(int64_t count, uint32_t seed) {
+std::vector<Bits16> RandomValues(int64_t count, uint32_t seed, StorageType type) {
   constexpr int64_t kPeriod = 1000003;  // they repeat, because that is quick to make
-  std::vector<BFloat16> x(static_cast<size_t>(count));
-  for (BFloat16& value : std::span(x).first(static_cast<size_t>(std::min(count, kPeriod)))) {
+  std::vector<Bits16> x(static_cast<size_t>(count));
+  for (Bits16& value : std::span(x).first(static_cast<size_t>(std::min(count, kPeriod)))) {
     float sum = 0;
     for (int n = 0; n < 4; ++n) {
       seed = seed * 1664525u + 1013904223u;
       sum += static_cast<float>(static_cast<int32_t>(seed)) * 0x1p-31f;
     }
-    value = ToBFloat16(sum * 0.866f);  // variance 1
+    value = testing::ToBits(sum * 0.866f, type);  // variance 1
   }
   for (int64_t begin = kPeriod; begin < count; begin += kPeriod)
     std::copy_n(x.begin(), std::min(kPeriod, count - begin), x.begin() + begin);
@@ -109,8 +110,8 @@ std::vector<BFloat16> RandomValues(int64_t count, uint32_t seed) {
 
 struct Problem {
   MonarchShape shape;
-  std::vector<BFloat16> q;
-  std::vector<std::vector<BFloat16>> k, v;
+  std::vector<Bits16> q;
+  std::vector<std::vector<Bits16>> k, v;
   DeviceBuffer device_q, device_out;
   std::vector<DeviceBuffer> device_frames;
   std::vector<const void*> k_frames, v_frames;
@@ -118,13 +119,13 @@ struct Problem {
 
   explicit Problem(const MonarchShape& s) : shape(s) {
     const int64_t frame = int64_t{s.rows} * s.cols * s.heads * s.head_dim;
-    q = RandomValues(s.frames_q * frame, 1);
+    q = RandomValues(s.frames_q * frame, 1, s.storage);
     device_q = ToDevice(q.data(), 2 * s.frames_q * frame);
     device_out = AllocateDevice(2 * s.frames_q * frame);
     for (int f = 0; f < s.frames_kv; ++f) {
       for (auto* tensor : {&k, &v}) {
         const uint32_t seed = static_cast<uint32_t>(1000 + 2 * f + (tensor == &v));
-        tensor->push_back(RandomValues(frame, seed));
+        tensor->push_back(RandomValues(frame, seed, s.storage));
         device_frames.push_back(ToDevice(tensor->back().data(), 2 * frame));
         (tensor == &k ? k_frames : v_frames).push_back(device_frames.back().get());
       }
@@ -143,11 +144,7 @@ struct Problem {
   void RunOnCpu() {
     MonarchShape s = shape;
     s.storage = StorageType::kF32;
-    const auto floats = [](const std::vector<BFloat16>& x) {
-      std::vector<float> y;
-      for (BFloat16 value : x) y.push_back(ToFloat(value));
-      return y;
-    };
+    const auto floats = [&](const std::vector<Bits16>& x) { return Floats(x); };
     std::vector<std::vector<float>> frames;
     const std::vector<float> query = floats(q);
     for (const auto& x : k) frames.push_back(floats(x));
@@ -168,17 +165,24 @@ struct Problem {
                .scratch = scratch.get()});
   }
 
-  std::vector<BFloat16> Output() const {
-    std::vector<BFloat16> got(q.size());
+  std::vector<float> Floats(const std::vector<Bits16>& bits) const {
+    std::vector<float> x;
+    x.reserve(bits.size());
+    for (Bits16 value : bits) x.push_back(testing::FromBits(value, shape.storage));
+    return x;
+  }
+
+  std::vector<float> Output() const {
+    std::vector<Bits16> got(q.size());
     Check(cudaMemcpy(got.data(), device_out.get(), 2 * got.size(), cudaMemcpyDeviceToHost), "copy");
-    return got;
+    return Floats(got);
   }
 
   double RelativeL2() const {
-    const std::vector<BFloat16> got = Output();
+    const std::vector<float> got = Output();
     double difference_sq = 0, want_sq = 0;
     for (size_t i = 0; i < want.size(); ++i) {
-      const double difference = double(ToFloat(got[i])) - want[i];
+      const double difference = double(got[i]) - want[i];
       difference_sq += difference * difference;
       want_sq += double(want[i]) * want[i];
     }
@@ -225,7 +229,11 @@ void SetField(MonarchCudaPlan& plan, const std::string& name, int value) {
                                                  {"pass_pairs", &plan.pass_pairs},
                                                  {"warpgroups", &plan.warpgroups},
                                                  {"group_tiles", &plan.group_tiles},
-                                                 {"means_last", &plan.means_last}};
+                                                 {"means_last", &plan.means_last},
+                                                 {"kept", &plan.kept},
+                                                 {"dropped", &plan.dropped},
+                                                 {"dependent", &plan.dependent},
+                                                 {"own_sums", &plan.own_sums}};
   if (name == "resident" || name == "passes") return;  // MakePlan() has looked at it
   for (const auto& [field, target] : fields)
     if (name == field) {
@@ -285,12 +293,12 @@ void Bench(const char* name, Problem& problem, const std::string& change, int re
   for (const bool cold : {true, false}) {
     const Times t = Measure(run, repeats, cold ? flush.get() : nullptr, flush_bytes);
     std::printf(
-        "{\"op\": \"monarch\", \"impl\": \"cuda\", \"shape\": \"%s\", \"dtype\": \"bf16\", "
+        "{\"op\": \"monarch\", \"impl\": \"cuda\", \"shape\": \"%s\", \"dtype\": \"%s\", "
         "\"l2\": \"%s\", \"ms_median\": %.4f, \"ms_p95\": %.4f, \"ms_min\": %.4f, \"gflop\": %.1f, "
         "\"tflops\": %.1f",
-        name, cold ? "cold" : "warm", t.median_ms, t.p95_ms, t.min_ms, gflop, gflop / t.median_ms);
-    if (problem.want.empty())
-      for (BFloat16 x : problem.Output()) problem.want.push_back(ToFloat(x));
+        name, problem.shape.storage == StorageType::kF16 ? "f16" : "bf16", cold ? "cold" : "warm",
+        t.median_ms, t.p95_ms, t.min_ms, gflop, gflop / t.median_ms);
+    if (problem.want.empty()) problem.want = problem.Output();
     if (cold) std::printf(", \"rel_l2\": %.3e", problem.RelativeL2());
     std::printf(", \"gpu\": \"%s\", \"plan\": \"%s\"}\n", gpu.name, Describe(plan).c_str());
     std::fflush(stdout);
@@ -347,8 +355,7 @@ void CompareShape(const char* name, Problem& problem, int repeats) {
     const auto run = [&] { return LaunchMonarchPlan(args, *plan, nullptr); };
     const Times cold = Measure(run, repeats, flush.get(), flush_bytes);
     const Times warm = Measure(run, repeats, nullptr, 0);
-    if (problem.want.empty())
-      for (BFloat16 x : problem.Output()) problem.want.push_back(ToFloat(x));
+    if (problem.want.empty()) problem.want = problem.Output();
     std::printf(
         "%-24s %-34s cold %.4f ms (p95 %.4f), warm %.4f ms, %.0f TFLOP/s, rel_l2 %.1e, %s\n", name,
         *change == 0 ? "as RunMonarchCuda" : change, cold.median_ms, cold.p95_ms, warm.median_ms,
@@ -361,7 +368,7 @@ int Main(int argc, char** argv) {
   std::string only;
   std::vector<std::string> changes;
   int repeats = 50;
-  bool check = true, compare = false, backward = false;
+  bool check = true, compare = false, backward = false, f16 = false;
   for (int n = 1; n < argc; ++n) {
     const std::string flag = argv[n];
     if (flag == "--no-check") {
@@ -370,6 +377,8 @@ int Main(int argc, char** argv) {
       compare = true;
     } else if (flag == "--backward") {
       backward = true;
+    } else if (flag == "--dtype" && n + 1 < argc) {
+      f16 = std::string(argv[++n]) == "f16";
     } else if (flag == "--shape" && n + 1 < argc) {
       only = argv[++n];
     } else if (flag == "--plan" && n + 1 < argc) {
@@ -384,7 +393,9 @@ int Main(int argc, char** argv) {
   if (changes.empty()) changes.push_back("");
   for (const auto& named : kShapes) {
     if (!only.empty() && only != named.name) continue;
-    Problem problem(named.shape);
+    MonarchShape shape = named.shape;
+    if (f16) shape.storage = StorageType::kF16;
+    Problem problem(shape);
     if (backward) {
       BenchBackward(named.name, problem, repeats);
       continue;

@@ -23,33 +23,45 @@ std::ostream& operator<<(std::ostream& out, const MonarchShape& s) {
   return out << s.heads << " heads of " << s.head_dim << ", frames " << s.frames_q << " x "
              << s.frames_kv << ", grid " << s.rows << " x " << s.cols << ", tiling " << s.f_tied
              << "," << s.h_reduce << "," << s.w_reduce << ", causal block " << s.causal_block_frames
-             << ", iterations " << s.iterations;
+             << ", iterations " << s.iterations
+             << (s.storage == StorageType::kF16 ? ", f16" : ", bf16");
 }
 
 namespace {
 
+using testing::FromBits;
 using ::testing::HasSubstr;
 using testing::RandomBf16;
+using testing::RandomF16;
 using testing::RelativeL2;
+using testing::ToBits;
 
 // Never more than this, whatever the emulated rounding loses.
 constexpr double kToleranceMax = 0.0085;
+// A constant value may lose this or nothing, by chance.
+constexpr double kHalfStepF16 = 0x1p-12;
 constexpr int64_t kGuardBytes = 4096;
 constexpr int kGuardByte = 0xA5;
-// Both bytes of a bfloat16 that is not a number.
+// Both bytes of a bfloat16, or an f16, that is not a number.
 constexpr int kPoisonByte = 0xFF;
 
 int64_t FrameElements(const MonarchShape& s) {
   return int64_t{s.rows} * s.cols * s.heads * s.head_dim;
 }
 
-std::vector<BFloat16> ToBf16(std::span<const double> x) {
-  std::vector<BFloat16> y;
-  for (double value : x) y.push_back(ToBFloat16(static_cast<float>(value)));
-  return y;
-}
-
-enum class Fill { kNormal, kHugeLogits, kEqualKeys, kConstantV };
+enum class Fill {
+  kNormal,
+  kHugeLogits,
+  kEqualKeys,
+  kConstantV,
+  // Of f16: values of which the means are the largest numbers, or the smallest; large keys; one
+  // key that outweighs each other by 2^27, but not all of them by much.
+  kLargestV,
+  kTinyV,
+  kLargeKeys,
+  kSmallWeights,
+};
+constexpr Fill kF16Fills[] = {Fill::kLargestV, Fill::kTinyV, Fill::kLargeKeys, Fill::kSmallWeights};
 
 // The inputs of one call and what the definition makes of them.
 struct MonarchCase {
@@ -57,18 +69,44 @@ struct MonarchCase {
   std::vector<double> q, k, v;
   std::string kernel;  // "ring", "resident", "passes", or empty for the usual one
   int pass_pairs = 0;  // of the plan, if not 0
+  void (*change)(MonarchCudaPlan&) = nullptr;  // of the plan
 
   explicit MonarchCase(MonarchShape s, Fill fill = Fill::kNormal, uint32_t seed = 1)
       : shape(s),
-        q(RandomBf16(s.frames_q * FrameElements(s), seed, fill == Fill::kHugeLogits ? 40 : 1)),
-        k(RandomBf16(s.frames_kv * FrameElements(s), seed + 1)),
-        v(RandomBf16(s.frames_kv * FrameElements(s), seed + 2)) {
-    shape.storage = StorageType::kBF16;
+        q(Random(s, s.frames_q, seed,
+                 fill == Fill::kHugeLogits  ? 40
+                 : fill == Fill::kLargeKeys ? 2e-4
+                                            : 1)),
+        k(Random(s, s.frames_kv, seed + 1, fill == Fill::kLargeKeys ? 2e4 : 1)),
+        v(Random(s, s.frames_kv, seed + 2, fill == Fill::kTinyV ? 2e-5 : 1)) {
+    if (shape.storage == StorageType::kF32) shape.storage = StorageType::kBF16;
     const int64_t width = int64_t{s.heads} * s.head_dim;
     for (size_t i = 0; i < k.size(); ++i) {
       if (fill == Fill::kEqualKeys) k[i] = k[i % width];
-      if (fill == Fill::kConstantV) v[i] = v[i % width];
+      if (fill == Fill::kConstantV || fill == Fill::kTinyV) v[i] = v[i % width];
+      if (fill == Fill::kLargestV) v[i] = v[i % width] < 0 ? -65504 : 65504;
     }
+    if (fill == Fill::kSmallWeights) OutweighByOneKey();
+  }
+
+  // Key 0 has 2^27 times the weight of each other, and a value of 0 where theirs is 1000.
+  void OutweighByOneKey() {
+    const double side = std::sqrt(27 * std::log(2.0) * std::sqrt(double(shape.head_dim)));
+    const auto is_first = [&](size_t i) { return i % static_cast<size_t>(shape.head_dim) == 0; };
+    for (size_t i = 0; i < q.size(); ++i)
+      q[i] = is_first(i) ? RoundToFloat16(static_cast<float>(side)) : 0;
+    const size_t width = static_cast<size_t>(shape.heads) * shape.head_dim;
+    for (size_t i = 0; i < k.size(); ++i) {
+      k[i] = is_first(i) && i < width ? q[0] : 0;
+      v[i] = i < width ? 0 : 1000;
+    }
+  }
+
+  static std::vector<double> Random(const MonarchShape& s, int frames, uint32_t seed,
+                                    double scale) {
+    const int64_t count = frames * FrameElements(s);
+    return s.storage == StorageType::kF16 ? RandomF16(count, seed, scale)
+                                          : RandomBf16(count, seed, scale);
   }
 
   std::vector<double> Reference(Rounding rounding = Rounding::kNone) const {
@@ -77,11 +115,11 @@ struct MonarchCase {
 
   // The bits of the output. The output lies between guards, and all memory that the call may not
   // read before it wrote it is poisoned.
-  std::vector<BFloat16> RunBits() const {
+  std::vector<Bits16> RunBits() const {
     const int64_t frame = FrameElements(shape), q_bytes = 2 * shape.frames_q * frame;
-    const auto device_q = ToDevice(ToBf16(q).data(), q_bytes);
-    const auto device_k = ToDevice(ToBf16(k).data(), 2 * shape.frames_kv * frame);
-    const auto device_v = ToDevice(ToBf16(v).data(), 2 * shape.frames_kv * frame);
+    const auto device_q = ToDevice(ToBits(q, shape.storage).data(), q_bytes);
+    const auto device_k = ToDevice(ToBits(k, shape.storage).data(), 2 * shape.frames_kv * frame);
+    const auto device_v = ToDevice(ToBits(v, shape.storage).data(), 2 * shape.frames_kv * frame);
     std::vector<const void*> k_frames, v_frames;
     for (int f = 0; f < shape.frames_kv; ++f) {
       k_frames.push_back(static_cast<const char*>(device_k.get()) + 2 * f * frame);
@@ -102,7 +140,7 @@ struct MonarchCase {
     EXPECT_EQ(error, cudaSuccess) << cudaGetErrorString(error) << ", " << shape;
     CheckGuards(out, q_bytes);
     CheckGuards(scratch, plan.scratch_bytes);
-    std::vector<BFloat16> bits(static_cast<size_t>(shape.frames_q * frame));
+    std::vector<Bits16> bits(static_cast<size_t>(shape.frames_q * frame));
     EXPECT_EQ(cudaMemcpy(bits.data(), static_cast<char*>(out.get()) + kGuardBytes,
                          static_cast<size_t>(q_bytes), cudaMemcpyDeviceToHost),
               cudaSuccess);
@@ -112,22 +150,24 @@ struct MonarchCase {
   Result<MonarchCudaPlan> Plan() const {
     MRT_ASSIGN_OR_RETURN(const GpuLimits gpu, CurrentGpu());
     MRT_ASSIGN_OR_RETURN(MonarchCudaPlan plan, PickMonarchCudaPlan(shape, gpu, kernel));
-    if (pass_pairs != 0) {
-      plan.pass_pairs = pass_pairs;
-      FinishMonarchCudaPlan(shape, plan);
-    }
+    if (pass_pairs != 0) plan.pass_pairs = pass_pairs;
+    if (change != nullptr) change(plan);
+    if (pass_pairs != 0 || change != nullptr) FinishMonarchCudaPlan(shape, plan);
     return plan;
   }
 
   std::vector<double> Run() const {
     std::vector<double> values;
-    for (BFloat16 x : RunBits()) values.push_back(ToFloat(x));
+    for (Bits16 x : RunBits()) values.push_back(FromBits(x, shape.storage));
     return values;
   }
 
-  // Twice what the definition loses when it rounds every operand of a product to bfloat16.
+  // Twice what the definition loses when it rounds every operand of a product as the kernel does.
   double Allowed(std::span<const double> exact) const {
-    return std::min(kToleranceMax, 2 * RelativeL2(Reference(Rounding::kBf16Operands), exact));
+    const bool f16 = shape.storage == StorageType::kF16;
+    const Rounding rounding = f16 ? Rounding::kF16Operands : Rounding::kBf16Operands;
+    const double loss = RelativeL2(Reference(rounding), exact);
+    return std::min(kToleranceMax, 2 * std::max(loss, f16 ? kHalfStepF16 : 0));
   }
 
  private:
@@ -287,6 +327,13 @@ TEST_F(MonarchCudaResident, GivesTheSameBitsEveryTime) {
   }
 }
 
+constexpr StorageType kStorages[] = {StorageType::kBF16, StorageType::kF16};
+
+MonarchShape With(MonarchShape shape, StorageType storage, int iterations) {
+  shape.storage = storage, shape.iterations = iterations;
+  return shape;
+}
+
 // The tests of the kernels that run in passes: all that the ring takes, and more than one step.
 class MonarchCudaPasses : public MonarchCudaResident {
  protected:
@@ -328,23 +375,20 @@ const MonarchShape kPassShapes[] = {
 class MonarchCudaPassShape : public MonarchCudaPasses,
                              public ::testing::WithParamInterface<MonarchShape> {};
 
-TEST_P(MonarchCudaPassShape, MatchesTheReference) { ExpectMatch(GetParam()); }
+TEST_P(MonarchCudaPassShape, MatchesTheReference) {
+  for (StorageType storage : kStorages) ExpectMatch(With(GetParam(), storage, 1));
+}
 
 TEST_P(MonarchCudaPassShape, MatchesTheReferenceInTwoSteps) {
-  MonarchShape shape = GetParam();
-  shape.iterations = 2;
-  ExpectMatch(shape);
+  for (StorageType storage : kStorages) ExpectMatch(With(GetParam(), storage, 2));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, MonarchCudaPassShape, ::testing::ValuesIn(kPassShapes));
 
 TEST_F(MonarchCudaPasses, MatchTheReferenceInMoreSteps) {
   for (int n : {1, 2, 11})
-    for (int iterations : {3, 4}) {
-      MonarchShape shape = kPassShapes[n];
-      shape.iterations = iterations;
-      ExpectMatch(shape);
-    }
+    for (int iterations : {3, 4})
+      for (StorageType storage : kStorages) ExpectMatch(With(kPassShapes[n], storage, iterations));
 }
 
 TEST_F(MonarchCudaPasses, AgreeWithTheRing) {
@@ -361,25 +405,66 @@ TEST_F(MonarchCudaPasses, AgreeWithTheRing) {
 TEST_F(MonarchCudaPasses, MatchTheReferenceOnNastyInputs) {
   for (int n : {1, 11, 12})
     for (Fill fill : {Fill::kHugeLogits, Fill::kEqualKeys, Fill::kConstantV})
-      for (int iterations : {1, 2}) {
-        MonarchShape shape = kShapes[n];
-        shape.iterations = iterations;
-        ExpectMatch(shape, fill);
-      }
+      for (int iterations : {1, 2})
+        for (StorageType storage : kStorages)
+          ExpectMatch(With(kShapes[n], storage, iterations), fill);
+}
+
+TEST_F(MonarchCudaPasses, MatchTheReferenceAtTheEndsOfF16) {
+  for (int n : {1, 2, 4, 11})
+    for (Fill fill : kF16Fills)
+      for (int iterations : {1, 2})
+        ExpectMatch(With(kPassShapes[n], StorageType::kF16, iterations), fill);
+}
+
+TEST_F(MonarchCudaPasses, PassNotANumberOnInF16) {
+  for (int iterations : {1, 2}) {
+    MonarchCase c(With(kPassShapes[1], StorageType::kF16, iterations));
+    c.kernel = "passes";
+    c.q[0] = NAN;
+    const std::vector<double> out = c.Run();
+    EXPECT_TRUE(std::isnan(out[0])) << c.shape;
+    EXPECT_FALSE(std::isnan(out[static_cast<size_t>(FrameElements(c.shape))])) << c.shape;
+  }
 }
 
 TEST_F(MonarchCudaPasses, GiveTheSameBitsInOneLaunchAndInMany) {
-  for (int iterations : {1, 2}) {
-    MonarchCase c({.heads = 5, .frames_q = 3, .frames_kv = 6, .rows = 30, .cols = 52, .f_tied = 3});
-    c.shape.iterations = iterations;
-    c.kernel = "passes";
-    const auto first = c.RunBits();
-    c.pass_pairs = 2;
-    for (int repeat = 0; repeat < 5; ++repeat) {
-      const auto again = c.RunBits();
-      ASSERT_EQ(std::memcmp(again.data(), first.data(), 2 * first.size()), 0) << c.shape;
+  constexpr MonarchShape kShape = {
+      .heads = 5, .frames_q = 3, .frames_kv = 6, .rows = 30, .cols = 52, .f_tied = 3};
+  for (StorageType storage : kStorages)
+    for (int iterations : {1, 2}) {
+      MonarchCase c(With(kShape, storage, iterations));
+      c.kernel = "passes";
+      const auto first = c.RunBits();
+      c.pass_pairs = 2;
+      for (int repeat = 0; repeat < 5; ++repeat) {
+        const auto again = c.RunBits();
+        ASSERT_EQ(std::memcmp(again.data(), first.data(), 2 * first.size()), 0) << c.shape;
+      }
     }
-  }
+}
+
+// What stays in L2, how passes are launched and which of them share a kernel changes no bit.
+TEST_F(MonarchCudaPasses, GiveTheSameBitsWhateverThePlan) {
+  constexpr void (*kChanges[])(MonarchCudaPlan&) = {
+      [](MonarchCudaPlan& p) { p.kept = p.dropped = 0; },
+      [](MonarchCudaPlan& p) { p.kept = p.dropped = 17; },
+      [](MonarchCudaPlan& p) { p.dependent = 0; },
+      [](MonarchCudaPlan& p) { p.own_sums = 0; },
+  };
+  for (const MonarchShape& shape : {kPassShapes[2], kPassShapes[11], kShapes[3], kShapes[7]})
+    for (StorageType storage : kStorages)
+      for (int iterations : {1, 2}) {
+        MonarchCase c(With(shape, storage, iterations));
+        c.kernel = "passes";
+        const auto first = c.RunBits();
+        for (const auto change : kChanges) {
+          c.change = change;
+          const auto again = c.RunBits();
+          EXPECT_EQ(std::memcmp(again.data(), first.data(), 2 * first.size()), 0)
+              << c.shape << Describe(c.Plan().value());
+        }
+      }
 }
 
 TEST_F(MonarchCudaPasses, SeeNothingOfLaterBlocksWhenCausal) {
@@ -491,6 +576,11 @@ TEST_F(MonarchCuda, RefusesWhatItCannotDo) {
   EXPECT_EQ(RunMonarchCuda({.shape = shape}, nullptr).code(), StatusCode::kInvalidArgument);
   shape.iterations = 1;
   EXPECT_THAT(RunMonarchCuda({.shape = shape}, nullptr).message(), HasSubstr("got a null"));
+  shape.storage = StorageType::kF16;
+  const GpuLimits gpu = CurrentGpu().value();
+  EXPECT_THAT(PlanMonarchCuda(shape, gpu).status().message(), HasSubstr("bf16 only"));
+  EXPECT_THAT(PlanMonarchResident(shape, gpu).status().message(), HasSubstr("bf16 only"));
+  EXPECT_THAT(MonarchBackwardCudaScratchBytes(shape).status().message(), HasSubstr("bf16 only"));
 }
 
 }  // namespace

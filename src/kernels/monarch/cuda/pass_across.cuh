@@ -14,24 +14,23 @@
 namespace mrt {
 
 // kSumsOnly: instead of the output the logarithms of the sums, which the next refinement needs.
-// The backward pass goes over all items kRounds = 2 times.
-template <int kHeadDim, int kWarpgroups, bool kSumsOnly, int kRounds = 1>
+template <int kHeadDim, int kWarpgroups, bool kSumsOnly, StorageType kType>
 struct PassAcross {
-  using Bf16 = __nv_bfloat16;
   static constexpr int kThreads = 128 * kWarpgroups;
   static constexpr int kBlocksPerMultiprocessor = kWarpgroups > 1 ? 1 : kSumsOnly ? 4 : 3;
   static constexpr int kPanels = kHeadDim / 64;
   static constexpr int kBlocks = kHeadDim / 32;  // of channels
   static constexpr int kHalves = kSumsOnly ? 1 : 2;
-  static constexpr int kStages = kWarpgroups > 1 ? 10 / kHalves : kSumsOnly || kRounds > 1 ? 3 : 2;
+  static constexpr int kStages = kWarpgroups > 1 ? 10 / kHalves : kSumsOnly ? 3 : 2;
   // A slot is filled again so many items after it was read: others may still read the one before.
   static constexpr int kSlack = kWarpgroups == 1 ? 1 : 2;
   static constexpr int kHalfElements = kPassKeys * kHeadDim;
   static constexpr int kScoreTiles = kPassKeys / 8;
   static constexpr float kMaxLag = 8;  // as in AcrossRows
+  static constexpr float kShift = kWeightShift<kType>;
 
   struct Slot {
-    alignas(1024) Bf16 means[kHalves][kPanels][kPassKeys][64];
+    alignas(1024) Bits16 means[kHalves][kPanels][kPassKeys][64];
   };
   struct Smem {
     Slot slots[kStages];
@@ -48,11 +47,13 @@ struct PassAcross {
   using Queries = uint32_t[kBlocks][2][4];  // operands of two k-steps each
   Queries q;
   float out[kSumsOnly ? 1 : kPanels][8][4];
-  float max[2], sum[2];  // of rows g and g + 8; the sum of this lane's keys
+  float max[2], sum[2];  // of rows g and g + 8, less kShift; the sum of this lane's keys
 
-  __device__ PassAcross(const MonarchKernelArgs& a, Smem& shared) : args(a), smem(shared) {
-    const int column = blockIdx.x / args.plan.unit_blocks;
-    row_begin = (blockIdx.x - column * args.plan.unit_blocks) * 64 * kWarpgroups;
+  // Of task `block`.
+  __device__ PassAcross(const MonarchKernelArgs& a, Smem& shared, int block)
+      : args(a), smem(shared) {
+    const int column = block / args.plan.unit_blocks;
+    row_begin = (block - column * args.plan.unit_blocks) * 64 * kWarpgroups;
     place = FindPassColumn(args, column);
     if (place.query_tile < args.plan.query_tiles)
       keys = VisibleTiles(args, place.query_tile) * args.b1;
@@ -92,7 +93,8 @@ struct PassAcross {
       const int slot = item % kStages;
       float x[kScoreTiles][4];
       ptx::BarrierWait(&smem.full[slot], item / kStages % 2);
-      const int keys_left = keys - item * kPassKeys;
+      const int keys_left = keys - ItemAt(item) * kPassKeys;
+      if (!kSumsOnly && place.column >= args.first_dropped) Discard(item);
       if (!kSumsOnly && keys_left < kPassKeys) Clear<kHalves - 1>(slot, keys_left);
       Score(slot, 0, q, x);
       ptx::WgmmaWait<0>();
@@ -104,13 +106,22 @@ struct PassAcross {
     }
   }
 
+  // From the last to the first, as the columns: what the average wrote last is still in L2.
+  __device__ __forceinline__ int ItemAt(int n) const { return items - 1 - n; }
+  // They have been read: their lines need not be written to memory.
+  __device__ __forceinline__ void Discard(int item) {
+    Bits16* begin = PassHalf<kHeadDim>(args, place.column, ItemAt(item) * kPassKeys, 0);
+    for (int line = threadIdx.x; line < 2 * kPassKeys * kHeadDim / 64; line += kThreads)
+      ptx::DiscardLine(begin + 64 * line);
+  }
+
   __device__ __forceinline__ void LoadItem(int item) {
-    if (item >= kRounds * items) return;
-    const int slot = item % kStages, key = (kRounds == 1 ? item : item % items) * kPassKeys;
+    if (item >= items) return;
+    const int slot = item % kStages, key = ItemAt(item) * kPassKeys;
     constexpr int kMeansBytes = kHalves * kHalfElements * 2, kEntropyBytes = kPassKeys * 4;
     ptx::BarrierArriveExpect(&smem.full[slot], kMeansBytes + kEntropyBytes);
     ptx::BulkCopy(&smem.slots[slot], PassHalf<kHeadDim>(args, place.column, key, 0), kMeansBytes,
-                  &smem.full[slot]);
+                  &smem.full[slot], kSumsOnly ? ptx::PolicyEvictNormal() : ptx::PolicyEvictFirst());
     ptx::BulkCopy(smem.entropies[slot], PassEntropies(args, place.column) + key, kEntropyBytes,
                   &smem.full[slot]);
   }
@@ -120,7 +131,7 @@ struct PassAcross {
     __syncwarp();
     if (lane == 0) ptx::BarrierArrive(&smem.empty[item % kStages]);
     const int oldest = item + 1 - kSlack;
-    if (threadIdx.x == 0 && oldest >= 0 && oldest + kStages < kRounds * items) {
+    if (threadIdx.x == 0 && oldest >= 0 && oldest + kStages < items) {
       ptx::BarrierWait(&smem.empty[oldest % kStages], oldest / kStages % 2);
       LoadItem(oldest + kStages);
     }
@@ -143,11 +154,11 @@ struct PassAcross {
 
   // The channels of a mean lie so that 16 bytes of a query are what a lane needs for two k-steps:
   // see tile.cuh.
-  __device__ __forceinline__ void LoadQueries(const Bf16* tensor, Queries& to) {
+  __device__ __forceinline__ void LoadQueries(const Bits16* tensor, Queries& to) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int i = RowOf() + 8 * half;
-      const Bf16* from = nullptr;
+      const Bits16* from = nullptr;
       if (i < args.b1)
         from = tensor + TokenOffset(args, kHeadDim, QueryToken(args, place.query_tile, i, place.j),
                                     place.head);
@@ -175,7 +186,7 @@ struct PassAcross {
     for (int block = 0; block < kBlocks; ++block)
 #pragma unroll
       for (int step = 0; step < 2; ++step)
-        ptx::WgmmaOfRegisters(
+        ptx::WgmmaOfRegisters<kType>(
             x, queries[block][step],
             ptx::SwizzledTile(
                 &smem.slots[slot].means[half][block / 2][0][block % 2 * 32 + step * 16]),
@@ -212,7 +223,7 @@ struct PassAcross {
 #pragma unroll
       for (int n = 0; n < kScoreTiles; ++n) y = fmaxf(y, fmaxf(x[n][2 * row], x[n][2 * row + 1]));
       tile_max[row] = QuadMax(y);
-      moves |= tile_max[row] > max[row] + kMaxLag;
+      moves |= tile_max[row] > max[row] + (kShift + kMaxLag);
     }
     if (__any_sync(~0u, moves)) Rescale(tile_max);
 #pragma unroll
@@ -231,7 +242,7 @@ struct PassAcross {
     float factor[2];
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      const float moved = fmaxf(max[row], tile_max[row]);
+      const float moved = fmaxf(max[row], tile_max[row] - kShift);
       factor[row] = ptx::Exp2(max[row] - moved);
       max[row] = moved;
       sum[row] *= factor[row];
@@ -246,22 +257,34 @@ struct PassAcross {
     for (int n = 0; n < kOutPanels * 32; ++n) body(out[n / 32][n / 4 % 8][n % 4], n % 4 / 2);
   }
 
-  // out [i, d] += weights [i, n] . half [n, d]
-  __device__ __forceinline__ void Accumulate(int slot, int half, const float (&x)[kScoreTiles][4]) {
-    uint32_t weights[kPassKeys / 16][4];
+  __device__ __forceinline__ static void Operand(const float (&x)[kScoreTiles][4],
+                                                 uint32_t (&weights)[kPassKeys / 16][4]) {
 #pragma unroll
     for (int n = 0; n < kScoreTiles; ++n)
 #pragma unroll
       for (int row = 0; row < 2; ++row)
-        weights[n / 2][n % 2 * 2 + row] = PackBf16(x[n][2 * row], x[n][2 * row + 1]);
-    ptx::WgmmaFence();
+        weights[n / 2][n % 2 * 2 + row] = Pack<kType>(x[n][2 * row], x[n][2 * row + 1]);
+  }
+
+  // y [i, d] += weights [i, n] . half [n, d]
+  __device__ __forceinline__ void AddProduct(int slot, int half,
+                                             const uint32_t (&weights)[kPassKeys / 16][4],
+                                             float (&y)[kPanels][8][4]) {
 #pragma unroll
     for (int step = 0; step < kPassKeys / 16; ++step)
 #pragma unroll
       for (int panel = 0; panel < kPanels; ++panel)
-        ptx::WgmmaRowsOfB(out[panel], weights[step],
-                          ptx::SwizzledTile(&smem.slots[slot].means[half][panel][16 * step][0]),
-                          true);
+        ptx::WgmmaRowsOfB<kType>(
+            y[panel], weights[step],
+            ptx::SwizzledTile(&smem.slots[slot].means[half][panel][16 * step][0]), true);
+  }
+
+  // out [i, d] += x [i, n] . half [n, d], as operands of 16 bits
+  __device__ __forceinline__ void Accumulate(int slot, int half, const float (&x)[kScoreTiles][4]) {
+    uint32_t weights[kPassKeys / 16][4];
+    Operand(x, weights);
+    ptx::WgmmaFence();
+    AddProduct(slot, half, weights, out);
     ptx::WgmmaCommit();
     // The next product waits for the others of the multiprocessor anyway, and has no room for
     // these weights beside its own.
@@ -277,14 +300,14 @@ struct PassAcross {
       const int i = RowOf() + 8 * row;
       if (i >= args.b1) continue;
       const int token = QueryToken(args, place.query_tile, i, place.j);
-      Bf16* to = args.out + TokenOffset(args, kHeadDim, token, place.head);
+      Bits16* to = args.out + TokenOffset(args, kHeadDim, token, place.head);
 #pragma unroll
       for (int block = 0; block < kBlocks; ++block) {
         uint32_t packed[4];
 #pragma unroll
         for (int u = 0; u < 4; ++u) {
           const float(&y)[4] = out[block / 2][block % 2 * 4 + u];
-          packed[u] = PackBf16(y[2 * row] * inverse_sum, y[2 * row + 1] * inverse_sum);
+          packed[u] = Pack<kType>(y[2 * row] * inverse_sum, y[2 * row + 1] * inverse_sum);
         }
         *reinterpret_cast<uint4*>(to + 32 * block + lane % 4 * 8) =
             make_uint4(packed[0], packed[1], packed[2], packed[3]);
@@ -302,26 +325,29 @@ struct PassAcross {
   }
 };
 
-template <int kHeadDim, int kWarpgroups, bool kSumsOnly>
+template <int kHeadDim, int kWarpgroups, bool kSumsOnly, StorageType kType>
 __global__ void __launch_bounds__(
-    128 * kWarpgroups, PassAcross<kHeadDim, kWarpgroups, kSumsOnly>::kBlocksPerMultiprocessor)
+    128 * kWarpgroups,
+    PassAcross<kHeadDim, kWarpgroups, kSumsOnly, kType>::kBlocksPerMultiprocessor)
     PassAcrossKernel(const __grid_constant__ MonarchKernelArgs args) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  using Across = PassAcross<kHeadDim, kWarpgroups, kSumsOnly>;
+  using Across = PassAcross<kHeadDim, kWarpgroups, kSumsOnly, kType>;
   extern __shared__ __align__(1024) char smem[];
-  Across(args, *reinterpret_cast<typename Across::Smem*>(smem)).Run();
+  FollowGridBefore();
+  const int block = gridDim.x - 1 - blockIdx.x;
+  Across(args, *reinterpret_cast<typename Across::Smem*>(smem), block).Run();
 #else
   __trap();  // plans for other GPUs do not use it
 #endif
 }
 
-template <int kHeadDim, int kWarpgroups, bool kSumsOnly>
+template <int kHeadDim, int kWarpgroups, bool kSumsOnly, StorageType kType>
 cudaError_t LaunchPassAcross(const MonarchKernelArgs& args, int pairs, cudaStream_t stream) {
-  using Across = PassAcross<kHeadDim, kWarpgroups, kSumsOnly>;
+  using Across = PassAcross<kHeadDim, kWarpgroups, kSumsOnly, kType>;
   const int columns = pairs * args.plan.group_tiles * args.b2;
-  return LaunchPass(PassAcrossKernel<kHeadDim, kWarpgroups, kSumsOnly>,
+  return LaunchPass(PassAcrossKernel<kHeadDim, kWarpgroups, kSumsOnly, kType>,
                     columns * args.plan.unit_blocks, Across::kThreads,
-                    int{sizeof(typename Across::Smem)}, args, stream);
+                    int{sizeof(typename Across::Smem)}, args, stream, args.plan.dependent != 0);
 }
 
 }  // namespace mrt

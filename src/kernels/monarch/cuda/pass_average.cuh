@@ -14,16 +14,17 @@
 
 namespace mrt {
 
-template <int kIndex, AverageKind kKind>
+template <int kIndex, AverageKind kKind, StorageType kType>
 __global__ void __launch_bounds__(kMonarchCudaThreads, kMonarchPassKernels[kIndex].blocks)
     PassAverageKernel(const __grid_constant__ MonarchKernelArgs args) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   constexpr MonarchPassKernel kKernel = kMonarchPassKernels[kIndex];
   using Average = AverageTask<kKernel.head_dim, kKernel.score_tiles, kKernel.row_tiles,
-                              /*kStages=*/1, kKernel.query_rows, kKind>;
+                              /*kStages=*/1, kKernel.query_rows, kKind, kType>;
   static_assert(sizeof(typename Average::Smem) == kKernel.AverageSmemBytes());
   extern __shared__ __align__(1024) char smem[];
   const MonarchCudaPlan& plan = args.plan;
+  FollowGridBefore();
   MonarchTask task;
   task.ring_slot = blockIdx.x / plan.average_tasks;
   task.index = blockIdx.x - task.ring_slot * plan.average_tasks;
@@ -38,11 +39,12 @@ __global__ void __launch_bounds__(kMonarchCudaThreads, kMonarchPassKernels[kInde
 #endif
 }
 
-template <int kIndex, AverageKind kKind>
+template <int kIndex, AverageKind kKind, StorageType kType>
 cudaError_t LaunchPassAverage(const MonarchKernelArgs& args, int pairs, cudaStream_t stream) {
-  return LaunchPass(PassAverageKernel<kIndex, kKind>, pairs * args.plan.average_tasks,
-                    kMonarchCudaThreads, kMonarchPassKernels[kIndex].AverageSmemBytes(), args,
-                    stream);
+  return LaunchPass(
+      PassAverageKernel<kIndex, kKind, kType>, pairs * args.plan.average_tasks, kMonarchCudaThreads,
+      kMonarchPassKernels[kIndex].AverageSmemBytes(), args, stream,
+      args.plan.dependent != 0 && (kKind == AverageKind::kPassRefined || args.first_pair > 0));
 }
 
 }  // namespace mrt

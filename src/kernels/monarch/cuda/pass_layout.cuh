@@ -4,6 +4,7 @@
 // of 16 bytes of a panel's row at c ^ (key % 8). So an item is one copy.
 #pragma once
 
+#include "kernels/common/cuda/bulk.cuh"
 #include "kernels/common/cuda/fragment.cuh"
 #include "kernels/monarch/cuda/launch.cuh"
 
@@ -11,7 +12,7 @@ namespace mrt {
 
 // kbar (0) or vbar (1) of the item that holds a key.
 template <int kHeadDim>
-__device__ __nv_bfloat16* PassHalf(const MonarchKernelArgs& args, int column, int key, int which) {
+__device__ Bits16* PassHalf(const MonarchKernelArgs& args, int column, int key, int which) {
   const int64_t item = int64_t{column} * args.plan.items + key / kPassKeys;
   return args.means + (item * 2 + which) * kPassKeys * kHeadDim;
 }
@@ -58,16 +59,20 @@ __device__ inline PassPlace FindPassColumn(const MonarchKernelArgs& args, int co
 // Queries in shared memory [panel, row, 64 channels], swizzled: as they are, and with the channels
 // in the order of the means, where pair u of chunk p of each 32 channels lies in chunk u at p
 // (tile.cuh). `x` is a chunk of 16 bytes of a row.
-__device__ inline void StoreBothOrders(const uint4& x, int row, int chunk, int rows,
-                                       __nv_bfloat16* natural, __nv_bfloat16* permuted) {
-  const auto at = [&](__nv_bfloat16* to, int c) {
-    return to + c / 8 * rows * 64 + row * 64 + (c % 8 ^ row % 8) * 8;
-  };
-  *reinterpret_cast<uint4*>(at(natural, chunk)) = x;
+__device__ inline Bits16* SwizzledChunk(Bits16* panels, int row, int chunk, int rows) {
+  return panels + chunk / 8 * rows * 64 + row * 64 + (chunk % 8 ^ row % 8) * 8;
+}
+__device__ inline void StorePermuted(const uint4& x, int row, int chunk, int rows, Bits16* to) {
   const uint32_t pairs[4] = {x.x, x.y, x.z, x.w};
 #pragma unroll
   for (int u = 0; u < 4; ++u)
-    *reinterpret_cast<uint32_t*>(at(permuted, chunk / 4 * 4 + u) + chunk % 4 * 2) = pairs[u];
+    *reinterpret_cast<uint32_t*>(SwizzledChunk(to, row, chunk / 4 * 4 + u, rows) + chunk % 4 * 2) =
+        pairs[u];
+}
+__device__ inline void StoreBothOrders(const uint4& x, int row, int chunk, int rows,
+                                       Bits16* natural, Bits16* permuted) {
+  *reinterpret_cast<uint4*>(SwizzledChunk(natural, row, chunk, rows)) = x;
+  StorePermuted(x, row, chunk, rows, permuted);
 }
 
 // x[p] of lane u becomes x[u] of lane p, among each four lanes.
@@ -95,9 +100,9 @@ __device__ inline void TransposeQuad(uint32_t (&x)[4]) {
 
 // Rows g (half 0) or g + 8 of y, times `scale`, into the item at `half_item`: channels in natural
 // order, for which the four lanes of a row swap their pairs.
-template <int kHeadDim>
+template <int kHeadDim, StorageType kType = StorageType::kBF16>
 __device__ void StoreNatural(const float (&y)[kHeadDim / 64][8][4], int half, float scale,
-                             bool exists, __nv_bfloat16* half_item, int key) {
+                             bool exists, Bits16* half_item, int key) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int block = 0; block < kHeadDim / 32; ++block) {
@@ -105,7 +110,7 @@ __device__ void StoreNatural(const float (&y)[kHeadDim / 64][8][4], int half, fl
 #pragma unroll
     for (int p = 0; p < 4; ++p) {
       const float(&x)[4] = y[block / 2][block % 2 * 4 + p];
-      pairs[p] = PackBf16(x[2 * half] * scale, x[2 * half + 1] * scale);
+      pairs[p] = Pack<kType>(x[2 * half] * scale, x[2 * half + 1] * scale);
     }
     TransposeQuad(pairs);
     if (exists)
@@ -114,17 +119,31 @@ __device__ void StoreNatural(const float (&y)[kHeadDim / 64][8][4], int half, fl
   }
 }
 
+// First in every kernel of the passes: the next one may take the place of blocks that are done, and
+// nothing is read or written before the one before is done.
+__device__ inline void FollowGridBefore() {
+  ptx::LetNextGridStart();
+  ptx::WaitForGridBefore();
+}
+
+// `dependent`: the grid before it on the stream is one of the passes.
 template <typename Kernel, typename Args>
 cudaError_t LaunchPass(Kernel kernel, int blocks, int threads, int smem_bytes, const Args& args,
-                       cudaStream_t stream) {
+                       cudaStream_t stream, bool dependent = false) {
   cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, smem_bytes);
   if (error != cudaSuccess) return error;
   error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                cudaSharedmemCarveoutMaxShared);
   if (error != cudaSuccess) return error;
-  kernel<<<blocks, threads, smem_bytes, stream>>>(args);
-  return cudaGetLastError();
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(blocks), config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = smem_bytes, config.stream = stream;
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &attribute, config.numAttrs = dependent ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, args);
 }
 
 }  // namespace mrt

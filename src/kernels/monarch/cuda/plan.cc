@@ -120,6 +120,8 @@ bool PickResidentKernel(const MonarchShape& s, MonarchCudaPlan& plan) {
 // Scratch of the passes, at most, unless one (head, group) needs more: fewer, larger launches have
 // less of a tail (docs/perf-log.md).
 constexpr int64_t kPassBytes = int64_t{640} << 20;
+// Means of the columns that are written last: so many stay in L2 (50 MB) until they are read.
+constexpr int64_t kKeptBytes = 51'200'000;
 // Key rows of all tiles: they fit FastDivisor.
 constexpr int kPassRowsMax = 65535;
 
@@ -185,7 +187,9 @@ void ChooseOrder(MonarchCudaPlan& plan) {
 }  // namespace
 
 const char* MonarchCudaRefuses(const MonarchShape& s, const GpuLimits& gpu) {
-  if (s.storage != StorageType::kBF16) return "the CUDA kernel stores bf16 only";
+  if (s.storage == StorageType::kF32) return "the CUDA kernel stores bf16 and f16 only";
+  if (s.storage == StorageType::kF16 && !gpu.wgmma)
+    return "the CUDA kernel stores f16 only in a build for sm_90a";
   if (s.kv_layout != KvLayout::kTokenMajor)
     return "the CUDA kernel takes token-major keys and values only";
   if (s.iterations != 1 && !gpu.wgmma)
@@ -238,6 +242,8 @@ Result<MonarchCudaPlan> PlanMonarchCuda(const MonarchShape& s, const GpuLimits& 
     return Unavailable(std::string("[monarch] ") + refusal);
   if (s.iterations != 1)
     return Unavailable("[monarch] the ring kernel does one refinement step only");
+  if (s.storage != StorageType::kBF16)
+    return Unavailable("[monarch] the ring kernel stores bf16 only");
   MonarchCudaPlan plan;
   plan.kernel = PickKernel(s, gpu);
   const MonarchCudaKernel& kernel = kMonarchCudaKernels[plan.kernel];
@@ -270,6 +276,8 @@ Result<MonarchCudaPlan> PlanMonarchResident(const MonarchShape& s, const GpuLimi
   if (!gpu.wgmma) return Unavailable("[monarch] the resident kernel needs a build for sm_90a");
   if (s.iterations != 1)
     return Unavailable("[monarch] the resident kernel does one refinement step only");
+  if (s.storage != StorageType::kBF16)
+    return Unavailable("[monarch] the resident kernel stores bf16 only");
   MonarchCudaPlan plan;
   plan.query_tiles = static_cast<int>(TileCount(s, s.frames_q));
   plan.key_tiles = static_cast<int>(TileCount(s, s.frames_kv));
@@ -316,6 +324,7 @@ Result<MonarchCudaPlan> PlanMonarchPasses(const MonarchShape& s, const GpuLimits
   plan.iterations = s.iterations;
   plan.warpgroups = std::min(3, CeilDiv(s.b1(), 64));
   plan.task_tiles = 1;  // what LoadRefinedQueries takes
+  plan.dependent = 1;
   plan.pass_pairs = 1;
   FinishMonarchCudaPlan(s, plan);
   // As large groups as the scratch may hold, and equal parts of them.
@@ -328,6 +337,11 @@ Result<MonarchCudaPlan> PlanMonarchPasses(const MonarchShape& s, const GpuLimits
   const int fit = static_cast<int>(std::clamp<int64_t>(kPassBytes / pair_bytes, 1, pairs));
   plan.pass_pairs = CeilDiv(pairs, CeilDiv(pairs, fit));
   FinishMonarchCudaPlan(s, plan);
+  // Every column of a group must exist.
+  plan.own_sums = plan.warpgroups == 1 && plan.query_tiles % plan.group_tiles == 0 ? 1 : 0;
+  const int64_t column_bytes = int64_t{plan.items} * kPassKeys * 2 * s.head_dim * 2;
+  if (plan.unit_blocks == 1) plan.kept = static_cast<int>(kKeptBytes / column_bytes);
+  plan.dropped = plan.kept;
   return plan;
 }
 
@@ -340,7 +354,8 @@ Result<MonarchCudaPlan> PickMonarchCudaPlan(const MonarchShape& s, const GpuLimi
     return InvalidArgument("[monarch] got the CUDA kernel '" + forced +
                            "', need 'ring', 'resident' or 'passes'");
   Result<MonarchCudaPlan> plan = PlanMonarchPasses(s, gpu);
-  if (s.iterations != 1 || (plan.ok() && plan->scratch_bytes <= kPassBytes)) return plan;
+  const bool only = s.iterations != 1 || s.storage != StorageType::kBF16;
+  if (only || (plan.ok() && plan->scratch_bytes <= kPassBytes)) return plan;
   plan = PlanMonarchResident(s, gpu);
   return plan.ok() ? plan : PlanMonarchCuda(s, gpu);
 }
@@ -372,6 +387,10 @@ std::string Describe(const MonarchCudaPlan& p) {
                                                      {"blocks", p.blocks},
                                                      {"consumers", p.consumers},
                                                      {"means_last", p.means_last},
+                                                     {"kept", p.kept},
+                                                     {"dropped", p.dropped},
+                                                     {"dependent", p.dependent},
+                                                     {"own_sums", p.own_sums},
                                                      {"smem_bytes", p.smem_bytes},
                                                      {"scratch_bytes", p.scratch_bytes}};
   std::string line;

@@ -162,6 +162,10 @@ struct MonarchCudaPlan {
   int warpgroups = 0;     // passes: of an across block, 64 query rows each
   int iterations = 1;     // refinement steps
   int means_last = 0;     // 1: means are marked to leave L2 last. Only benchmarks set it
+  int kept = 0;           // passes: columns of a launch that are written last, whose means L2 keeps
+  int dropped = 0;        // passes: columns whose means are dropped from L2 once they are read
+  int dependent = 0;      // passes: 1: a pass is launched while the one before ends
+  int own_sums = 0;       // passes: 1: sums and refine are one pass
 
   int64_t entropies_begin = 0;  // bytes from the start of scratch; means begin at 0
   int64_t state_begin = 0;

@@ -331,6 +331,9 @@ TEST(MonarchPassPlan, OfTheMainShapesIsAsDocumented) {
   EXPECT_EQ(plan.group_tiles, 3);
   EXPECT_EQ(plan.pass_pairs, 12);  // one launch of each pass
   EXPECT_EQ(plan.warpgroups, 1);
+  EXPECT_EQ(plan.own_sums, 1);
+  EXPECT_EQ(plan.kept, 156);  // of 1872 columns, 51 MB of means
+  EXPECT_EQ(plan.dropped, 156);
   EXPECT_LT(plan.scratch_bytes, int64_t{640} << 20);
   MonarchShape all = Tiled(k720p, 3, 1);
   all.frames_q = 21;
@@ -338,6 +341,31 @@ TEST(MonarchPassPlan, OfTheMainShapesIsAsDocumented) {
   EXPECT_EQ(tall.group_tiles, 7);
   EXPECT_EQ(tall.pass_pairs, 2);
   EXPECT_EQ(tall.warpgroups, 3);
+  EXPECT_EQ(tall.own_sums, 0);
+  const MonarchCudaPlan short_group =
+      PlanMonarchPasses(Bf16({.frames_q = 7, .frames_kv = 9, .rows = 4, .cols = 53}), kH100)
+          .value();
+  EXPECT_EQ(short_group.group_tiles, 3);  // the last one has 1
+  EXPECT_EQ(short_group.own_sums, 0);
+  // Several blocks read the means of a column: none may drop them.
+  const MonarchCudaPlan taller =
+      PlanMonarchPasses(Bf16({.frames_kv = 9, .rows = 300, .cols = 20}), kH100).value();
+  EXPECT_GT(taller.unit_blocks, 1);
+  EXPECT_EQ(taller.dropped, 0);
+}
+
+TEST(MonarchPassPlan, IsTheOnlyOneOfF16) {
+  for (MonarchShape shape : Shapes()) {
+    shape.storage = StorageType::kF16;
+    const Result<MonarchCudaPlan> plan = PickMonarchCudaPlan(shape, kH100, "");
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    EXPECT_GE(plan->passes, 0);
+    for (const char* forced : {"ring", "resident"})
+      EXPECT_THAT(PickMonarchCudaPlan(shape, kH100, forced).status().message(),
+                  HasSubstr("stores bf16 only"));
+    EXPECT_THAT(PickMonarchCudaPlan(shape, kH100Sm90, "").status().message(),
+                HasSubstr("f16 only in a build for sm_90a"));
+  }
 }
 
 TEST(MonarchBackwardPlan, CoversAllPairsOfAHeadInOneLaunchOrEachInItsOwn) {
@@ -381,7 +409,8 @@ TEST(MonarchCudaPlan, RefusesWithASentence) {
     MonarchShape shape;
     const char* message;
   } cases[] = {
-      {{.rows = 2, .cols = 2}, "bf16 only"},
+      {{.rows = 2, .cols = 2}, "bf16 and f16 only"},
+      {{.rows = 2, .cols = 2, .storage = StorageType::kF16}, "the ring kernel stores bf16 only"},
       {Bf16({.rows = 2, .cols = 2, .kv_layout = KvLayout::kHeadMajor}), "token-major"},
       {Bf16({.rows = 2, .cols = 2, .iterations = 2}), "one refinement step"},
       {Bf16({.rows = 2, .cols = 2, .head_dim = 96}), "head_dim 64 or 128"},

@@ -15,7 +15,6 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
   using Base::args;
   using Base::kChunks;
   using Base::lane;
-  using typename Base::Bf16;
   using typename Base::Running;
   using typename Base::Slot;
   static constexpr int kUnits = kMonarchCudaWarps / kUnitWarps;  // of a block
@@ -23,7 +22,7 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
   static constexpr int kRowsPerWarp = kAcrossKeys / kUnitWarps;  // of an item, that a warp copies
 
   struct UnitSmem {
-    alignas(16) Bf16 q[16 * kUnitWarps][kHeadDim];
+    alignas(16) Bits16 q[16 * kUnitWarps][kHeadDim];
     Slot slots[kSlots];
   };
   struct Smem {
@@ -40,7 +39,7 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
   // The next item to load: kbar (even, with c) or vbar (odd) of kAcrossKeys keys of a slice.
   int load_slice = 0, load_item = 0, load_slot = 0;
   int load_keys = 0;                      // of its slice
-  const Bf16* load_means = nullptr;       // of its slice
+  const Bits16* load_means = nullptr;     // of its slice
   const float* load_entropies = nullptr;  // of its slice
   int use_slot = 0;
 
@@ -72,7 +71,7 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
 
   __device__ void RunPair(const UnitPlace& place) {
     SyncUnit();  // the slots are free
-    Bf16(*q)[kHeadDim] = smem.q + 16 * unit_warp;
+    Bits16(*q)[kHeadDim] = smem.q + 16 * unit_warp;
     this->LoadQueries(place, q);
     load_slice = load_item = load_slot = use_slot = 0;
 #pragma unroll 1
@@ -82,7 +81,7 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
 #pragma unroll 1
     for (int slice = 0; slice < slices_seen; ++slice) {
       const int keys = KeysOf(slice);
-      Bf16* const means = Means(slice);
+      Bits16* const means = Means(slice);
 #pragma unroll 1
       for (int key_begin = 0; key_begin < keys; key_begin += kAcrossKeys) {
         float x[1][2][4] = {};
@@ -112,7 +111,7 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
     return int64_t{Position(slice) % args.plan.ring} * Columns() + column;
   }
   // Of this column: [key, (kbar, vbar), head_dim].
-  __device__ Bf16* Means(int slice) const {
+  __device__ Bits16* Means(int slice) const {
     return args.means + RingColumn(slice) * args.plan.slice_tiles * args.b1 * 2 * kHeadDim;
   }
   __device__ const float* Entropies(int slice) const {
@@ -168,7 +167,7 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
     const int key_begin = load_item / 2 * kAcrossKeys;
     const int keys_left = load_keys - key_begin;
     const int row_begin = unit_warp * kRowsPerWarp + lane / kChunks, chunk = lane % kChunks;
-    const Bf16* from = load_means + (key_begin * 2 + load_item % 2) * kHeadDim;
+    const Bits16* from = load_means + (key_begin * 2 + load_item % 2) * kHeadDim;
 #pragma unroll
     for (int n = 0; n < kRowsPerWarp; n += kRowsAtOnce) {
       const int row = row_begin + n;
@@ -182,7 +181,7 @@ struct ResidentAcross : AcrossRows<kHeadDim, 1> {
 
   // The means of these keys are in shared memory and nobody else reads them: their lines need not
   // be written to memory, and make room in L2.
-  __device__ void Discard(Bf16* begin, int keys) {
+  __device__ void Discard(Bits16* begin, int keys) {
     constexpr int kLinesPerKey = 4 * kHeadDim / 128;
     for (int line = lane; line < keys * kLinesPerKey; line += 32)
       ptx::DiscardLine(begin + 64 * line);

@@ -2,11 +2,20 @@
 #include "kernels/monarch/cuda/pass_refine.cuh"
 
 namespace mrt {
-template cudaError_t LaunchPassAcross<64, 1, false>(const MonarchKernelArgs&, int, cudaStream_t);
-template cudaError_t LaunchPassAcross<64, 1, true>(const MonarchKernelArgs&, int, cudaStream_t);
-template cudaError_t LaunchPassAcross<64, 2, false>(const MonarchKernelArgs&, int, cudaStream_t);
-template cudaError_t LaunchPassAcross<64, 2, true>(const MonarchKernelArgs&, int, cudaStream_t);
-template cudaError_t LaunchPassAcross<64, 3, false>(const MonarchKernelArgs&, int, cudaStream_t);
-template cudaError_t LaunchPassAcross<64, 3, true>(const MonarchKernelArgs&, int, cudaStream_t);
-template cudaError_t LaunchPassRefine<64>(const MonarchKernelArgs&, int, cudaStream_t);
+template cudaError_t LaunchPassAcross<64, 1, false, StorageType::kBF16>(const MonarchKernelArgs&,
+                                                                        int, cudaStream_t);
+template cudaError_t LaunchPassAcross<64, 1, true, StorageType::kBF16>(const MonarchKernelArgs&,
+                                                                       int, cudaStream_t);
+template cudaError_t LaunchPassAcross<64, 2, false, StorageType::kBF16>(const MonarchKernelArgs&,
+                                                                        int, cudaStream_t);
+template cudaError_t LaunchPassAcross<64, 2, true, StorageType::kBF16>(const MonarchKernelArgs&,
+                                                                       int, cudaStream_t);
+template cudaError_t LaunchPassAcross<64, 3, false, StorageType::kBF16>(const MonarchKernelArgs&,
+                                                                        int, cudaStream_t);
+template cudaError_t LaunchPassAcross<64, 3, true, StorageType::kBF16>(const MonarchKernelArgs&,
+                                                                       int, cudaStream_t);
+template cudaError_t LaunchPassRefine<64, StorageType::kBF16>(const MonarchKernelArgs&, int,
+                                                              cudaStream_t);
+template cudaError_t LaunchPassSumsRefine<64, StorageType::kBF16>(const MonarchKernelArgs&, int,
+                                                                  cudaStream_t);
 }  // namespace mrt

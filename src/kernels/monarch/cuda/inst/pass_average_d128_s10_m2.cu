@@ -1,10 +1,10 @@
 #include "kernels/monarch/cuda/pass_average.cuh"
 
 namespace mrt {
-template cudaError_t LaunchPassAverage<1, AverageKind::kPass>(const MonarchKernelArgs&, int,
-                                                              cudaStream_t);
-template cudaError_t LaunchPassAverage<1, AverageKind::kPassKbar>(const MonarchKernelArgs&, int,
-                                                                  cudaStream_t);
-template cudaError_t LaunchPassAverage<1, AverageKind::kPassRefined>(const MonarchKernelArgs&, int,
-                                                                     cudaStream_t);
+template cudaError_t LaunchPassAverage<1, AverageKind::kPass, StorageType::kBF16>(
+    const MonarchKernelArgs&, int, cudaStream_t);
+template cudaError_t LaunchPassAverage<1, AverageKind::kPassKbar, StorageType::kBF16>(
+    const MonarchKernelArgs&, int, cudaStream_t);
+template cudaError_t LaunchPassAverage<1, AverageKind::kPassRefined, StorageType::kBF16>(
+    const MonarchKernelArgs&, int, cudaStream_t);
 }  // namespace mrt

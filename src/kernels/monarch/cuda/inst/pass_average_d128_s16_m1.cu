@@ -1,10 +1,10 @@
 #include "kernels/monarch/cuda/pass_average.cuh"
 
 namespace mrt {
-template cudaError_t LaunchPassAverage<2, AverageKind::kPass>(const MonarchKernelArgs&, int,
-                                                              cudaStream_t);
-template cudaError_t LaunchPassAverage<2, AverageKind::kPassKbar>(const MonarchKernelArgs&, int,
-                                                                  cudaStream_t);
-template cudaError_t LaunchPassAverage<2, AverageKind::kPassRefined>(const MonarchKernelArgs&, int,
-                                                                     cudaStream_t);
+template cudaError_t LaunchPassAverage<2, AverageKind::kPass, StorageType::kBF16>(
+    const MonarchKernelArgs&, int, cudaStream_t);
+template cudaError_t LaunchPassAverage<2, AverageKind::kPassKbar, StorageType::kBF16>(
+    const MonarchKernelArgs&, int, cudaStream_t);
+template cudaError_t LaunchPassAverage<2, AverageKind::kPassRefined, StorageType::kBF16>(
+    const MonarchKernelArgs&, int, cudaStream_t);
 }  // namespace mrt
