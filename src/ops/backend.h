@@ -47,10 +47,10 @@ class Backend : public Memory {
   /// The most memory that was allocated at one time, weights included. Not counted is what the
   /// driver and the vendor's libraries take for themselves.
   virtual int64_t peak_bytes() const = 0;
+  /// What Allocate can still give.
+  virtual int64_t available_bytes() = 0;
   /// Waits for all work.
   virtual void Synchronize() = 0;
-  /// Contents become zero.
-  virtual void Zero(const TensorView& x) = 0;
 
   /// The same device with another stream, whose work runs beside this one's, and before it where
   /// there is no room for both. Tensors of one are not for operations of the other. Both count the
