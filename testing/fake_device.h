@@ -181,6 +181,15 @@ class FakeDevice final : public ops::Backend {
     const Operation operation(*this, context);
     ops::Softmax(cpu_, In(x), scale);
   }
+  void Clamp(ops::Context& context, const TensorView& x, float low, float high) override {
+    const Operation operation(*this, context);
+    ops::Clamp(cpu_, In(x), low, high);
+  }
+  void ToBytes(ops::Context& context, const ConstTensorView& x, float low, float high,
+               const TensorView& y) override {
+    const Operation operation(*this, context);
+    ops::ToBytes(cpu_, In(x), low, high, In(y));
+  }
   void UpsampleNearest2x(ops::Context& context, const ConstTensorView& x,
                          const TensorView& y) override {
     const Operation operation(*this, context);

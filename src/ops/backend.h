@@ -87,6 +87,9 @@ class Backend : public Memory {
   virtual void ScaleBias(Context& context, const ConstTensorView& x, const ConstTensorView& scale,
                          const ConstTensorView& bias, const TensorView& y) = 0;
   virtual void Softmax(Context& context, const TensorView& x, float scale) = 0;
+  virtual void Clamp(Context& context, const TensorView& x, float low, float high) = 0;
+  virtual void ToBytes(Context& context, const ConstTensorView& x, float low, float high,
+                       const TensorView& y) = 0;
   virtual void UpsampleNearest2x(Context& context, const ConstTensorView& x,
                                  const TensorView& y) = 0;
 

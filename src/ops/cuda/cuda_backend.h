@@ -57,6 +57,9 @@ class CudaBackend : public Backend {
   void ScaleBias(Context& context, const ConstTensorView& x, const ConstTensorView& scale,
                  const ConstTensorView& bias, const TensorView& y) override;
   void Softmax(Context& context, const TensorView& x, float scale) override;
+  void Clamp(Context& context, const TensorView& x, float low, float high) override;
+  void ToBytes(Context& context, const ConstTensorView& x, float low, float high,
+               const TensorView& y) override;
   void UpsampleNearest2x(Context& context, const ConstTensorView& x, const TensorView& y) override;
 
   Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
