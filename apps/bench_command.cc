@@ -70,11 +70,12 @@ double SecondsSinceProcessStart() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec) - start_s;
 }
 
-// On a GPU the first frames of a process pay for what is loaded and chosen when it is first used:
-// they are made once before anything is measured.
+// On a GPU the first frames of a process pay for what is loaded and chosen when it is first used,
+// and for its memory: they are made once before anything is measured. Nothing is made ahead, which
+// the device would still be at when the clock starts.
 Status WarmUp(monarchrt::Engine& engine, monarchrt::StreamOptions options) {
   if (engine.info().device == "cpu") return {};
-  options.frames = std::min<int64_t>(options.frames, 9);
+  options.decode_overlap = monarchrt::DecodeOverlap::kOff;
   MRT_ASSIGN_OR_RETURN(monarchrt::Stream stream, engine.Open(options));
   return stream.Next().status();
 }

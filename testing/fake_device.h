@@ -52,8 +52,8 @@ class FakeDevice final : public ops::Backend {
 
   // Of this one:
 
-  /// Calls of Synchronize.
-  int64_t synchronized() const { return synchronized_; }
+  /// What it says that it has free, whenever it is asked; must outlive it.
+  void set_available_bytes(const int64_t* bytes) { available_bytes_ = bytes; }
 
   // ---- Memory ----
 
@@ -88,6 +88,9 @@ class FakeDevice final : public ops::Backend {
     const std::lock_guard lock(running_);
     std::memcpy(target, source, static_cast<size_t>(bytes));
   }
+  void Zero(void* data, int64_t bytes) override {
+    std::memset(Inside(data, bytes), 0, static_cast<size_t>(bytes));
+  }
 
   // ---- Backend ----
 
@@ -99,11 +102,8 @@ class FakeDevice final : public ops::Backend {
   std::unique_ptr<ops::Backend> NewStream() override {
     return std::unique_ptr<ops::Backend>(new FakeDevice(precision_, counts_));
   }
-  void Synchronize() override { ++synchronized_; }
-  void Zero(const TensorView& x) override {
-    const TensorView inside = In(x);
-    std::memset(inside.data, 0, static_cast<size_t>(inside.bytes()));
-  }
+  int64_t available_bytes() override { return *available_bytes_; }
+  void Synchronize() override {}
 
   std::unique_ptr<ops::BackendLinear> MakeLinear(ops::Context&, const ConstTensorView& weight,
                                                  const ConstTensorView& bias) override {
@@ -181,6 +181,15 @@ class FakeDevice final : public ops::Backend {
     const Operation operation(*this, context);
     ops::Softmax(cpu_, In(x), scale);
   }
+  void Clamp(ops::Context& context, const TensorView& x, float low, float high) override {
+    const Operation operation(*this, context);
+    ops::Clamp(cpu_, In(x), low, high);
+  }
+  void ToBytes(ops::Context& context, const ConstTensorView& x, float low, float high,
+               const TensorView& y) override {
+    const Operation operation(*this, context);
+    ops::ToBytes(cpu_, In(x), low, high, In(y));
+  }
   void UpsampleNearest2x(ops::Context& context, const ConstTensorView& x,
                          const TensorView& y) override {
     const Operation operation(*this, context);
@@ -213,6 +222,7 @@ class FakeDevice final : public ops::Backend {
  private:
   static constexpr int64_t kReservedBytes = int64_t{1} << 36;  // of addresses, not of memory
   static constexpr int64_t kPageBytes = 4096;
+  static constexpr int64_t kPlenty = int64_t{1} << 40;
 
   struct Counts {
     std::atomic<int64_t> operations = 0, limit_bytes = INT64_MAX;
@@ -342,7 +352,7 @@ class FakeDevice final : public ops::Backend {
   char *outside_ = nullptr, *inside_ = nullptr;
   std::mutex running_;  // guards cpu_
   const std::shared_ptr<Counts> counts_;
-  std::atomic<int64_t> synchronized_ = 0;
+  const int64_t* available_bytes_ = &kPlenty;
   mutable std::mutex mutex_;  // guards what follows
   int64_t next_ = 0;
   std::map<int64_t, int64_t> live_;  // begin of an allocation and its bytes

@@ -25,6 +25,7 @@ std::vector<ops::GpuDescription> ops::ListGpus() {
 Result<std::unique_ptr<ops::Backend>> ops::MakeCudaBackend(int index) {
   if (index >= kCount) return Unavailable("[device] got GPU " + std::to_string(index));
   auto device = std::make_unique<testing::FakeDevice>(Precision::kBF16);
+  device->set_available_bytes(&testing::Gpus().available_bytes);
   testing::Gpus().last = device.get();
   return std::unique_ptr<Backend>(std::move(device));
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "model/vae/video_codec.h"
+#include "ops/transfer.h"
 #include "tensor/checkpoint.h"
 
 namespace mrt::testing {
@@ -49,8 +50,11 @@ inline Tensor Decode(ops::Context& context, const VideoDecoder& decoder,
   int64_t done = 0, frames_done = 0;
   for (const int64_t n : pieces) {
     const int64_t frames_n = decoder.FramesOut(*state, n);
-    decoder.Decode(context, *state, input.view().Slice(done, done + n),
-                   frames.view().Slice(frames_done, frames_done + frames_n));
+    const TensorView here = frames.view().Slice(frames_done, frames_done + frames_n);
+    const ArenaScope scope(context.arena());
+    const TensorView made = ops::RoomFor(context, here);
+    decoder.Decode(context, *state, input.view().Slice(done, done + n), made);
+    ops::DownloadTo(context, made, here);
     done += n;
     frames_done += frames_n;
   }

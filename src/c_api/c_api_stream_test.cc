@@ -357,7 +357,7 @@ TEST(CApiEngine, RecordsATrace) {
     return made;
   };
   EXPECT_THAT(text(mrt_trace_table), HasSubstr("monarch attention"));
-  EXPECT_THAT(text(mrt_trace_chrome_json), HasSubstr("\"name\":\"clean pass\""));
+  EXPECT_THAT(text(mrt_trace_chrome_json), HasSubstr("\"name\":\"denoising step\""));
   mrt_trace_destroy(trace);  // the engine goes on without it
   mrt_trace_destroy(nullptr);
   const mrt_stream_options more = Video(9);

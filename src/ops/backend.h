@@ -47,10 +47,10 @@ class Backend : public Memory {
   /// The most memory that was allocated at one time, weights included. Not counted is what the
   /// driver and the vendor's libraries take for themselves.
   virtual int64_t peak_bytes() const = 0;
+  /// What Allocate can still give.
+  virtual int64_t available_bytes() = 0;
   /// Waits for all work.
   virtual void Synchronize() = 0;
-  /// Contents become zero.
-  virtual void Zero(const TensorView& x) = 0;
 
   /// The same device with another stream, whose work runs beside this one's, and before it where
   /// there is no room for both. Tensors of one are not for operations of the other. Both count the
@@ -87,6 +87,9 @@ class Backend : public Memory {
   virtual void ScaleBias(Context& context, const ConstTensorView& x, const ConstTensorView& scale,
                          const ConstTensorView& bias, const TensorView& y) = 0;
   virtual void Softmax(Context& context, const TensorView& x, float scale) = 0;
+  virtual void Clamp(Context& context, const TensorView& x, float low, float high) = 0;
+  virtual void ToBytes(Context& context, const ConstTensorView& x, float low, float high,
+                       const TensorView& y) = 0;
   virtual void UpsampleNearest2x(Context& context, const ConstTensorView& x,
                                  const TensorView& y) = 0;
 

@@ -1,6 +1,7 @@
 #include "ops/rowwise.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/check.h"
@@ -11,6 +12,9 @@
 
 namespace mrt::ops {
 namespace {
+
+/// Values for a thread at least: about 10 us of work, what it costs to start a parallel region.
+constexpr int64_t kPixelsGrain = 1 << 15;
 
 /// Runs a kernel over all rows of a [..., width] tensor, spread over the threads.
 template <typename Args>
@@ -252,6 +256,32 @@ void Softmax(Context& context, const TensorView& x, float scale, Output output) 
   if (Backend* b = context.backend()) return b->Softmax(context, x, scale);
   Spread(Rowwise().softmax, SoftmaxArgs{Out(x), width, scale}, x.shape.rows(), width);
   RoundIfActivation(context, x, output);
+}
+
+void Clamp(Context& context, const TensorView& x, float low, float high) {
+  const OperationSpan span = RowwiseSpan(context, "clamp", x, x);
+  float* const values = x.as<float>();
+  if (Backend* b = context.backend()) return b->Clamp(context, x, low, high);
+  ParallelFor(x.shape.elements(), kPixelsGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) values[i] = std::clamp(values[i], low, high);
+  });
+}
+
+void ToBytes(Context& context, const ConstTensorView& x, float low, float high,
+             const TensorView& y) {
+  const OperationSpan span = RowwiseSpan(context, "to bytes", x, y);
+  MRT_CHECK(y.dtype == DType::kU8 && x.shape.elements() == y.shape.elements());
+  const float* const in = x.as<float>();
+  if (Backend* b = context.backend()) return b->ToBytes(context, x, low, high, y);
+  const float scale = 255.0f / (high - low);
+  uint8_t* const out = static_cast<uint8_t*>(y.data);
+  ParallelFor(x.shape.elements(), kPixelsGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float value = (in[i] - low) * scale;
+      const float above = value > 0.0f ? value : 0.0f;  // false for NaN
+      out[i] = static_cast<uint8_t>(std::lrint(above < 255.0f ? above : 255.0f));
+    }
+  });
 }
 
 void UpsampleNearest2x(Context& context, const ConstTensorView& x, const TensorView& y) {

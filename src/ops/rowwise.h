@@ -64,6 +64,14 @@ void ScaleBias(Context& context, const ConstTensorView& x, const ConstTensorView
 void Softmax(Context& context, const TensorView& x, float scale,
              Output output = Output::kActivation);
 
+/// x = min(max(x, low), high): F32.
+void Clamp(Context& context, const TensorView& x, float low, float high);
+
+/// y = rint(255 * (x - low) / (high - low)), clamped to [0, 255]; NaN becomes 0. x F32, y U8 of as
+/// many elements.
+void ToBytes(Context& context, const ConstTensorView& x, float low, float high,
+             const TensorView& y);
+
 /// y [t, 2h, 2w, c] = x [t, h, w, c], each pixel four times. Same dtype.
 void UpsampleNearest2x(Context& context, const ConstTensorView& x, const TensorView& y);
 

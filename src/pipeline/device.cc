@@ -1,6 +1,7 @@
 #include "pipeline/device.h"
 
 #include <charconv>
+#include <optional>
 
 #include "pipeline/plan.h"
 
@@ -40,21 +41,15 @@ Result<Device> Device::Open(const std::string& name) {
   return device;
 }
 
-std::optional<ops::GpuDescription> Device::Describe() const {
-  if (backend_ == nullptr) return std::nullopt;
-  for (const ops::GpuDescription& gpu : ops::ListGpus())
-    if (gpu.index == index_) return gpu;
-  return std::nullopt;
-}
-
 int64_t Device::AvailableBytes() const {
-  const std::optional<ops::GpuDescription> gpu = Describe();
-  return gpu ? gpu->memory_available_bytes : 0;
+  return backend_ == nullptr ? 0 : backend_->available_bytes();
 }
 
 std::string Device::GpuName() const {
-  const std::optional<ops::GpuDescription> gpu = Describe();
-  return gpu ? gpu->name : std::string();
+  if (backend_ == nullptr) return {};
+  for (const ops::GpuDescription& gpu : ops::ListGpus())
+    if (gpu.index == index_) return gpu.name;
+  return {};
 }
 
 Status Device::CheckMemory(int64_t needed_bytes) const {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "base/status.h"
@@ -29,7 +28,7 @@ class Device {
 
   /// OutOfMemory with both numbers if a GPU has less free. The CPU's memory is not looked at.
   Status CheckMemory(int64_t needed_bytes) const;
-  /// What a GPU has free; 0 for the CPU.
+  /// What a GPU can still give; 0 for the CPU.
   int64_t AvailableBytes() const;
   /// The make of a GPU; empty for the CPU.
   std::string GpuName() const;
@@ -45,9 +44,6 @@ class Device {
   Status CheckWeights(ops::WeightType weights) const;
 
  private:
-  /// The GPU as it is now.
-  std::optional<ops::GpuDescription> Describe() const;
-
   std::string name_ = "cpu";
   int index_ = 0;
   std::unique_ptr<ops::Backend> backend_;

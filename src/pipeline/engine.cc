@@ -119,7 +119,7 @@ Result<EncodedPrompt> Engine::Impl::EncodePrompt(PromptEncoder::Prompt prompt,
     context.set_span_log(LogOf(options.trace));
     MRT_ASSIGN_OR_RETURN(encoded, prompts->Encode(context, std::move(prompt)));
   }
-  ReturnFreedMemory();
+  if (prompts->backend() == nullptr) ReturnFreedMemory();
   const auto lock = LockTransformer();
   mrt::ops::Context context(precision, device.backend());
   context.set_stop(stop);

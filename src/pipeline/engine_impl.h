@@ -50,8 +50,8 @@ struct Engine::Impl {
 
   std::string ModelName() const;
 
-  /// Held by a stream while it uses a backend of the device: each serves one stream at a time, the
-  /// CPU all. Nobody who holds one waits for the other.
+  /// Held by a stream while its models use a backend of the device: each serves one stream at a
+  /// time, the CPU all. Making room and copies need none. Nobody who holds one waits for the other.
   std::unique_lock<std::mutex> LockTransformer() const { return Lock(transformer_mutex); }
   std::unique_lock<std::mutex> LockDecoder() const { return Lock(decoder_mutex); }
 

@@ -7,16 +7,23 @@
 #include "pipeline/noise.h"
 
 namespace mrt {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
 
 LatentMaker::LatentMaker(ops::Context& context, const WanTransformer& transformer,
-                         const VideoPlan& plan, Schedule schedule, uint64_t seed, Tensor initial,
-                         CrossKv text)
+                         const VideoPlan& plan, Schedule schedule, uint64_t seed, Tensor initial)
     : context_(context),
       plan_(plan),
       schedule_(std::move(schedule)),
       seed_(seed),
       initial_(std::move(initial)),
-      text_(std::move(text)),
       rollout_(transformer, {.attention = plan.attention,
                              .window_frames = plan.window_frames,
                              .kv_dtype = plan.kv_dtype,
@@ -35,8 +42,13 @@ LatentChunk LatentMaker::NewChunk() const {
   return chunk;
 }
 
+void LatentMaker::Prepare() {
+  PrepareNoise(plan_.initial_latents);
+  if (plan_.initial_latents == 0) rollout_.Prepare(context_, schedule_, NextSpan().frames);
+}
+
 Status LatentMaker::Make(LatentChunk& chunk) {
-  using Clock = std::chrono::steady_clock;
+  MRT_RETURN_IF_ERROR(Finish());
   const Clock::time_point start = Clock::now();
   const Span span(context_.span_log(), "transformer", SpanKind::kStage, {}, chunks_++);
   if (std::exchange(recache_, false))
@@ -56,10 +68,20 @@ Status LatentMaker::Make(LatentChunk& chunk) {
         return FillNoise(seed_, first_frame, step, out);
       std::memcpy(out.data, first_noise_.view().data, static_cast<size_t>(out.bytes()));
     };
-    MRT_RETURN_IF_ERROR(rollout_.Next(context_, schedule_, text_, noise, latents,
-                                      [&] { PrepareNoise(chunk.span.first + chunk.span.frames); }));
+    MRT_RETURN_IF_ERROR(rollout_.Next(context_, schedule_, text_, noise, latents));
   }
-  chunk.transformer_s = std::chrono::duration<double>(Clock::now() - start).count();
+  finished_ = false;
+  chunk.transformer_s = SecondsSince(start) + std::exchange(finish_s_, 0);
+  return {};
+}
+
+Status LatentMaker::Finish() {
+  if (std::exchange(finished_, true)) return {};
+  const Clock::time_point start = Clock::now();
+  const Span span(context_.span_log(), "transformer", SpanKind::kStage, {}, chunks_ - 1);
+  MRT_RETURN_IF_ERROR(rollout_.Finish(context_, text_));
+  PrepareNoise(rollout_.frames_done());  // while a device is at work
+  finish_s_ = SecondsSince(start);
   return {};
 }
 

@@ -26,18 +26,25 @@ struct LatentChunk {
 class LatentMaker {
  public:
   /// `initial`: F32 [plan.initial_latents, channels, rows, cols], or empty. The transformer and the
-  /// context must outlive it. Allocates all a stream needs.
+  /// context must outlive it. Allocates all a stream needs. SetText comes before the first Make.
   LatentMaker(ops::Context& context, const WanTransformer& transformer, const VideoPlan& plan,
-              Schedule schedule, uint64_t seed, Tensor initial, CrossKv text);
+              Schedule schedule, uint64_t seed, Tensor initial);
 
   /// A chunk to pass to Make.
   LatentChunk NewChunk() const;
+
+  /// Before the first Make: what of that can be done without the text.
+  void Prepare();
 
   /// The next chunk: given latents are remembered, others generated. Not after done(). Cancelled if
   /// the context was stopped; any error ends the stream.
   Status Make(LatentChunk& chunk);
 
-  /// From the next Make on. With `recache` that first computes the window anew.
+  /// What is left to do before the next Make, if it was not done yet: the clean pass. Errors as
+  /// Make's. Its time is counted for the next chunk.
+  Status Finish();
+
+  /// From the next Make on, after Finish. With `recache` that first computes the window anew.
   void SetText(CrossKv text, int prompt, bool recache);
 
   /// The chunk that Make would make.
@@ -59,7 +66,9 @@ class LatentMaker {
   int prompt_ = 0;
   bool recache_ = false;
   int64_t chunks_ = 0;  // begun
-  Tensor first_noise_;  // of the chunk at first_noise_position_, F32 like LatentChunk::buffer
+  bool finished_ = true;
+  double finish_s_ = 0;  // of Finish, since the last Make
+  Tensor first_noise_;   // of the chunk at first_noise_position_, F32 like LatentChunk::buffer
   int64_t first_noise_position_ = -1;
   Rollout rollout_;
 };

@@ -28,13 +28,28 @@ Result<const LatentChunk*> LatentSource::Next() {
     MRT_RETURN_IF_ERROR(Guard([&] { return Make(chunks_[0]); }));
     return &chunks_[0];
   }
+  Ask();
   std::unique_lock lock(mutex_);
-  const int64_t n = asked_++;
-  if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
-  changed_.notify_all();
+  asked_ahead_ = false;
+  const int64_t n = asked_ - 1;
   changed_.wait(lock, [&] { return made_ > n || !failure_.ok(); });
   if (made_ <= n) return failure_;
   return &chunks_[static_cast<size_t>(n % 2)];
+}
+
+void LatentSource::Ask() {
+  if (!options_.ahead) return;
+  const std::lock_guard lock(mutex_);
+  if (std::exchange(asked_ahead_, true)) return;
+  ++asked_;
+  if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
+  changed_.notify_all();
+}
+
+void LatentSource::Decoded() {
+  const std::lock_guard lock(mutex_);
+  decoded_ = true;
+  changed_.notify_all();
 }
 
 int64_t LatentSource::begun() const {
@@ -49,17 +64,29 @@ LatentSource::TextChange LatentSource::SetText(CrossKv text, bool recache) {
   return {next_text_->prompt, begun_};
 }
 
-Status LatentSource::Make(LatentChunk& chunk) {
+Status LatentSource::Finish() {
   const auto device_lock = options_.lock();
-  {
-    const std::lock_guard lock(mutex_);
-    if (next_text_)
-      maker_.SetText(std::move(next_text_->text), next_text_->prompt, next_text_->recache);
-    next_text_.reset();
-    const ChunkSpan span = maker_.NextSpan();
-    begun_ = span.first + span.frames;
-  }
+  return maker_.Finish();
+}
+
+Status LatentSource::Make(LatentChunk& chunk) {
+  MRT_RETURN_IF_ERROR(Finish());  // with the text that the last chunk was made with
+  Claim();
+  claimed_ = false;
+  const auto device_lock = options_.lock();
+  if (claimed_text_)
+    maker_.SetText(std::move(claimed_text_->text), claimed_text_->prompt, claimed_text_->recache);
+  claimed_text_.reset();
   return maker_.Make(chunk);
+}
+
+void LatentSource::Claim() {
+  if (std::exchange(claimed_, true)) return;
+  const std::lock_guard lock(mutex_);
+  claimed_text_ = std::move(next_text_);
+  next_text_.reset();
+  const ChunkSpan span = maker_.NextSpan();
+  begun_ = span.first + span.frames;
 }
 
 // The thread: makes chunk n once the caller has asked for chunk n - 1 and so let go of n - 2.
@@ -71,14 +98,27 @@ void LatentSource::Run() {
       changed_.wait(lock, [&] { return asked_ >= n || *options_.stop; });
     }
     const Status status = Guard([&] { return Make(chunks_[static_cast<size_t>(n % 2)]); });
-    const std::lock_guard lock(mutex_);
-    if (status.ok())
-      ++made_;
-    else
-      failure_ = status;
-    changed_.notify_all();
-    if (!status.ok()) return;
+    const bool alone = options_.first_alone && n == 0 && status.ok() && !maker_.done();
+    if (alone) Claim();
+    if (!Tell(status, n + 1)) return;
+    if (alone) {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return decoded_ || *options_.stop; });
+    }
+    // The caller has its latents: the clean pass runs beside the decoder. The last one is for
+    // nobody.
+    if (!maker_.done() && !Tell(Guard([&] { return Finish(); }), n + 1)) return;
   }
+}
+
+bool LatentSource::Tell(const Status& status, int64_t made) {
+  const std::lock_guard lock(mutex_);
+  if (status.ok())
+    made_ = made;
+  else
+    failure_ = status;
+  changed_.notify_all();
+  return status.ok();
 }
 
 }  // namespace mrt

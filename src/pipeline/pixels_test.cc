@@ -8,13 +8,17 @@
 #include <vector>
 
 #include "base/threads.h"
+#include "ops/rowwise.h"
 
 namespace mrt {
 namespace {
 
 std::vector<uint8_t> Convert(const std::vector<float>& values, PixelRange range) {
   std::vector<uint8_t> rgb(values.size());
-  ToRgb8({values.data(), DType::kF32, {static_cast<int64_t>(values.size())}}, range, rgb.data());
+  const Shape shape{static_cast<int64_t>(values.size())};
+  ops::Context context(ops::Precision::kF32);
+  ops::ToBytes(context, {values.data(), DType::kF32, shape}, range.low, range.high,
+               {rgb.data(), DType::kU8, shape});
   return rgb;
 }
 
@@ -64,7 +68,10 @@ TEST(Pixels, ThreadsCoverEveryPixel) {
   for (const int threads : {1, 2, 3}) {
     SetThreadCount(threads);
     std::vector<uint8_t> rgb(frames.size() + 1, 77);
-    ToRgb8({frames.data(), DType::kF32, {kFrames, kHeight, kWidth, 3}}, {-1, 1}, rgb.data());
+    const Shape shape{kFrames, kHeight, kWidth, 3};
+    ops::Context context(ops::Precision::kF32);
+    ops::ToBytes(context, {frames.data(), DType::kF32, shape}, -1, 1,
+                 {rgb.data(), DType::kU8, shape});
     for (size_t i = 0; i < frames.size(); ++i) {
       const double x = std::min(std::max((frames[i] + 1.0) * 127.5, 0.0), 255.0);
       ASSERT_NEAR(rgb[i], x, 0.5001);

@@ -202,7 +202,7 @@ MemoryPlan PlanMemory(const WanConfig& config, const TextMemory& text, const Vid
       plan.latent_rows * plan.latent_cols * kPixelsPerLatent * kPixelsPerLatent;
   const int64_t chunk = plan.chunk_frames();
   const int64_t decoded_bytes = kFramesPerLatent * frame_pixels * 3 * DTypeSize(DType::kF32);
-  const int64_t rgb_bytes = chunk * kFramesPerLatent * frame_pixels * 3 * (1 + kChunksToEncode);
+  const int64_t rgb_bytes = chunk * kFramesPerLatent * frame_pixels * 3;
   const int64_t encoder_bytes = kEncoderFrames * frame_pixels * 3 / 2;  // yuv420p
   MemoryPlan memory;
   MemoryUse& models = backend == nullptr ? memory.host : memory.device;
@@ -217,13 +217,17 @@ MemoryPlan PlanMemory(const WanConfig& config, const TextMemory& text, const Vid
       KvCache::Bytes(config, plan.grid.rows, plan.grid.cols, plan.window_frames, plan.kv_dtype,
                      plan.final_frames()) +
       TransformerScratchBytes(config, plan, precision, weights, backend) +
-      decoder.WorkingBytes(plan.latent_rows, plan.latent_cols, precision);
-  (text.weights_bytes > 0 ? models : memory.host).text_bytes = text.peak_bytes;
+      decoder.WorkingBytes(plan.latent_rows, plan.latent_cols, precision) + decoded_bytes;
+  if (text.weights_bytes > 0) {
+    models.generating_bytes += text.peak_bytes;  // at the same time
+  } else {
+    memory.host.text_bytes = text.peak_bytes;
+  }
   memory.host.generating_bytes +=
-      latent_frame * (plan.window_frames + plan.initial_latents + 5 * chunk) + decoded_bytes +
-      rgb_bytes + encoder_bytes;
+      latent_frame * (plan.window_frames + plan.initial_latents + 5 * chunk) +
+      rgb_bytes * (1 + kChunksToEncode) + encoder_bytes;
   if (backend == nullptr) return memory;
-  memory.device.generating_bytes += kLibraryBytes;
+  memory.device.generating_bytes += kLibraryBytes + rgb_bytes;
   // What the host computes of the transformer: timesteps, patches, rotary tables.
   memory.host.weights_bytes += WanTransformer::HostWeightBytes(config);
   memory.host.generating_bytes += kHostScratchBytes;

@@ -48,7 +48,8 @@ Result<VideoPlan> PlanVideo(const WanConfig& config, const monarchrt::StreamOpti
 Status CheckRecache(const VideoPlan& plan);
 
 /// Bytes a generation takes in one memory. The text encoder is gone when the initial frames are
-/// encoded, and their encoder when the cache and the decoder's state are made.
+/// encoded, and their encoder when the cache and the decoder's state are made; but a text encoder
+/// of a GPU works while they are made.
 struct MemoryUse {
   int64_t weights_bytes = 0;     // packed models; there from loading on
   int64_t text_bytes = 0;        // the text encoder's work; on the CPU a matrix at a time is of it

@@ -16,18 +16,22 @@ KvCache MakeCache(const WanConfig& config, const RolloutOptions& options) {
                  options.sink_frames, options.kv_dtype, options.memory, options.final_frames);
 }
 
-// A chunk of the cache that is forgotten unless Keep() is reached: on errors, exceptions,
-// cancellation.
+// A chunk of the cache that is forgotten unless Keep() or Leave(), which lets it be the current
+// one, is reached: on errors, exceptions, cancellation.
 class ChunkInCache {
  public:
   explicit ChunkInCache(KvCache& cache) : cache_(cache) {}
-  ~ChunkInCache() { cache_.AbandonChunk(); }
+  ~ChunkInCache() {
+    if (!left_) cache_.AbandonChunk();
+  }
   ChunkInCache(const ChunkInCache&) = delete;
   ChunkInCache& operator=(const ChunkInCache&) = delete;
   void Keep() { cache_.EndChunk(); }
+  void Leave() { left_ = true; }
 
  private:
   KvCache& cache_;
+  bool left_ = false;
 };
 
 /// `to`: where the context computes.
@@ -67,19 +71,25 @@ Status Rollout::Remember(ops::Context& context, const ConstTensorView& latents,
 }
 
 Status Rollout::Generate(ops::Context& context, const Schedule& schedule, const CrossKv& text,
-                         NoiseSource noise, const TensorView& latents, const FlowObserver* observer,
-                         FunctionRef<void()> meanwhile) {
+                         NoiseSource noise, const TensorView& latents,
+                         const FlowObserver* observer) {
   MRT_RETURN_IF_ERROR(cache_.BeginChunk(latents.shape[0]));
   ChunkInCache chunk(cache_);
-  const ArenaScope scope(context.arena()), host_scope(context.host_arena());
-  const TensorView patches = NewPatches(context);
-  MRT_RETURN_IF_ERROR(Denoise(context, schedule, text, noise, patches, observer));
-  MRT_RETURN_IF_ERROR(CleanPass(context, patches, text));
-  meanwhile();
-  Unpatchify(transformer_.config(), ops::Download(context, patches), latents);
-  ops::Wait(context);
+  if (patches_.empty() || !(patches_.shape() == PatchesShape()))
+    patches_ = Tensor(DType::kF32, PatchesShape(), context.memory());
+  MRT_RETURN_IF_ERROR(Denoise(context, schedule, text, noise, patches_, observer));
+  const ArenaScope scope(context.host_arena());
+  Unpatchify(transformer_.config(), ops::Download(context, patches_), latents);
   MRT_RETURN_IF_ERROR(CheckStopped(context));
   SaveClean(latents);
+  chunk.Leave();
+  return {};
+}
+
+Status Rollout::Finish(ops::Context& context, const CrossKv& text) {
+  if (cache_.chunk_frames() == 0) return {};
+  ChunkInCache chunk(cache_);
+  MRT_RETURN_IF_ERROR(CleanPass(context, patches_, text));
   chunk.Keep();
   return {};
 }
@@ -113,11 +123,11 @@ Status Rollout::Recache(ops::Context& context, const CrossKv& text, int64_t chun
   return {};
 }
 
-/// Where the context computes, F32 of the chunk in the cache.
-TensorView Rollout::NewPatches(ops::Context& context) const {
+/// Of the chunk in the cache.
+Shape Rollout::PatchesShape() const {
   const WanConfig& config = transformer_.config();
-  return context.Float({cache_.chunk_frames() * cache_.rows() * cache_.cols(),
-                        config.out_dim * config.patch_elements()});
+  return {cache_.chunk_frames() * cache_.rows() * cache_.cols(),
+          config.out_dim * config.patch_elements()};
 }
 
 Status Rollout::Denoise(ops::Context& context, const Schedule& schedule, const CrossKv& text,

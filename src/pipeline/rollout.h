@@ -39,22 +39,31 @@ class Rollout {
   /// The transformer must outlive the rollout. Allocates the cache.
   Rollout(const WanTransformer& transformer, const RolloutOptions& options);
 
+  /// What the host computes for the first step of the next chunk, which has that many frames, so
+  /// that Next need not.
+  void Prepare(ops::Context& context, const Schedule& schedule, int64_t frames) {
+    transformer_.Prepare(context, cache_, frames, schedule.steps().front().timestep);
+  }
+
   /// Puts given clean latents, F32 [frames, channels, rows, cols], into the cache as one chunk: the
   /// start of a continuation or of image to video.
   Status Remember(ops::Context& context, const ConstTensorView& latents, const CrossKv& text);
 
-  /// Generates the next chunk into `latents`, F32 [frames, channels, rows, cols].
-  /// `meanwhile` is work of the host: it is called when all of a device's work is under way, and
-  /// not if the context was stopped.
-  Status Next(
-      ops::Context& context, const Schedule& schedule, const CrossKv& text, NoiseSource noise,
-      const TensorView& latents, FunctionRef<void()> meanwhile = [] {}) {
-    return Generate(context, schedule, text, noise, latents, nullptr, meanwhile);
+  /// Generates the next chunk into `latents`, F32 [frames, channels, rows, cols]. Its keys and
+  /// values are not yet those of the clean chunk: before any other call comes Finish, unless it was
+  /// the last one.
+  Status Next(ops::Context& context, const Schedule& schedule, const CrossKv& text,
+              NoiseSource noise, const TensorView& latents) {
+    return Generate(context, schedule, text, noise, latents, nullptr);
   }
   Status NextObserved(ops::Context& context, const Schedule& schedule, const CrossKv& text,
                       NoiseSource noise, const TensorView& latents, FlowObserver observer) {
-    return Generate(context, schedule, text, noise, latents, &observer, [] {});
+    return Generate(context, schedule, text, noise, latents, &observer);
   }
+
+  /// The clean pass of what Next generated with that text; nothing if there is none to finish. A
+  /// device may still be at work.
+  Status Finish(ops::Context& context, const CrossKv& text);
 
   /// Computes the keys and values of all frames in the window anew with another text: each chunk of
   /// it once at t = 0, in the order of time, each seeing what lies before it. The last two
@@ -63,18 +72,18 @@ class Rollout {
                  bool single_first);
 
   /// Latent frames generated or remembered so far.
-  int64_t frames_done() const { return cache_.frames_seen(); }
+  int64_t frames_done() const { return cache_.chunk_position() + cache_.chunk_frames(); }
   /// Of a latent frame.
   int64_t channels() const { return clean_.shape()[1]; }
 
  private:
   Status Generate(ops::Context& context, const Schedule& schedule, const CrossKv& text,
-                  NoiseSource noise, const TensorView& latents, const FlowObserver* observer,
-                  FunctionRef<void()> meanwhile);
+                  NoiseSource noise, const TensorView& latents, const FlowObserver* observer);
   Status Denoise(ops::Context& context, const Schedule& schedule, const CrossKv& text,
                  NoiseSource noise, const TensorView& patches, const FlowObserver* observer);
   Status CleanPass(ops::Context& context, const ConstTensorView& patches, const CrossKv& text);
-  TensorView NewPatches(ops::Context& context) const;
+  Shape PatchesShape() const;
+  TensorView NewPatches(ops::Context& context) const { return context.Float(PatchesShape()); }
   void SaveClean(const ConstTensorView& latents);
   TensorView CleanOf(int64_t f) const;
 
@@ -82,6 +91,7 @@ class Rollout {
   RolloutOptions options_;
   KvCache cache_;
   Tensor clean_;  // F32 [window frames, channels, rows, cols]: clean latents, by the cache's slots
+  Tensor patches_;                // where the context computes: of the chunk in the cache
   std::vector<float> timesteps_;  // of each frame of a chunk
 };
 

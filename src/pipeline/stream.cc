@@ -1,17 +1,19 @@
 #include <algorithm>
 #include <chrono>
 #include <span>
+#include <thread>
 #include <utility>
 
 #include "base/cpu_features.h"
 #include "base/guard.h"
 #include "base/memory_info.h"
 #include "base/threads.h"
+#include "ops/rowwise.h"
+#include "ops/transfer.h"
 #include "pipeline/engine_impl.h"
 #include "pipeline/initial_frames.h"
 #include "pipeline/latent_maker.h"
 #include "pipeline/latent_source.h"
-#include "pipeline/pixels.h"
 #include "pipeline/plan.h"
 #include "pipeline/sampler.h"
 #include "pipeline/trace_impl.h"
@@ -66,8 +68,8 @@ struct Stream::Impl {
   std::unique_ptr<DecoderState> decoder_state;
   std::optional<LatentMaker> maker;
   std::optional<LatentSource> source;
-  Tensor frames;    // F32 [video frames of a latent one, height, width, 3]
-  int threads = 0;  // of the decoder
+  int all_threads = 0;  // that both parts may use
+  int threads = 0;      // of these, the decoder
   int64_t latents_done = 0;
   int64_t frames_done = 0;
   int64_t chunks_done = 0;
@@ -77,6 +79,7 @@ struct Stream::Impl {
 
   Status Start(const PhaseCallback& on_phase);
   Result<Tensor> EncodeInitial();
+  Status MakeRoom(const Schedule& schedule, Tensor initial);
   void Decode(mrt::ops::Context& context, const ConstTensorView& latents, std::span<uint8_t> rgb);
   Status Next(Chunk& chunk);
   double StartOf(int64_t frame) const { return static_cast<double>(frame) / Engine::kFps; }
@@ -86,6 +89,7 @@ struct Stream::Impl {
 
 Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   start = Clock::now();
+  all_threads = ThreadCount();
   const Engine::Impl& e = *engine;
   const WanConfig& config = e.transformer->config();
   MRT_RETURN_IF_ERROR(Engine::CheckPrompt(options.prompt));
@@ -100,38 +104,28 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   MRT_RETURN_IF_ERROR(CheckMemory(memory.host.OpenBytes()));
   MRT_RETURN_IF_ERROR(e.device.CheckMemory(memory.device.OpenBytes()));
   if (on_phase) on_phase("encoding the prompt");
+  // Where a GPU encodes the text, the host has little to do for that.
+  const bool beside = e.prompts->backend() != nullptr && plan.initial_latents == 0;
+  Status made;
+  std::jthread maker_of_room;
+  if (beside)
+    maker_of_room = std::jthread([&] { made = Guard([&] { return MakeRoom(schedule, {}); }); });
   MRT_ASSIGN_OR_RETURN(EncodedPrompt text, e.EncodePrompt(std::move(prompt), &cancelled));
   stats.text_cache = text.cache;
   stats.text_cache_problem = std::move(text.cache_problem);
   stats.text_s = SecondsSince(start);
-  Tensor initial;
-  if (plan.initial_latents > 0) {
-    if (on_phase) on_phase("encoding the initial frames");
-    MRT_ASSIGN_OR_RETURN(initial, EncodeInitial());
+  if (beside) {
+    maker_of_room.join();
+    MRT_RETURN_IF_ERROR(made);
+  } else {
+    Tensor initial;
+    if (plan.initial_latents > 0) {
+      if (on_phase) on_phase("encoding the initial frames");
+      MRT_ASSIGN_OR_RETURN(initial, EncodeInitial());
+    }
+    MRT_RETURN_IF_ERROR(MakeRoom(schedule, std::move(initial)));
   }
-
-  const int all_threads = ThreadCount();
-  const bool overlap = Overlaps(options.decode_overlap, all_threads, e.device);
-  threads = overlap ? std::max(1, all_threads / 2) : all_threads;
-  transformer_context.emplace(e.precision, backend);
-  transformer_context->set_stop(&cancelled);
-  transformer_context->set_span_log(LogOf(e.options.trace));
-  if (backend == nullptr)
-    transformer_context->arena().Reserve(
-        TransformerScratchBytes(config, plan, e.precision, e.weights, backend));
-  if (overlap || backend != nullptr) {
-    decoder_context.emplace(e.precision, e.device.decoder_backend());
-    decoder_context->set_stop(&cancelled);
-    decoder_context->set_span_log(LogOf(e.options.trace));
-  }
-  maker.emplace(*transformer_context, *e.transformer, plan, std::move(schedule), options.seed,
-                std::move(initial), std::move(text.kv));
-  source.emplace(*maker, LatentSource::Options{.ahead = overlap,
-                                               .threads = std::max(1, all_threads - threads),
-                                               .stop = &cancelled,
-                                               .lock = [&e] { return e.LockTransformer(); }});
-  decoder_state = e.decoder->NewState(plan.latent_rows, plan.latent_cols);
-  frames = Tensor(DType::kF32, {kFramesPerLatent, options.height, options.width, 3});
+  maker->SetText(std::move(text.kv), /*prompt=*/0, /*recache=*/false);
 
   stats.load_s = e.load_s;
   stats.model = e.ModelName();
@@ -144,6 +138,37 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   const auto chunks_max = static_cast<size_t>(plan.latents / plan.chunk_frames() + 1);
   stats.chunk_transformer_ms.reserve(chunks_max);
   stats.chunk_vae_ms.reserve(chunks_max);
+  return {};
+}
+
+// All that the stream holds, and what of the first chunk can be done without the text.
+Status Stream::Impl::MakeRoom(const Schedule& schedule, Tensor initial) {
+  const Engine::Impl& e = *engine;
+  mrt::ops::Backend* const backend = e.device.backend();
+  const bool overlap = Overlaps(options.decode_overlap, all_threads, e.device);
+  threads = overlap ? std::max(1, all_threads / 2) : all_threads;
+  transformer_context.emplace(e.precision, backend);
+  transformer_context->set_stop(&cancelled);
+  transformer_context->set_span_log(LogOf(e.options.trace));
+  if (backend == nullptr)
+    transformer_context->arena().Reserve(
+        TransformerScratchBytes(e.transformer->config(), plan, e.precision, e.weights, backend));
+  if (overlap || backend != nullptr) {
+    decoder_context.emplace(e.precision, e.device.decoder_backend());
+    decoder_context->set_stop(&cancelled);
+    decoder_context->set_span_log(LogOf(e.options.trace));
+  }
+  maker.emplace(*transformer_context, *e.transformer, plan, schedule, options.seed,
+                std::move(initial));
+  source.emplace(*maker, LatentSource::Options{.ahead = overlap,
+                                               .first_alone = backend != nullptr,
+                                               .threads = std::max(1, all_threads - threads),
+                                               .stop = &cancelled,
+                                               .lock = [&e] { return e.LockTransformer(); }});
+  decoder_state = e.decoder->NewState(plan.latent_rows, plan.latent_cols);
+
+  SetThreadCount(threads);
+  maker->Prepare();
   return {};
 }
 
@@ -182,26 +207,37 @@ int64_t Stream::Impl::NextFrames() const {
 }
 
 // One latent frame at a time, so that few frames of float32 are there. As many of them as it holds
-// go to `rgb`.
+// go to `rgb`; from a device all at the end, so that it never waits for the host.
 void Stream::Impl::Decode(mrt::ops::Context& context, const ConstTensorView& latents,
                           std::span<uint8_t> rgb) {
   const VideoDecoder& decoder = *engine->decoder;
-  const int64_t frame = frames.shape().elements() / kFramesPerLatent;
+  const mrt::ArenaScope scope(context.arena());
+  const int64_t frame = options.height * options.width * 3;
+  const TensorView shown{rgb.data(), DType::kU8, {static_cast<int64_t>(rgb.size()) / frame, frame}};
+  const TensorView made = mrt::ops::RoomFor(context, shown);
+  int64_t done = 0;
   for (int64_t i = 0; i < latents.shape[0] && !context.stopped(); ++i) {
-    const TensorView decoded =
-        frames.view().Slice(0, decoder.FramesOut(*decoder_state, /*latent_frames=*/1));
+    const mrt::ArenaScope frames_scope(context.arena());
+    const int64_t count = decoder.FramesOut(*decoder_state, /*latent_frames=*/1);
+    const TensorView decoded = context.Float({count, options.height, options.width, 3});
     decoder.Decode(context, *decoder_state, latents.Slice(i, i + 1), decoded);
-    const auto room = static_cast<int64_t>(rgb.size()) / frame;
-    const TensorView kept = decoded.Slice(0, std::min(decoded.shape[0], room));
-    ToRgb8(kept, decoder.range(), rgb.data());
-    rgb = rgb.subspan(static_cast<size_t>(kept.shape.elements()));
+    const int64_t kept = std::min(count, made.shape[0] - done);
+    mrt::ops::ToBytes(context, decoded.Slice(0, kept), decoder.range().low, decoder.range().high,
+                      made.Slice(done, done + kept));
+    done += kept;
   }
+  mrt::ops::DownloadTo(context, made, shown);
 }
 
 Status Stream::Impl::Next(Chunk& chunk) {
   const Engine::Impl& e = *engine;
   const Clock::time_point begin = Clock::now();
   double transformer_s = 0, vae_s = 0;
+  source->Ask();
+  // Before the latents are waited for: the system takes its time to give so much.
+  const int64_t frame = options.height * options.width * 3;
+  chunk.rgb.reserve(static_cast<size_t>(plan.chunk_frames() * kFramesPerLatent * frame));
+  chunk.rgb.resize(static_cast<size_t>(NextFrames() * frame));
   for (bool hidden = true; hidden;) {
     SetThreadCount(threads);
     MRT_ASSIGN_OR_RETURN(const LatentChunk* const made, source->Next());
@@ -217,11 +253,10 @@ Status Stream::Impl::Next(Chunk& chunk) {
       chunk.prompt = made->prompt;
       const int64_t count = e.decoder->FramesOut(*decoder_state, made->span.frames);
       chunk.frames = std::min(count, options.frames - frames_done);
-      const int64_t frame = options.height * options.width * 3;
-      chunk.rgb.reserve(static_cast<size_t>(plan.chunk_frames() * kFramesPerLatent * frame));
-      chunk.rgb.resize(static_cast<size_t>(chunk.frames * frame));
+      MRT_CHECK(chunk.frames * frame == static_cast<int64_t>(chunk.rgb.size()));
     }
     Decode(context, made->latents(), hidden ? std::span<uint8_t>() : chunk.rgb);
+    source->Decoded();
     if (context.stopped()) return Cancelled("[stream] was cancelled");
     vae_s += SecondsSince(vae_begin);
   }

@@ -15,6 +15,8 @@ class Memory {
   /// Between this memory and the host's, or within it, in order with the device's other work. To
   /// the host: the bytes are there when it returns. From the host: they may change afterwards.
   virtual void Copy(void* to, const void* from, int64_t bytes) = 0;
+  /// Bytes become zero, in order with the device's other work.
+  virtual void Zero(void* data, int64_t bytes) = 0;
 };
 
 }  // namespace mrt

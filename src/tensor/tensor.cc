@@ -87,35 +87,26 @@ TensorView TensorView::Slice(int64_t begin, int64_t end) const {
   return SliceOf(*this, begin, end);
 }
 
-namespace {
-
-/// Zeros of the host, then copies of what is zero already.
-void ZeroThere(Memory& memory, char* data, int64_t bytes) {
-  constexpr int64_t kFirstBytes = 4096;
-  static constexpr char kZeros[kFirstBytes] = {};
-  int64_t done = std::min(bytes, kFirstBytes);
-  memory.Copy(data, kZeros, done);
-  while (done < bytes) {
-    const int64_t more = std::min(done, bytes - done);
-    memory.Copy(data + done, data, more);
-    done += more;
-  }
-}
-
-}  // namespace
-
 void Tensor::Free::operator()(void* p) const {
   if (memory == nullptr) return std::free(p);
   memory->Free(p);
 }
 
-Tensor::Tensor(DType dtype, const Shape& shape, Memory* memory) : dtype_(dtype), shape_(shape) {
+Tensor::Tensor(DType dtype, const Shape& shape, Memory* memory)
+    : Tensor(dtype, shape, memory, Contents::kZero) {}
+
+Tensor Tensor::ToBeWritten(DType dtype, const Shape& shape, Memory* memory) {
+  return {dtype, shape, memory, Contents::kAny};
+}
+
+Tensor::Tensor(DType dtype, const Shape& shape, Memory* memory, Contents contents)
+    : dtype_(dtype), shape_(shape) {
   constexpr int64_t kAlignment = 64;  // a cache line, and an AVX-512 vector
   const int64_t bytes =
       std::max(kAlignment, (this->bytes() + kAlignment - 1) / kAlignment * kAlignment);
   if (memory != nullptr) {
     data_ = {memory->Allocate(bytes), Free{memory}};
-    ZeroThere(*memory, static_cast<char*>(data_.get()), bytes);
+    if (contents == Contents::kZero) memory->Zero(data_.get(), bytes);
     return;
   }
   data_.reset(AllocateLarge(bytes));
@@ -136,7 +127,7 @@ float ElementAsFloat(const ConstTensorView& tensor, int64_t i) {
 
 Tensor MoveTo(Memory* memory, Tensor host) {
   if (memory == nullptr || host.empty()) return host;
-  Tensor there(host.dtype(), host.shape(), memory);
+  Tensor there = Tensor::ToBeWritten(host.dtype(), host.shape(), memory);
   memory->Copy(there.view().data, host.view().data, host.bytes());
   return there;
 }

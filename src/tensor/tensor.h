@@ -140,6 +140,8 @@ class Tensor {
  public:
   Tensor() = default;
   Tensor(DType dtype, const Shape& shape, Memory* memory = nullptr);
+  /// The same, but what lies in the memory of a device has any contents.
+  static Tensor ToBeWritten(DType dtype, const Shape& shape, Memory* memory);
 
   TensorView view() const { return {data_.get(), dtype_, shape_}; }
   operator TensorView() const { return view(); }       // NOLINT: implicit on purpose
@@ -154,6 +156,9 @@ class Tensor {
   }
 
  private:
+  enum class Contents { kZero, kAny };
+  Tensor(DType dtype, const Shape& shape, Memory* memory, Contents contents);
+
   struct Free {
     Memory* memory;  // null: of the host
     void operator()(void* p) const;

@@ -6,6 +6,7 @@
 
 #include "model/taehv/taehv.h"
 #include "model/vae/wan_vae.h"
+#include "ops/transfer.h"
 #include "verify/autoencoder_case.h"
 #include "verify/case_file.h"
 #include "verify/cases.h"
@@ -118,7 +119,10 @@ Result<Tensor> DecodeAll(ops::Context& context, const VideoDecoder& decoder,
   Tensor frames(DType::kF32,
                 {decoder.FramesOut(*state, latents.shape[0]), latents.shape[2] * kPixelsPerLatent,
                  latents.shape[3] * kPixelsPerLatent, 3});
-  decoder.Decode(context, *state, ToFloat32(latents), frames);
+  const ArenaScope scope(context.arena());
+  const TensorView made = ops::RoomFor(context, frames);
+  decoder.Decode(context, *state, ToFloat32(latents), made);
+  ops::DownloadTo(context, made, frames);
   return frames;
 }
 

@@ -178,9 +178,11 @@ Result<RolloutResult> RunRolloutCase(ops::Context& context, const WanTransformer
   for (size_t chunk = 0; chunk < c.chunk_frames.size(); ++chunk) {
     const int64_t frames = c.chunk_frames[chunk];
     const bool second = switches && static_cast<int64_t>(chunk) >= c.text_1_from_chunk;
-    MRT_RETURN_IF_ERROR(
-        rollout.NextObserved(context, c.schedule, second ? text_1_kv : text_kv, noise,
-                             result.latents.view().Slice(done, done + frames), observer));
+    const CrossKv& text_kv_now = second ? text_1_kv : text_kv;
+    MRT_RETURN_IF_ERROR(rollout.NextObserved(context, c.schedule, text_kv_now, noise,
+                                             result.latents.view().Slice(done, done + frames),
+                                             observer));
+    MRT_RETURN_IF_ERROR(rollout.Finish(context, text_kv_now));
     done += frames;
   }
   return result;

@@ -176,16 +176,9 @@ void TaehvDecoder::Upsample(ops::Context& context, TaehvDecoderState& state, siz
 }
 
 void TaehvDecoder::Output(ops::Context& context, const TensorView& x, FrameWriter& writer) const {
-  constexpr int64_t kGrain = 1 << 14;  // elements worth a thread
-  ArenaScope scope(context.arena());
   const TensorView frame = writer.frames.Slice(writer.next, writer.next + 1);
-  const TensorView made = ops::RoomFor(context, frame);
-  output_.Run(context, x, made, ops::Activation::kNone, ops::Output::kFloat);
-  ops::DownloadTo(context, made, frame);
-  float* pixels = frame.as<float>();
-  ParallelFor(frame.shape.elements(), kGrain, [pixels](int64_t begin, int64_t end) {
-    for (int64_t j = begin; j < end; ++j) pixels[j] = std::clamp(pixels[j], 0.0f, 1.0f);
-  });
+  output_.Run(context, x, frame, ops::Activation::kNone, ops::Output::kFloat);
+  ops::Clamp(context, frame, range().low, range().high);
   ++writer.next;
 }
 

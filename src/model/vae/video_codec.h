@@ -41,9 +41,9 @@ class VideoDecoder {
   /// 4 n afterwards.
   virtual int64_t FramesOut(const DecoderState& state, int64_t latent_frames) const = 0;
 
-  /// latents F32 [n, z, h, w], as the transformer gives them -> frames F32 [FramesOut(n), 8h, 8w,
-  /// 3] in range(); only TAEHV clamps. The shapes must be those of the state: anything else is a
-  /// defect.
+  /// latents F32 [n, z, h, w] of the host, as the transformer gives them -> frames F32
+  /// [FramesOut(n), 8h, 8w, 3] where the context computes, in range(); only TAEHV clamps. The
+  /// shapes must be those of the state: anything else is a defect. A device may still be at work.
   virtual void Decode(ops::Context& context, DecoderState& state, const ConstTensorView& latents,
                       const TensorView& frames) const = 0;
 

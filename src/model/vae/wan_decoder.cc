@@ -185,9 +185,7 @@ void WanVaeDecoder::RunLevel(ops::Context& context, WanDecoderState& state, size
   }
   if (level.space.empty()) {
     ops::ChannelNorm(context, x, head_gamma_, /*silu=*/true, state.head.Newest());
-    const TensorView frame = writer.Next(), made = ops::RoomFor(context, frame);
-    head_.Run(context, state.head, made, ops::Activation::kNone, ops::Output::kFloat);
-    ops::DownloadTo(context, made, frame);
+    head_.Run(context, state.head, writer.Next(), ops::Activation::kNone, ops::Output::kFloat);
     state.head.Advance();
     return;
   }

@@ -188,6 +188,14 @@ void WanTransformer::ForwardPatches(ops::Context& context, const ConstTensorView
       attention, flow);
 }
 
+void WanTransformer::Prepare(ops::Context& context, KvCache& cache, int64_t frames,
+                             float timestep) const {
+  ConditioningMemo& memo = cache.conditioning();
+  memo.Rope(context, config_.head_dim(), cache.chunk_position(), frames, cache.rows(),
+            cache.cols());
+  memo.Time(context, time_embedding_, config_.dim, timestep);
+}
+
 void WanTransformer::ForwardBidirectional(ops::Context& context, const ConstTensorView& latents,
                                           float timestep, const CrossKv& text,
                                           LayerAttention attention, const TensorView& flow) const {

@@ -91,6 +91,10 @@ class WanTransformer {
                       std::span<const float> timesteps, const CrossKv& text, KvCache& cache,
                       LayerAttention attention, const TensorView& flow) const;
 
+  /// What the host computes for a ForwardPatches of the next chunk of `cache`, of that many frames,
+  /// at that timestep: it will find it there.
+  void Prepare(ops::Context& context, KvCache& cache, int64_t frames, float timestep) const;
+
   /// One forward over all frames at one timestep, every frame seeing every other, without a cache:
   /// the bidirectional model. Shapes as in Forward.
   void ForwardBidirectional(ops::Context& context, const ConstTensorView& latents, float timestep,

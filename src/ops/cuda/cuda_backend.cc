@@ -23,14 +23,26 @@ bool IsOnDevice(const void* data) {
 
 }  // namespace
 
+CudaBackend::DeviceMemory::DeviceMemory(int index)
+    : pool({.allocate =
+                [this, index](int64_t bytes) {
+                  CheckCuda("cudaSetDevice", cudaSetDevice(index));
+                  return AllocateOnDevice(bytes, meter).release();
+                },
+            .free =
+                [this, index](void* data) {
+                  static_cast<void>(cudaSetDevice(index));
+                  FreeOnDevice{&meter}(data);
+                }}) {}
+
 CudaBackend::CudaBackend(int index)
-    : CudaBackend(index, std::make_shared<MemoryMeter>(), Priority::kLow) {}
+    : CudaBackend(index, std::make_shared<DeviceMemory>(index), Priority::kLow) {}
 
 CudaBackend::CudaBackend(CudaBackend& first)
-    : CudaBackend(first.index_, first.meter_, Priority::kHigh) {}
+    : CudaBackend(first.index_, first.memory_, Priority::kHigh) {}
 
-CudaBackend::CudaBackend(int index, std::shared_ptr<MemoryMeter> meter, Priority priority)
-    : index_(index), meter_(std::move(meter)) {
+CudaBackend::CudaBackend(int index, std::shared_ptr<DeviceMemory> memory, Priority priority)
+    : index_(index), priority_(priority), memory_(std::move(memory)) {
   CheckCuda("cudaSetDevice", cudaSetDevice(index));
   int low = 0, high = 0;
   CheckCuda("cudaDeviceGetStreamPriorityRange", cudaDeviceGetStreamPriorityRange(&low, &high));
@@ -41,7 +53,7 @@ CudaBackend::CudaBackend(int index, std::shared_ptr<MemoryMeter> meter, Priority
   stream_.reset(made);
   uploads_ = std::make_unique<PinnedRing>();
   downloads_ = std::make_unique<PinnedRing>();
-  matmul_ = std::make_unique<CublasMatmul>(*meter_);
+  matmul_ = std::make_unique<CublasMatmul>(memory_->meter);
 }
 
 CudaBackend::~CudaBackend() {
@@ -56,13 +68,11 @@ cudaStream_t CudaBackend::stream() const {
 }
 
 void* CudaBackend::Allocate(int64_t bytes) {
-  static_cast<void>(stream());
-  return AllocateOnDevice(std::max<int64_t>(bytes, 1), *meter_).release();
+  return memory_->pool.Allocate(std::max<int64_t>(bytes, 1), static_cast<int>(priority_));
 }
 
 void CudaBackend::Free(void* data) noexcept {
-  static_cast<void>(cudaSetDevice(index_));
-  FreeOnDevice{meter_.get()}(data);
+  memory_->pool.Free(data, static_cast<int>(priority_));
 }
 
 void CudaBackend::Copy(void* to, const void* from, int64_t bytes) {
@@ -85,10 +95,16 @@ void CudaBackend::Copy(void* to, const void* from, int64_t bytes) {
 
 void CudaBackend::Synchronize() { CheckCuda("the device's work", cudaStreamSynchronize(stream())); }
 
-void CudaBackend::Zero(const TensorView& x) {
-  if (x.bytes() == 0) return;
-  CheckCuda("cudaMemsetAsync",
-            cudaMemsetAsync(x.data, 0, static_cast<size_t>(x.bytes()), stream()));
+void CudaBackend::Zero(void* data, int64_t bytes) {
+  if (bytes == 0) return;
+  CheckCuda("cudaMemsetAsync", cudaMemsetAsync(data, 0, static_cast<size_t>(bytes), stream()));
+}
+
+int64_t CudaBackend::available_bytes() {
+  static_cast<void>(stream());
+  size_t available = 0, total = 0;
+  CheckCuda("cudaMemGetInfo", cudaMemGetInfo(&available, &total));
+  return static_cast<int64_t>(available) + memory_->pool.kept_bytes();
 }
 
 DeviceOwner CudaBackend::ToDevice(const ConstTensorView& host, DType dtype) {
@@ -97,10 +113,10 @@ DeviceOwner CudaBackend::ToDevice(const ConstTensorView& host, DType dtype) {
   const int64_t count = host.shape.elements();
   MRT_CHECK(count > 0);
   static_cast<void>(stream());
-  DeviceOwner copy = AllocateOnDevice(host.bytes(), *meter_);
+  DeviceOwner copy = AllocateOnDevice(host.bytes(), memory_->meter);
   Copy(copy.get(), host.data, host.bytes());
   if (host.dtype == dtype) return copy;
-  DeviceOwner converted = AllocateOnDevice(count * DTypeSize(dtype), *meter_);
+  DeviceOwner converted = AllocateOnDevice(count * DTypeSize(dtype), memory_->meter);
   cuda::Cast({.x = {copy.get(), Storage(host.dtype)},
               .y = {converted.get(), Storage(dtype)},
               .width = count},

@@ -9,6 +9,7 @@
 #include "ops/cuda/handles.h"
 #include "ops/cuda/matmul.h"
 #include "ops/cuda/transfer.h"
+#include "tensor/memory_pool.h"
 
 namespace mrt::ops {
 
@@ -23,10 +24,11 @@ class CudaBackend : public Backend {
   void* Allocate(int64_t bytes) override;
   void Free(void* data) noexcept override;
   void Copy(void* to, const void* from, int64_t bytes) override;
+  void Zero(void* data, int64_t bytes) override;
 
-  int64_t peak_bytes() const override { return meter_->peak_bytes(); }
+  int64_t peak_bytes() const override { return memory_->meter.peak_bytes(); }
+  int64_t available_bytes() override;
   void Synchronize() override;
-  void Zero(const TensorView& x) override;
   std::unique_ptr<Backend> NewStream() override { return std::make_unique<CudaBackend>(*this); }
 
   std::unique_ptr<BackendLinear> MakeLinear(Context& context, const ConstTensorView& weight,
@@ -55,6 +57,9 @@ class CudaBackend : public Backend {
   void ScaleBias(Context& context, const ConstTensorView& x, const ConstTensorView& scale,
                  const ConstTensorView& bias, const TensorView& y) override;
   void Softmax(Context& context, const TensorView& x, float scale) override;
+  void Clamp(Context& context, const TensorView& x, float low, float high) override;
+  void ToBytes(Context& context, const ConstTensorView& x, float low, float high,
+               const TensorView& y) override;
   void UpsampleNearest2x(Context& context, const ConstTensorView& x, const TensorView& y) override;
 
   Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
@@ -75,11 +80,18 @@ class CudaBackend : public Backend {
   DeviceOwner ToDevice(const ConstTensorView& host, DType dtype);
 
  private:
+  /// Of both streams. The pool is for what Allocate gives, the weights of matrices are beside it.
+  struct DeviceMemory {
+    explicit DeviceMemory(int index);
+    MemoryMeter meter;
+    MemoryPool pool;
+  };
   enum class Priority { kHigh, kLow };
-  CudaBackend(int index, std::shared_ptr<MemoryMeter> meter, Priority priority);
+  CudaBackend(int index, std::shared_ptr<DeviceMemory> memory, Priority priority);
 
   const int index_;
-  const std::shared_ptr<MemoryMeter> meter_;  // before everything that lies on the device
+  const Priority priority_;
+  const std::shared_ptr<DeviceMemory> memory_;  // before everything that lies on the device
   StreamOwner stream_;
   // Each guarded by its mutex. Two, so that nobody's upload waits with somebody's download.
   std::mutex upload_mutex_, download_mutex_;

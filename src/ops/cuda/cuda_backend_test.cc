@@ -6,6 +6,7 @@
 
 #include "ops/attention.h"
 #include "ops/cuda/test_util.h"
+#include "ops/rowwise.h"
 
 namespace mrt::ops {
 namespace {
@@ -57,10 +58,38 @@ TEST_F(CudaOpsTest, ManySmallCopies) {
 
 TEST_F(CudaOpsTest, ZeroAndNoMemory) {
   const Tensor x = Poisoned(DType::kF32, {1001});
-  backend().Zero(x);
+  backend().Zero(x.view().data, x.bytes());
   EXPECT_EQ(FirstMismatch(Here(x), Tensor(DType::kF32, {1001}), {}), "");
   EXPECT_THROW(backend().Allocate(int64_t{1} << 50), std::bad_alloc);
   backend().Synchronize();  // the refusal left nothing behind
+}
+
+TEST_F(CudaOpsTest, MemoryThatWasFreedIsKeptAndServesWorkInOrder) {
+  constexpr int64_t kBytes = int64_t{1} << 30;
+  const int64_t available = backend().available_bytes();
+  void* const big = backend().Allocate(kBytes);
+  EXPECT_LE(backend().available_bytes(), available - kBytes);
+  backend().Free(big);
+  EXPECT_GE(backend().available_bytes(), available - (int64_t{64} << 20)) << "what is kept counts";
+  EXPECT_EQ(backend().Allocate(kBytes), big);
+  backend().Free(big);
+
+  // Each product goes to memory that the one before may still be writing.
+  const Bf16Pair x({2048, 1024}, 1), weight({1024, 1024}, 2);
+  const Linear linear(there(), weight.bf16, {});
+  const Tensor x_there = There(x.bf16), want(DType::kBF16, {2048, 1024}, &backend());
+  linear.Run(there(), x_there, want);
+  const Tensor sum(DType::kF32, {2048, 1024}, &backend());
+  for (int i = 0; i < 50; ++i) {
+    const Tensor y = Tensor::ToBeWritten(DType::kBF16, {2048, 1024}, &backend());
+    linear.Run(there(), x_there, y);
+    Add(there(), sum, y, /*relu=*/false, Output::kFloat);
+    const Tensor zero(DType::kBF16, {2048, 1024}, &backend());
+    Add(there(), sum, zero, /*relu=*/false, Output::kFloat);
+  }
+  const Tensor once = ToFloat32(Here(want));
+  for (int64_t i = 0; i < once.shape().elements(); ++i) once.as<float>()[i] *= 50;
+  EXPECT_EQ(FirstMismatch(Here(sum), once, {1e-3, 1e-4}), "");
 }
 
 TEST_F(CudaOpsTest, CountsItsMemory) {

@@ -132,6 +132,20 @@ void CudaBackend::Softmax(Context&, const TensorView& x, float scale) {
   cuda::Softmax({Out(x), x.shape.back(), scale}, x.shape.rows(), stream());
 }
 
+void CudaBackend::Clamp(Context&, const TensorView& x, float low, float high) {
+  cuda::Clamp({x.as<float>(), low, high, x.shape.elements()}, stream());
+}
+
+void CudaBackend::ToBytes(Context&, const ConstTensorView& x, float low, float high,
+                          const TensorView& y) {
+  cuda::ToBytes({.x = x.as<float>(),
+                 .y = static_cast<uint8_t*>(y.data),
+                 .low = low,
+                 .scale = 255.0f / (high - low),
+                 .count = x.shape.elements()},
+                stream());
+}
+
 void CudaBackend::UpsampleNearest2x(Context&, const ConstTensorView& x, const TensorView& y) {
   cuda::UpsampleNearest2x({.x = x.data,
                            .y = y.data,

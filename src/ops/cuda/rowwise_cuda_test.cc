@@ -1,6 +1,9 @@
 // The operations on rows, on CUDA and on the CPU.
 #include "ops/rowwise.h"
 
+#include <cstring>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "ops/cuda/test_util.h"
@@ -240,6 +243,29 @@ TEST_F(CudaOpsTest, UpsampleNearest2x) {
       UpsampleNearest2x(there(), There(x), y);
       ASSERT_EQ(FirstMismatch(Here(y), want, {}), "")
           << channels << " channels, " << DTypeName(dtype);
+    }
+}
+
+TEST_F(CudaOpsTest, ClampAndToBytesGiveTheBitsOfTheCpu) {
+  const std::vector<float> odd = {std::numeric_limits<float>::quiet_NaN(),
+                                  std::numeric_limits<float>::infinity(),
+                                  -std::numeric_limits<float>::infinity(), 3e38f, -0.0f};
+  for (const int64_t count : {1, 7, 8, 9, 4099, 100'000})
+    for (const auto& [low, high] : {std::pair{-1.0f, 1.0f}, {0.0f, 1.0f}}) {
+      const Tensor x = RandomTensor(DType::kF32, {count}, 1, 1.3f);
+      for (int64_t i = 0; i < count; i += 35)
+        x.as<float>()[i] = odd[static_cast<size_t>(i / 35 % 5)];
+      const Tensor want(DType::kU8, {count}), y = Poisoned(DType::kU8, {count});
+      const Tensor there_x = There(x);
+      ToBytes(here(), x, low, high, want);
+      ToBytes(there(), there_x, low, high, y);
+      EXPECT_EQ(std::memcmp(Here(y).view().data, want.view().data, static_cast<size_t>(count)), 0)
+          << count;
+      Clamp(here(), x, low, high);
+      Clamp(there(), there_x, low, high);
+      EXPECT_EQ(
+          std::memcmp(Here(there_x).view().data, x.view().data, static_cast<size_t>(x.bytes())), 0)
+          << count;
     }
 }
 

@@ -44,6 +44,23 @@ struct FinishProductArgs {
 };
 void FinishProduct(const FinishProductArgs& args, cudaStream_t stream);
 
+/// x [count] = min(max(x, low), high).
+struct ClampArgs {
+  float* x = nullptr;
+  float low = 0, high = 0;
+  int64_t count = 0;
+};
+void Clamp(const ClampArgs& args, cudaStream_t stream);
+
+/// y [count] = rint((x - low) * scale), clamped to [0, 255]; NaN becomes 0.
+struct ToBytesArgs {
+  const float* x = nullptr;
+  uint8_t* y = nullptr;
+  float low = 0, scale = 0;
+  int64_t count = 0;
+};
+void ToBytes(const ToBytesArgs& args, cudaStream_t stream);
+
 /// y [frames, 2 rows, 2 cols, pixel] = x [frames, rows, cols, pixel].
 struct UpsampleArgs {
   const void* x = nullptr;
