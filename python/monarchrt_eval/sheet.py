@@ -22,7 +22,7 @@ class Strip:
 def _text(image: np.ndarray, text: str, y: int, width: int) -> None:
     """Writes what fits into `width` pixels."""
     font, scale, shown = cv2.FONT_HERSHEY_SIMPLEX, 0.42, text
-    while cv2.getTextSize(shown, font, scale, 1)[0][0] > width - 2 * MARGIN:
+    while text and cv2.getTextSize(shown, font, scale, 1)[0][0] > width - 2 * MARGIN:
         text = text[:-1]
         shown = text + "..."
     cv2.putText(image, shown, (MARGIN, y), font, scale, INK, 1, cv2.LINE_AA)
