@@ -12,7 +12,7 @@ class EngineOptions(c.Structure):
     _fields_ = [("struct_size", c.c_size_t), ("model", c.c_char_p), ("checkpoint", c.c_char_p),
                 ("synthetic", c.c_char_p), ("device", c.c_char_p), ("cache_dir", c.c_char_p),
                 ("trace", c.c_void_p), ("vae", c.c_int32), ("precision", c.c_int32),
-                ("threads", c.c_int32), ("reserved", c.c_int32)]
+                ("threads", c.c_int32), ("text_device", c.c_int32)]
 
 
 class StreamOptions(c.Structure):

@@ -252,6 +252,8 @@ enum {
   MRT_TEXT_CACHE_UNWRITABLE = 3
 };
 enum { MRT_OVERLAP_AUTO = 0, MRT_OVERLAP_OFF = 1, MRT_OVERLAP_ON = 2 };
+/* Where the text encoder runs if the other models are on a GPU (TextDevice in engine.h). */
+enum { MRT_TEXT_DEVICE_AUTO = 0, MRT_TEXT_DEVICE_CPU = 1 };
 
 /* Video frames a second. */
 #define MRT_FPS 16
@@ -271,7 +273,7 @@ typedef struct mrt_engine_options {
   int32_t vae;            /* MRT_VAE_WAN */
   int32_t precision;      /* MRT_PRECISION_AUTO */
   int32_t threads;        /* 0: all CPUs this process may use */
-  int32_t reserved;
+  int32_t text_device;    /* MRT_TEXT_DEVICE_AUTO */
 } mrt_engine_options;
 
 MRT_API mrt_status mrt_engine_options_init(mrt_engine_options* options, size_t struct_size);

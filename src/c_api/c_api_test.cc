@@ -43,6 +43,7 @@ TEST(CApiAbi, KeepsItsLayout) {
   EXPECT_EQ(sizeof(mrt_engine_options), 72u);
   EXPECT_EQ(offsetof(mrt_engine_options, cache_dir), 40u);
   EXPECT_EQ(offsetof(mrt_engine_options, threads), 64u);
+  EXPECT_EQ(offsetof(mrt_engine_options, text_device), 68u);
   EXPECT_EQ(sizeof(mrt_stream_options), 128u);
   EXPECT_EQ(offsetof(mrt_stream_options, steps), 40u);
   EXPECT_EQ(offsetof(mrt_stream_options, attention), 64u);
@@ -268,7 +269,7 @@ TEST(CApiErrors, NumbersThatAreNoneAreRefused) {
   ExpectInvalid(engine([](auto& o) { o.vae = -1; }), "vae");
   ExpectInvalid(engine([](auto& o) { o.precision = 4; }), "precision");
   ExpectInvalid(engine([](auto& o) { o.threads = -1; }), "threads");
-  ExpectInvalid(engine([](auto& o) { o.reserved = 1; }), "reserved");
+  ExpectInvalid(engine([](auto& o) { o.text_device = 2; }), "got text_device 2, need 0..1");
   EXPECT_EQ(engine([](auto& o) { o.device = "abacus"; }), MRT_UNAVAILABLE);
   EXPECT_EQ(engine([](auto&) {}), MRT_NOT_FOUND);
 

@@ -27,6 +27,11 @@ TEST(CApiOnAGpu, TellsTheDeviceAndItsMemory) {
   mrt_memory_estimate memory = {sizeof(memory)};
   ASSERT_EQ(mrt_estimate_memory(&options, &video, &memory), MRT_OK) << mrt_last_error();
   EXPECT_EQ(memory.device_available_bytes, testing::Gpus().available_bytes);
+  mrt_engine_options text_here = options;
+  text_here.text_device = MRT_TEXT_DEVICE_CPU;
+  mrt_memory_estimate less = {sizeof(less)};
+  ASSERT_EQ(mrt_estimate_memory(&text_here, &video, &less), MRT_OK) << mrt_last_error();
+  EXPECT_LT(less.device_peak_bytes, memory.device_peak_bytes);
 
   mrt_engine* engine = nullptr;
   ASSERT_EQ(mrt_engine_load(&options, nullptr, nullptr, &engine), MRT_OK) << mrt_last_error();

@@ -10,6 +10,7 @@ using monarchrt::EngineOptions;
 using monarchrt::KvCacheType;
 using monarchrt::Precision;
 using monarchrt::StreamOptions;
+using monarchrt::TextDevice;
 using monarchrt::VaeKind;
 
 static_assert(MRT_ATTENTION_DENSE == static_cast<int>(AttentionMode::kDense));
@@ -28,6 +29,8 @@ static_assert(MRT_PRECISION_INT8 == static_cast<int>(Precision::kInt8));
 static_assert(MRT_OVERLAP_AUTO == static_cast<int>(DecodeOverlap::kAuto));
 static_assert(MRT_OVERLAP_OFF == static_cast<int>(DecodeOverlap::kOff));
 static_assert(MRT_OVERLAP_ON == static_cast<int>(DecodeOverlap::kOn));
+static_assert(MRT_TEXT_DEVICE_AUTO == static_cast<int>(TextDevice::kAuto));
+static_assert(MRT_TEXT_DEVICE_CPU == static_cast<int>(TextDevice::kCpu));
 static_assert(MRT_FPS == monarchrt::Engine::kFps);
 
 constexpr size_t kStepsMax = 1001;  // strictly decreasing from 1000 to 0
@@ -126,7 +129,7 @@ Result<EngineOptions> ToEngineOptions(const mrt_engine_options* given) {
   MRT_RETURN_IF_ERROR(ReadStruct(given, "engine options", &known));
   MRT_RETURN_IF_ERROR(CheckEnum(known.vae, 2, "engine options", "vae"));
   MRT_RETURN_IF_ERROR(CheckEnum(known.precision, 4, "engine options", "precision"));
-  MRT_RETURN_IF_ERROR(CheckReserved(known.reserved, "engine options"));
+  MRT_RETURN_IF_ERROR(CheckEnum(known.text_device, 2, "engine options", "text_device"));
   return EngineOptions{.model = Text(known.model),
                        .checkpoint = Text(known.checkpoint),
                        .synthetic = Text(known.synthetic),
@@ -134,6 +137,7 @@ Result<EngineOptions> ToEngineOptions(const mrt_engine_options* given) {
                        .precision = static_cast<Precision>(known.precision),
                        .threads = known.threads,
                        .device = known.device == nullptr ? kEngineDefaults.device : known.device,
+                       .text_device = static_cast<TextDevice>(known.text_device),
                        .trace = known.trace == nullptr ? nullptr : known.trace->trace,
                        .cache_dir = Text(known.cache_dir)};
 }
