@@ -21,7 +21,14 @@ MIDDLE = (0.3, 0.7)  # where in its box the chosen cell of a thing lies, as a sh
 
 
 def view(rows: dict[str, Tensor], wanted: View, generator: torch.Generator) -> dict[str, Tensor]:
-    """What `wanted` shows of the clips in `rows` (clips.LatentSource.rows)."""
+    """What `wanted` shows of the clips in `rows` (clips.LatentSource.rows). ValueError if that is
+    more than there is."""
+    frames, _, *whole = rows["latents"].shape[1:]
+    if wanted.frames > frames or any(x > y for x, y in zip(wanted.box, whole, strict=False)):
+        raise ValueError(
+            f"got a view of {wanted.frames} frames and a box of {list(wanted.box)}, need at most "
+            f"{frames} and {whole}"
+        )
     if wanted.frames:
         rows = _frames(rows, wanted.frames, generator)
     return _box(rows, wanted.box, generator) if wanted.box else rows

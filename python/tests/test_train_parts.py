@@ -96,6 +96,9 @@ def test_a_view_of_a_clip_without_things_is_anywhere() -> None:
     for wrong in ({"box": (3,)}, {"frames": 2}):
         with pytest.raises(ValueError, match="need"):
             View(batch=1, **wrong)
+    for large in ({"box": (7, 4)}, {"box": (6, 9)}, {"frames": 12}):
+        with pytest.raises(ValueError, match="need at most"):
+            view(clips, View(batch=64, **large), generator)
 
 
 def test_a_noisy_chunk_sees_the_clean_past_and_itself() -> None:
