@@ -32,6 +32,12 @@ def _join(rank: int, folder: str) -> None:
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
 
 
+def _leave() -> None:
+    """Together: a process that ends while another still talks to it can abort both."""
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
 def _update(rank: int, folder: str) -> None:
     _join(rank, folder)
     torch.manual_seed(1)
@@ -43,7 +49,7 @@ def _update(rank: int, folder: str) -> None:
     assert parallel.share(6) == 3
     captions = parallel.Share(SQUARES).captions([0, 1, 2])
     assert captions == SQUARES.captions([rank, 2 + rank, 4 + rank])
-    distributed.destroy_process_group()
+    _leave()
 
 
 def _train(rank: int, folder: str) -> None:
@@ -52,7 +58,7 @@ def _train(rank: int, folder: str) -> None:
     autoencoder.main(arguments(work, "--minutes=0"), SQUARES, HELD_OUT)
     distributed.barrier()  # the first process has written the file
     flow.main(arguments(work), SQUARES, HELD_OUT)
-    distributed.destroy_process_group()
+    _leave()
 
 
 def _spawn(function, folder: Path) -> None:

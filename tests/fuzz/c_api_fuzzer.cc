@@ -180,7 +180,7 @@ void Fill(Input& in, Struct<mrt_engine_options>& options) {
   options->vae = static_cast<int32_t>(in.Size());
   options->precision = static_cast<int32_t>(in.Size());
   options->threads = static_cast<int32_t>(in.Size() % 2048);
-  options->reserved = in.Byte() == 1 ? 1 : 0;
+  options->text_device = static_cast<int32_t>(in.Size());
 }
 
 // `planned`: all is checked but the schedule, which is wrong: nothing is made.
