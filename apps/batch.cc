@@ -23,14 +23,16 @@ using Json = mrt::OrderedJson;
 
 constexpr int64_t kPromptsBytesMax = int64_t{64} << 20;
 constexpr int64_t kRecordBytesMax = int64_t{1} << 30;
+constexpr int kRecordDepthMax = 16;
 constexpr const char* kRecordName = "clips.jsonl";
 
-// Everything that changes the pictures but for prompt and seed: a clip made otherwise is made anew.
+// Everything that changes the file but for prompt and seed: a clip made otherwise is made anew.
 Json Settings(const GenerationRun& run) {
   const monarchrt::StreamOptions& s = run.stream;
   const auto attention = [](const monarchrt::AttentionOptions& a) {
     return Json{
-        AttentionModeName(a.mode), a.f_tied, a.h_reduce, a.w_reduce, a.iterations, a.density};
+        AttentionModeName(a.mode), a.f_tied, a.h_reduce, a.w_reduce, a.iterations, a.density,
+        a.implementation};
   };
   Json changes = Json::array();
   for (const PromptChangeAt& change : run.prompt_changes)
@@ -56,10 +58,13 @@ Json Settings(const GenerationRun& run) {
           {"initial", initial},
           {"attention", attention(s.attention)},
           {"rules", rules},
+          {"device", run.engine.device},
           {"window", {s.window_frames, s.sink_frames}},
           {"kv_cache", static_cast<int>(s.kv_cache)},
           {"independent_first_frame", s.independent_first_frame},
           {"codec", run.video.codec + " " + run.video.quality},
+          {"fragmented", run.video.fragmented},
+          {"metadata", !run.video.metadata.empty()},
           {"version", monarchrt::Version()}};
 }
 
@@ -85,15 +90,21 @@ class Record {
     return true;
   }
 
+  // Whether it has a line that says that this clip is finished, however it was made.
+  bool HasOther(int64_t index) const {
+    const auto found = last_.find(index);
+    return found != last_.end() && found->second["status"] == "ok";
+  }
+
   // One write, so that a kill tears no line but the last.
   monarchrt::Status Append(const Json& clip) {
     const std::string line = (std::exchange(torn_, false) ? "\n" : "") + mrt::DumpJson(clip) + "\n";
     const int fd = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    const bool written =
-        fd >= 0 && write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size());
-    const int error = errno;
+    const ssize_t written = fd >= 0 ? write(fd, line.data(), line.size()) : -1;
+    const int error = written < 0 ? errno : ENOSPC;  // what a file that grows no further lacks
     if (fd >= 0) close(fd);
-    if (!written) return IoError("[batch] " + path_ + ": " + std::strerror(error));
+    if (written != static_cast<ssize_t>(line.size()))
+      return IoError("[batch] " + path_ + ": " + std::strerror(error));
     return {};
   }
 
@@ -101,11 +112,15 @@ class Record {
   void Read(const std::string& text) {
     for (size_t begin = 0; begin < text.size();) {
       const size_t end = std::min(text.find('\n', begin), text.size());
-      const Json line = mrt::ParseOrderedJson(std::string_view(text).substr(begin, end - begin));
+      const std::string_view text_of_line = std::string_view(text).substr(begin, end - begin);
       begin = end + 1;
-      if (line.is_object() && line.contains("index") && line["index"].is_number_integer() &&
-          line.contains("status"))
-        last_[line["index"].get<int64_t>()] = line;
+      if (mrt::NestsDeeper(text_of_line, kRecordDepthMax)) continue;  // none of ours
+      Json line = mrt::ParseOrderedJson(text_of_line);
+      if (!line.is_object() || !line.contains("index") || !line["index"].is_number_integer() ||
+          !line.contains("status"))
+        continue;
+      const int64_t index = line["index"];
+      last_[index] = std::move(line);
     }
   }
 
@@ -163,6 +178,7 @@ monarchrt::Result<BatchResult> GenerateBatch(const BatchRun& batch) {
   MRT_ASSIGN_OR_RETURN(const std::string text, ReadText(batch.prompts_path, kPromptsBytesMax));
   MRT_ASSIGN_OR_RETURN(const std::vector<std::string> prompts, ParsePrompts(text));
   GenerationRun run = batch.clip;
+  run.keep_cut = false;
   const bool folder_was_there = Exists(batch.out_dir);
   MRT_RETURN_IF_ERROR(MakeFolder(batch.out_dir));
   run.video_path = batch.out_dir + "/" + ClipName(1, batch.extension);
@@ -200,12 +216,14 @@ monarchrt::Result<BatchResult> GenerateBatch(const BatchRun& batch) {
     if (!engine) {
       MRT_ASSIGN_OR_RETURN(engine, LoadEngine(run.engine));
     }
+    if (record.HasOther(clip["index"])) {
+      // The file may be replaced and this process killed before it has said so.
+      MRT_RETURN_IF_ERROR(record.Append(
+          {{"index", i + 1}, {"prompt", prompts[i]}, {"file", name}, {"status", "outdated"}}));
+    }
     const monarchrt::Result<GenerationResult> made = GenerateClip(*engine, run);
     if (made.ok()) result.interrupted_by = made->interrupted_by;
-    if (result.interrupted_by != 0 && made->stats.frames < run.stream.frames) {
-      unlink(run.video_path.c_str());
-      return result;
-    }
+    if (result.interrupted_by != 0 && made->stats.frames < run.stream.frames) return result;
     if (made.ok()) {
       clip["status"] = "ok";
       clip["frames"] = made->stats.frames;

@@ -2,6 +2,9 @@
 // at all.
 
 #include "testing/cli.h"
+
+#include <map>
+
 #include "base/json.h"
 #include "testing/sanitizer.h"
 
@@ -331,6 +334,21 @@ TEST_F(Cli, DoctorDescribesTheMachine) {
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, AllOf(HasSubstr("monarch attention"), HasSubstr("reference"),
                                  HasSubstr("libx264"), HasSubstr("threads")));
+  const Outcome machine = Run({"doctor", "--json"});
+  EXPECT_EQ(machine.exit_code, 0) << machine.err;
+  const auto json = mrt::ParseJson(machine.out);
+  EXPECT_GT(json["threads"], 0);
+  EXPECT_GT(json["memory_bytes"], json["memory_free_bytes"]);
+  EXPECT_THAT(json["encoders"].get<std::vector<std::string>>(), ::testing::Contains("libx264"));
+  // Each kernel runs, could run, or says why not; one of each operation is the default.
+  std::map<std::string, int> defaults;
+  for (const auto& kernel : json["kernels"]) {
+    defaults[kernel["op"]] += kernel["default"].get<bool>();
+    EXPECT_FALSE(kernel["default"].get<bool>() && kernel.contains("refused")) << kernel;
+    EXPECT_THAT(outcome.out, HasSubstr(kernel["impl"].get<std::string>()));
+  }
+  EXPECT_EQ(defaults.size(), 4u);
+  for (const auto& [operation, count] : defaults) EXPECT_EQ(count, 1) << operation;
 }
 
 // Of the lines behind "share of": the numbers in front of the %.

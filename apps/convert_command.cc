@@ -73,18 +73,21 @@ Status Run(ConvertFlags& flags) {
 
 void AddConvert(CLI::App& app, Action& action) {
   auto flags = std::make_shared<ConvertFlags>();
-  CLI::App* command = app.add_subcommand(
-      "convert", "Write a checkpoint (.pt, .pth, safetensors, shards) as one safetensors file.");
+  CLI::App* command = app.add_subcommand("convert",
+                                         "Write a checkpoint (.pt, .pth, safetensors, shards) as "
+                                         "one safetensors file, or a package as "
+                                         "a package.");
   command
       ->add_option("input", flags->options.input,
-                   "the checkpoint, an index of shards, or a directory with one")
+                   "the checkpoint, an index of shards, a directory with one, or a package")
       ->required()
       ->type_name("FILE[:key]|DIR");
   command
       ->add_option("output", flags->options.output,
-                   "the new file; it has this name only when it is complete")
+                   "the new file, or of a package the new folder; it has this name only when it "
+                   "is complete")
       ->required()
-      ->type_name("FILE.safetensors");
+      ->type_name("FILE.safetensors|DIR");
   command
       ->add_option("--dtype", flags->dtype,
                    "of floating point tensors: keep, f32, bf16 or f16; others stay as they are")

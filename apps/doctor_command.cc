@@ -4,14 +4,16 @@
 #include "apps/commands.h"
 #include "apps/exit.h"
 #include "apps/text_files.h"
+#include "base/json.h"
 #include "media/video_writer.h"
 #include "monarchrt/doctor.h"
 
 namespace mrt::apps {
 namespace {
 
-int RunDoctor() {
-  const monarchrt::DoctorReport r = monarchrt::Diagnose();
+using monarchrt::DoctorReport;
+
+void PrintReport(const DoctorReport& r) {
   const auto yes = [](bool b) { return b ? "yes" : "no"; };
   std::printf("monarchrt %s\n", r.version.c_str());
   std::printf("CPU       %s\n", r.cpu.c_str());
@@ -41,7 +43,35 @@ int RunDoctor() {
   std::printf("video encoders of FFmpeg:");
   for (const std::string& name : media::AvailableEncoders()) std::printf(" %s", name.c_str());
   std::printf("\n");
-  return kExitOk;
+}
+
+OrderedJson ToJson(const DoctorReport& r) {
+  OrderedJson json = {{"version", r.version},
+                      {"cpu", r.cpu},
+                      {"avx2", r.avx2},
+                      {"avx512", r.avx512},
+                      {"avx512_bf16", r.avx512_bf16},
+                      {"amx_bf16", r.amx_bf16},
+                      {"dtype", r.native_bf16 ? "bf16" : "f32"},
+                      {"onednn", r.onednn},
+                      {"threads", r.threads},
+                      {"memory_bytes", r.memory_total_bytes},
+                      {"memory_free_bytes", r.memory_available_bytes},
+                      {"gpus", OrderedJson::array()},
+                      {"kernels", OrderedJson::array()},
+                      {"encoders", media::AvailableEncoders()}};
+  for (const auto& gpu : r.gpus)
+    json["gpus"].push_back({{"device", gpu.name},
+                            {"name", gpu.description},
+                            {"memory_bytes", gpu.memory_total_bytes},
+                            {"memory_free_bytes", gpu.memory_available_bytes}});
+  if (r.gpus.empty()) json["no_gpu"] = r.no_gpu;
+  for (const auto& kernel : r.kernels) {
+    OrderedJson row = {{"op", kernel.operation}, {"impl", kernel.name}, {"default", kernel.chosen}};
+    if (!kernel.refuses.empty()) row["refused"] = kernel.refuses;
+    json["kernels"].push_back(std::move(row));
+  }
+  return json;
 }
 
 }  // namespace
@@ -49,7 +79,19 @@ int RunDoctor() {
 void AddDoctor(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand(
       "doctor", "Say what this machine offers: CPU features, kernels, threads, memory, encoders.");
-  command->callback([&action] { action = RunDoctor; });
+  auto json = std::make_shared<bool>(false);
+  command->add_flag("--json", *json, "print one JSON object instead of lines");
+  command->callback([json, &action] {
+    action = [json] {
+      const DoctorReport report = monarchrt::Diagnose();
+      if (*json) {
+        std::printf("%s\n", DumpJson(ToJson(report), 2).c_str());
+      } else {
+        PrintReport(report);
+      }
+      return kExitOk;
+    };
+  });
 }
 
 }  // namespace mrt::apps

@@ -116,20 +116,21 @@ Status CheckNamesDiffer(const GenerateFlags& flags) {
 Result<int> RunOne(GenerateFlags& flags, const GenerationRun& run) {
   if (!flags.stats.empty()) MRT_RETURN_IF_ERROR(CheckWritable(flags.stats));
   MRT_ASSIGN_OR_RETURN(const GenerationResult result, Generate(run));
+  if (result.interrupted_by != 0 && result.stats.frames == 0) {
+    std::fprintf(stderr, "monarchrt: %s before the first frames: nothing was written\n",
+                 SignalName(result.interrupted_by));
+    return ExitAfter(result.interrupted_by);
+  }
   if (!flags.stats.empty())
     MRT_RETURN_IF_ERROR(WriteText(flags.stats, ToJson(result.stats) + "\n"));
   // Standard output may be the video.
   FILE* const out = flags.out == "-" ? stderr : stdout;
   MRT_RETURN_IF_ERROR(SaveTrace(flags.generation, out));
   if (result.interrupted_by != 0) {
-    const auto frames = static_cast<long long>(result.stats.frames);
-    if (frames > 0)
-      std::fprintf(stderr, "monarchrt: %s: %s ends after %lld of %lld frames\n",
-                   SignalName(result.interrupted_by), flags.out.c_str(), frames,
-                   static_cast<long long>(run.stream.frames));
-    else
-      std::fprintf(stderr, "monarchrt: %s before the first frames: nothing was written\n",
-                   SignalName(result.interrupted_by));
+    std::fprintf(stderr, "monarchrt: %s: %s ends after %lld of %lld frames\n",
+                 SignalName(result.interrupted_by), flags.out.c_str(),
+                 static_cast<long long>(result.stats.frames),
+                 static_cast<long long>(run.stream.frames));
     return ExitAfter(result.interrupted_by);
   }
   std::fprintf(out, "%s\n%s%s", flags.out.c_str(), result.prompt_report.c_str(),

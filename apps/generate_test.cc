@@ -168,6 +168,7 @@ TEST_F(GenerateCli, AnInterruptEndsTheFileWithTheFramesItHas) {
     const pid_t pid = Start(Toy({"--prompt", "a", "--frames", "100000", "--encode-overlap", overlap,
                                  "--out", In("v.mp4")}));
     WaitForFrames(" 21/");
+    EXPECT_EQ(ReadFile("/proc/" + std::to_string(pid) + "/comm"), "monarchrt\n");
     kill(pid, signal);
     kill(pid, signal);  // an echo, as from timeout(1), changes nothing
     const Outcome outcome = Wait(pid);
@@ -178,6 +179,54 @@ TEST_F(GenerateCli, AnInterruptEndsTheFileWithTheFramesItHas) {
     EXPECT_EQ(FilesLeft(), 1u);
     fs::remove(In("v.mp4"));
   }
+}
+
+// The reason matters more than the signal: there is no video.
+TEST_F(GenerateCli, AnInterruptDoesNotHideThatTheEndFailed) {
+  fs::create_directory(In("sheets"));
+  const pid_t pid = Start(Toy({"--prompt", "a", "--frames", "100000", "--out", In("v.mp4"),
+                               "--contact-sheet", In("sheets/c.png")}));
+  WaitForFrames(" 21/");
+  fs::remove(In("sheets"));
+  kill(pid, SIGINT);
+  const Outcome outcome = Wait(pid);
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("sheets/c.png"));
+}
+
+TEST_F(GenerateCli, AJobThatIgnoresCtrlCGoesOn) {
+  std::signal(SIGINT, SIG_IGN);  // as a shell does for a job in the background
+  const pid_t pid = Start(Toy({"--prompt", "a", "--frames", "100000", "--out", In("v.mp4")}));
+  std::signal(SIGINT, SIG_DFL);
+  WaitForFrames(" 21/");
+  kill(pid, SIGINT);
+  WaitForFrames(" 57/");
+  kill(pid, SIGTERM);
+  EXPECT_EQ(Wait(pid).exit_code, 143);
+  EXPECT_THAT(ReadFile(In(".err")), HasSubstr(" 57/"));
+}
+
+TEST_F(GenerateCli, AFragmentedFileIsThereWhileItGrows) {
+  const pid_t pid =
+      Start(Toy({"--prompt", "a", "--frames", "100000", "--out", In("v.mp4"), "--fragmented"}));
+  WaitForFrames(" 33/");
+  const std::string early = ReadFile(In("v.mp4"));
+  EXPECT_THAT(early, AllOf(HasSubstr("moov"), HasSubstr("moof")));
+  kill(pid, SIGINT);
+  EXPECT_EQ(Wait(pid).exit_code, 130);
+  const std::string video = ReadFile(In("v.mp4"));
+  EXPECT_GT(video.size(), early.size());
+  EXPECT_EQ(video.substr(0, early.size()), early);
+  EXPECT_EQ(FilesLeft(), 1u);
+}
+
+TEST_F(GenerateCli, TimesArePlacesInTheFile) {
+  const Outcome outcome =
+      Run(Toy({"--prompt", "a red ball", "--prompt-at", "0.3:rain", "--frames", "21", "--fps", "24",
+               "--out", In("v.mp4"), "--stats", In("s.json")}));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("shows from 0.38 s on (frame 9)"));
+  EXPECT_EQ(mrt::ParseJson(ReadFile(In("s.json")))["prompts"][0]["start_s"], 9.0 / 24);
 }
 
 TEST_F(GenerateCli, WritesToStandardOutput) {
@@ -308,6 +357,9 @@ TEST_F(GenerateCli, MakesAClipForEachPrompt) {
   for (const std::vector<std::string>& other :
        std::vector<std::vector<std::string>>{{"--attention", "dense"},
                                              {"--shift", "2"},
+                                             {"--impl", "portable"},
+                                             {"--fragmented"},
+                                             {"--no-metadata"},
                                              {"--prompt-at", "0:rain"},
                                              {"--prompt-at", "0:rain", "--recache"},
                                              {"--video", In("one.mp4")},
@@ -339,6 +391,26 @@ TEST_F(GenerateCli, ABatchGoesOnWhereItWasStopped) {
   ASSERT_EQ(lines.size(), done + 2);
   for (size_t i = 0; i < lines.size(); ++i)
     EXPECT_EQ(lines[i]["status"], i < done ? "skipped" : "ok") << i;
+}
+
+TEST_F(GenerateCli, AnInterruptedBatchKeepsWhatAnEarlierOneMade) {
+  Write("p.txt", "a red ball\n");
+  const auto batch = [&](const std::string& frames) {
+    return Toy({"--prompts", In("p.txt"), "--out-dir", In("clips"), "--frames", frames});
+  };
+  ASSERT_EQ(Run(batch("9")).exit_code, 0);
+  const std::string clip = ReadFile(In("clips/0001.mp4"));
+  const pid_t pid = Start(batch("100000"));
+  WaitForFrames(" 21/");
+  kill(pid, SIGINT);
+  EXPECT_EQ(Wait(pid).exit_code, 130);
+  EXPECT_EQ(ReadFile(In("clips/0001.mp4")), clip);
+  // Its lines do not say any more what the file is.
+  std::ofstream(In("clips/clips.jsonl"), std::ios::app) << std::string(1 << 20, '[') << '\n';
+  const std::vector<Json> lines = Lines(Run(batch("9")).out);
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_EQ(lines[0]["status"], "ok");
+  EXPECT_EQ(ReadFile(In("clips/0001.mp4")), clip);
 }
 
 TEST_F(GenerateCli, RefusesOneNameForTwoOutputs) {

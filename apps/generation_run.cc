@@ -141,6 +141,11 @@ monarchrt::Result<GenerationResult> GenerateClip(Engine& engine, const Generatio
   CancelOnInterrupt interrupt(stream);
   Outputs outputs;
   MRT_RETURN_IF_ERROR(outputs.Open(run, Overlaps(run.encode_overlap, stream.stats().device)));
+  // The reason why the file is not there matters more than the signal.
+  const auto told = [&](monarchrt::Status status) {
+    if (!status.ok()) interrupt.signal();
+    return status;
+  };
   PromptChanger prompts(run.prompt_changes, run.video.fps, run.recache);
   GenerationResult result;
   Chunk chunk;
@@ -152,11 +157,15 @@ monarchrt::Result<GenerationResult> GenerateClip(Engine& engine, const Generatio
     MRT_RETURN_IF_ERROR(status);
     result.frames_s += 1e-3 * chunk.wait_ms;
     const int64_t frames_done = chunk.first_frame + chunk.frames;
-    MRT_RETURN_IF_ERROR(outputs.Write(chunk));
+    MRT_RETURN_IF_ERROR(told(outputs.Write(chunk)));
     progress.Update(frames_done);
   }
   result.stats = stream.stats();
-  if (result.stats.frames > 0) MRT_RETURN_IF_ERROR(outputs.Finish());
+  for (monarchrt::PromptChange& prompt : result.stats.prompts)
+    prompt.start_s = static_cast<double>(prompt.first_frame) / run.video.fps;
+  const bool whole = result.stats.frames == run.stream.frames;
+  if (whole || (result.stats.frames > 0 && run.keep_cut))
+    MRT_RETURN_IF_ERROR(told(outputs.Finish()));
   result.encode_s = outputs.seconds();
   result.encode_wait_s = outputs.waited_s();
   result.stats.wall_s = SecondsSince(start);

@@ -25,6 +25,7 @@ struct GenerationRun {
   std::string contact_sheet_path;   // empty: none
   std::vector<PromptChangeAt> prompt_changes;
   bool recache = false;
+  bool keep_cut = true;  // an interrupted clip becomes a file that ends early, else none
   EncodeOverlap encode_overlap = EncodeOverlap::kAuto;
 };
 
@@ -35,7 +36,7 @@ struct GenerationResult {
   double encode_s = 0;               // spent in the video encoder
   double encode_wait_s = 0;          // of it while no frames were made; all but with overlap
   int interrupted_by = 0;            // SIGINT or SIGTERM: the file ends early, or there is none if
-                                     // stats.frames is 0
+                                     // stats.frames is 0 or it was not to be kept
   std::string prompt_report;         // PromptChanger::Report
 };
 
@@ -44,7 +45,7 @@ struct GenerationResult {
 monarchrt::Status Check(const GenerationRun& run);
 
 /// Makes the clip with a loaded engine, writing as it goes, showing progress on stderr. SIGINT or
-/// SIGTERM end it early: what is done is kept.
+/// SIGTERM end it early.
 monarchrt::Result<GenerationResult> GenerateClip(monarchrt::Engine& engine,
                                                  const GenerationRun& run);
 

@@ -324,6 +324,9 @@ TEST_F(HostileCli, AbsurdSizesTakeNoMemory) {
   ExpectLine(Generate({"--size", "8192x8192", "--frames", "10000000"}), 1, "[memory]");
   ExpectLine(Generate({"--size", "80x48", "--frames", "10000000", "--window", "-1"}), 1,
              "[memory]");
+  ExpectLine(Run({"bench", "attention", "--op", "dense", "--impl", "portable", "--shape",
+                  "q=1,heads=1,head_dim=16,kv=60000,grid=60x60"}),
+             1, "[memory]");
 }
 
 // The video waits for a reader that is slow, or never reads at all.

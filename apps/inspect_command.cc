@@ -36,8 +36,8 @@ void AddInspect(CLI::App& app, Action& action) {
   command->add_option("path", flags->path, "safetensors, .pt, .pth, or a directory")
       ->required()
       ->type_name("FILE[:key]|DIR");
-  command->add_flag("--json", flags->json, "print one JSON object");
-  command->add_flag("--summary", flags->summary, "leave out the tensors");
+  auto* json = command->add_flag("--json", flags->json, "print one JSON object");
+  command->add_flag("--summary", flags->summary, "leave out the tensors")->excludes(json);
   command->footer("Example:\n  monarchrt inspect checkpoints/self_forcing_dmd.pt:generator_ema");
   command->callback([flags, &action] { action = [flags] { return Run(*flags); }; });
 }

@@ -9,6 +9,8 @@ namespace {
 // One request may arrive twice: timeout(1) signals the process and its group.
 constexpr double kEchoSeconds = 0.2;
 
+constexpr int kSignals[] = {SIGINT, SIGTERM};
+
 // A signal handler can reach nothing but globals.
 std::atomic<monarchrt::Stream*> running = nullptr;
 std::atomic<int> received = 0;
@@ -40,13 +42,14 @@ CancelOnInterrupt::CancelOnInterrupt(monarchrt::Stream& stream) {
   running = &stream;
   struct sigaction action = {};
   action.sa_handler = OnSignal;
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+  for (int i = 0; i < 2; ++i) {
+    sigaction(kSignals[i], nullptr, &before_[i]);
+    if (before_[i].sa_handler != SIG_IGN) sigaction(kSignals[i], &action, nullptr);
+  }
 }
 
 CancelOnInterrupt::~CancelOnInterrupt() {
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
+  for (int i = 0; i < 2; ++i) sigaction(kSignals[i], &before_[i], nullptr);
   running = nullptr;
   if (received != told_) std::raise(received);
 }

@@ -2,11 +2,14 @@
 // has.
 #pragma once
 
+#include <csignal>
+
 #include "monarchrt/engine.h"
 
 namespace mrt::apps {
 
-/// While it lives, SIGINT and SIGTERM cancel the stream; a second one ends the process at once. One
+/// While it lives, SIGINT and SIGTERM cancel the stream, unless the process was started to ignore
+/// them (as a shell does with a job in the background); a second one ends the process at once. One
 /// that nobody has asked for with signal() ends the process when this ends: none is lost. One at a
 /// time.
 class CancelOnInterrupt {
@@ -21,7 +24,8 @@ class CancelOnInterrupt {
   int signal();
 
  private:
-  int told_ = 0;  // by signal()
+  int told_ = 0;                // by signal()
+  struct sigaction before_[2];  // of kSignals
 };
 
 }  // namespace mrt::apps

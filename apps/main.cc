@@ -1,8 +1,10 @@
 // monarchrt: the command line. Flags to configuration to one call of the library.
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <string>
@@ -11,6 +13,7 @@
 
 #include "apps/commands.h"
 #include "apps/exit.h"
+#include "base/guard.h"
 #include "monarchrt/stats.h"
 
 namespace {
@@ -61,6 +64,7 @@ std::string Complaint(const CLI::App& app, const CLI::ParseError& error) {
 int main(int argc, char** argv) {
   using namespace mrt::apps;
   FillStandardDescriptors();
+  prctl(PR_SET_NAME, program_invocation_short_name);  // which starting /proc/self/exe has changed
   LetWaitingThreadsSleep(argv);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error of write(), which we report
   CLI::App app("Real-time video generation: a prompt becomes a video while you watch.",
@@ -91,5 +95,6 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return Finish({monarchrt::StatusCode::kInvalidArgument, Complaint(app, e)});
   }
-  return FinishOutput(action());
+  const auto done = mrt::Guard([&]() -> monarchrt::Result<int> { return action(); });
+  return FinishOutput(done.ok() ? *done : Finish(done.status()));
 }

@@ -60,5 +60,7 @@ if(MRT_BUILD_TESTS)
     add_test(NAME install.examples COMMAND ${PROJECT_SOURCE_DIR}/tools/check_install.sh
                                            ${PROJECT_BINARY_DIR})
     set_tests_properties(install.examples PROPERTIES TIMEOUT 600)
+    add_test(NAME install.docs COMMAND ${PROJECT_SOURCE_DIR}/tools/check_docs.py
+                                       $<TARGET_FILE:monarchrt>)
   endif()
 endif()

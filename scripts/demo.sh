@@ -6,6 +6,10 @@ cd "$(dirname "$0")/.."
 case ${1:-} in
   -h | --help) sed -n '2s/^# //p' "$0"; exit 0 ;;
 esac
+if [ $# -gt 1 ]; then
+  echo "demo.sh: got $# words, need one prompt in quotes: scripts/demo.sh \"$*\"" >&2
+  exit 2
+fi
 prompt=${1:-a large red ball rolls to the right in front of a wooden wall}
 
 out=out

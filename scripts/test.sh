@@ -14,23 +14,29 @@ cd "$(dirname "$0")/.." || exit 1
 usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
 
 presets=()
-checks=yes
+only_checks=no
 ci=no
 while [ $# -gt 0 ]; do
   case $1 in
-    --preset) presets+=("${2:?--preset needs cpu, asan or tsan}"); checks=no; shift ;;
-    --checks) presets=(none) ;;
+    --preset) presets+=("${2:?--preset needs cpu, asan or tsan}"); shift ;;
+    --checks) only_checks=yes ;;
     --ci) ci=yes ;;
     -h | --help) usage; exit 0 ;;
     *) echo "test.sh: got $1" >&2; usage >&2; exit 2 ;;
   esac
   shift
 done
-if [ ${#presets[@]} -eq 0 ]; then
+checks=yes
+if [ ${#presets[@]} -gt 0 ]; then checks=no; fi
+if [ $only_checks = yes ]; then
+  if [ $checks = no ] || [ $ci = yes ]; then
+    echo "test.sh: --checks goes with neither --preset nor --ci" >&2
+    exit 2
+  fi
+elif [ $checks = yes ]; then
   presets=(cpu asan)
   if [ $ci = yes ]; then presets+=(tsan); fi
 fi
-if [ "${presets[0]}" = none ]; then presets=(); checks=yes; fi
 
 passed=0 failed=0 skipped=0
 # run NAME COMMAND...: one check, counted; returns whether it passed.

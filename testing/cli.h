@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -41,6 +42,8 @@ class Cli : public ::testing::Test {
               ("cli-" + std::to_string(getpid()) + "-" +
                ::testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::create_directories(folder_);
+    // Also where the tests themselves run in the background, the binary is to be interrupted.
+    signal(SIGINT, SIG_DFL);
     // No test may find what another has left in the user's cache.
     for (const char* name : {"XDG_CACHE_HOME", "HOME"}) setenv(name, "", 1);
   }

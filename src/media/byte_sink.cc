@@ -86,6 +86,7 @@ Status ByteSink::Append(const uint8_t* data, int64_t bytes) {
   return {};
 }
 
+Status ByteSink::Publish() { return file_ ? file_->Publish() : Status(); }
 Status ByteSink::Commit() { return file_ ? file_->Commit() : Status(); }
 
 }  // namespace mrt::media

@@ -28,6 +28,9 @@ class ByteSink {
   /// the signal is held back in this thread during the write, so nobody has to ignore it.
   Status Append(const uint8_t* data, int64_t bytes);
 
+  /// A file gets its name now and grows on under it.
+  Status Publish();
+
   /// A file gets its name, durably. A descriptor has had everything already.
   Status Commit();
 

@@ -221,10 +221,11 @@ class MuxedWriter : public FrameWriter {
     }
   }
 
-  // Gives everything in memory to the sink at once.
+  // Gives everything in memory to the sink at once. What is of use already gets its name.
   Status HandOn() {
     const std::vector<uint8_t> bytes = memory_.Take();
-    return sink_.Append(bytes.data(), static_cast<int64_t>(bytes.size()));
+    MRT_RETURN_IF_ERROR(sink_.Append(bytes.data(), static_cast<int64_t>(bytes.size())));
+    return plan_.live() ? sink_.Publish() : Status();
   }
 
   // FFmpeg's muxer writes no comment: it goes between the last picture and the byte that ends the

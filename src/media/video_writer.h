@@ -43,7 +43,8 @@ struct VideoWriterOptions {
 ///
 /// Where it goes:
 /// - a file: the name appears, or is replaced, in Finish(), complete. Bytes are in a temporary
-///   file in the same directory until then.
+///   file in the same directory until then. Only a fragmented mp4 appears with its first frames,
+///   and grows; if a later call fails, it stays with what it has.
 /// - png: each picture appears complete; a folder is made with the first one (its parent must be
 ///   there). Pictures that are there already stay, or are replaced if they have the same name.
 /// - stdout (the name "-") or a descriptor: webm, gif, y4m, rgb and fragmented mp4. Nothing is
@@ -70,8 +71,8 @@ class VideoWriter {
   ~VideoWriter();
 
   /// Encodes at once. rgb: [frames, height, width, 3] bytes; read only during the call.
-  /// After an IoError (disk full) the temporary file is gone and every later call returns the same
-  /// error.
+  /// After an IoError (disk full) the temporary file is gone (a fragmented mp4 stays) and every
+  /// later call returns the same error.
   Status Write(const uint8_t* rgb, int64_t frames);
 
   /// Encodes what is left, completes the file and gives it its name. Needs at least one frame;

@@ -31,16 +31,31 @@ std::string Fixed(double value, int digits) {
 
 std::string Percent(double share) { return Fixed(100 * share, 1) + " %"; }
 
-std::string FormatRow(const std::string& name, const std::string& calls, const std::string& seconds,
-                      const std::string& share, const std::string& gflop_per_s,
-                      const std::string& gb_per_s) {
-  char buffer[160];
-  std::snprintf(buffer, sizeof buffer, "%-22.40s %9s %10s %8s %9s %8s", name.c_str(), calls.c_str(),
-                seconds.c_str(), share.c_str(), gflop_per_s.c_str(), gb_per_s.c_str());
-  std::string row = buffer;
-  row.erase(row.find_last_not_of(' ') + 1);
-  return row + "\n";
-}
+// The lines of a table: the first column to the left and as wide as it must be.
+class Table {
+ public:
+  void Add(std::string name, const std::string& calls, const std::string& seconds,
+           const std::string& share, const std::string& gflop_per_s = "",
+           const std::string& gb_per_s = "") {
+    char numbers[96];
+    std::snprintf(numbers, sizeof numbers, " %9s %10s %8s %9s %8s", calls.c_str(), seconds.c_str(),
+                  share.c_str(), gflop_per_s.c_str(), gb_per_s.c_str());
+    std::string right = numbers;
+    right.erase(right.find_last_not_of(' ') + 1);
+    width_ = std::max(width_, name.size());
+    rows_.emplace_back(std::move(name), std::move(right));
+  }
+  std::string Text() const {
+    std::string text;
+    for (const auto& [name, numbers] : rows_)
+      text += name + std::string(width_ - name.size(), ' ') + numbers + "\n";
+    return text;
+  }
+
+ private:
+  std::vector<std::pair<std::string, std::string>> rows_;
+  size_t width_ = 0;
+};
 
 template <typename T>
 void LongestFirst(std::vector<T>& rows) {
@@ -93,40 +108,39 @@ double TraceSummary::ShareNotMatrix() const {
 }
 
 std::string Trace::ToChromeJson() const {
-  using Json = mrt::OrderedJson;
-  Json events = Json::array();
+  // Event by event: a tree of a million of them would take many times the text.
+  const mrt::OrderedJson dropped = {{"dropped", impl_->log.dropped()}};
+  std::string text =
+      R"({"displayTimeUnit":"ms","otherData":)" + mrt::DumpJson(dropped) + R"(,"traceEvents":[)";
+  const char* separator = "";
   for (const mrt::SpanRecord& r : impl_->log.Records()) {
-    Json event = {{"name", r.name},   {"cat", Category(r.kind)}, {"ph", "X"},
-                  {"ts", r.start_us}, {"dur", r.duration_us},    {"pid", 1},
-                  {"tid", r.lane}};
+    mrt::OrderedJson event = {{"name", r.name},   {"cat", Category(r.kind)}, {"ph", "X"},
+                              {"ts", r.start_us}, {"dur", r.duration_us},    {"pid", 1},
+                              {"tid", r.lane}};
     if (r.index >= 0) event["args"]["index"] = r.index;
     if (r.work.flop > 0) event["args"]["flop"] = r.work.flop;
     if (r.work.bytes > 0) event["args"]["bytes"] = r.work.bytes;
-    events.push_back(std::move(event));
+    text += separator + mrt::DumpJson(event);
+    separator = ",\n";
   }
-  const Json json = {{"displayTimeUnit", "ms"},
-                     {"otherData", {{"dropped", impl_->log.dropped()}}},
-                     {"traceEvents", std::move(events)}};
-  return mrt::DumpJson(json) + "\n";
+  return text + "]}\n";
 }
 
 std::string FormatTrace(const TraceSummary& summary) {
   const double whole_s = std::max(summary.stages_s, kLeastSeconds);
-  std::string text = FormatRow("stage", "calls", "seconds", "share", "", "");
+  Table table;
+  table.Add("stage", "calls", "seconds", "share");
   for (const TraceStage& s : summary.stages)
-    text += FormatRow(s.name, std::to_string(s.calls), Fixed(s.seconds, 3),
-                      Percent(s.seconds / whole_s), "", "");
-  text += FormatRow("operation", "calls", "seconds", "share", "GFLOP/s", "GB/s");
+    table.Add(s.name, std::to_string(s.calls), Fixed(s.seconds, 3), Percent(s.seconds / whole_s));
+  table.Add("operation", "calls", "seconds", "share", "GFLOP/s", "GB/s");
   for (const TraceOperation& o : summary.operations) {
     const double giga_per_s = 1e-9 / std::max(o.seconds, kLeastSeconds);
-    text += FormatRow(o.name, std::to_string(o.calls), Fixed(o.seconds, 3),
-                      Percent(o.seconds / whole_s), o.matrix ? Fixed(o.flop * giga_per_s, 1) : "",
-                      Fixed(o.bytes * giga_per_s, 2));
+    table.Add(o.name, std::to_string(o.calls), Fixed(o.seconds, 3), Percent(o.seconds / whole_s),
+              o.matrix ? Fixed(o.flop * giga_per_s, 1) : "", Fixed(o.bytes * giga_per_s, 2));
   }
   const double between_s = summary.BetweenSeconds();
-  text += FormatRow("between operations", "", Fixed(between_s, 3), Percent(between_s / whole_s), "",
-                    "");
-  return text + "not matrix arithmetic: " + Percent(summary.ShareNotMatrix()) + "\n";
+  table.Add("between operations", "", Fixed(between_s, 3), Percent(between_s / whole_s));
+  return table.Text() + "not matrix arithmetic: " + Percent(summary.ShareNotMatrix()) + "\n";
 }
 
 }  // namespace monarchrt
