@@ -112,12 +112,15 @@ inline void MultiplyTile(const Product& m, int64_t row, int64_t col) {
   }
 }
 
-// All rows of kVectors vectors of columns, the last ones in a tile of fewer rows.
+// All rows of kVectors vectors of columns, the last ones in a tile of fewer rows. With one vector
+// more than a tile has, the tiles are as much lower.
 template <int kVectors, bool kTransposed>
 inline void MultiplyColumns(const Product& m, int64_t col) {
+  constexpr int kRows =
+      kTileRows * kTileVectors / (kVectors > kTileVectors ? kVectors : kTileVectors);
   int64_t row = 0;
-  for (; row + kTileRows <= m.rows; row += kTileRows)
-    MultiplyTile<kTileRows, kVectors, kTransposed>(m, row, col);
+  for (; row + kRows <= m.rows; row += kRows)
+    MultiplyTile<kRows, kVectors, kTransposed>(m, row, col);
   switch (m.rows - row) {
     case 5: return MultiplyTile<5, kVectors, kTransposed>(m, row, col);
     case 4: return MultiplyTile<4, kVectors, kTransposed>(m, row, col);
@@ -132,14 +135,15 @@ inline void MultiplyColumns(const Product& m, int64_t col) {
 template <bool kTransposed>
 inline void MultiplyAny(const Product& m) {
   constexpr int64_t kTileCols = kTileVectors * kLanes;
+  // One vector alone would wait for its own sums: it goes with the tile before it.
+  constexpr int64_t kLast = kTileVectors == 2 ? 3 * kLanes : 0;
   int64_t col = 0;
-  for (; col + kTileCols <= m.cols; col += kTileCols)
+  for (; col + kTileCols <= m.cols && m.cols - col != kLast; col += kTileCols)
     MultiplyColumns<kTileVectors, kTransposed>(m, col);
   const int64_t vectors = (m.cols - col) / kLanes;
-  if constexpr (kTileVectors > 2) {
-    if (vectors == 3) return MultiplyColumns<3, kTransposed>(m, col);
+  if (vectors == 3) return MultiplyColumns<3, kTransposed>(m, col);
+  if constexpr (kTileVectors > 2)
     if (vectors == 2) return MultiplyColumns<2, kTransposed>(m, col);
-  }
   if (vectors == 1) MultiplyColumns<1, kTransposed>(m, col);
 }
 

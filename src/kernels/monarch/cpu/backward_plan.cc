@@ -11,7 +11,7 @@ MonarchBackwardWork CarveBackward(const MonarchShape& s, ScratchCarver& carver) 
   const int64_t i = s.b1(), j = s.b2();
   MonarchBackwardWork w;
   w.i_pad = PadFloats(i), w.j_pad = PadFloats(j), w.d_pad = PadFloats(s.head_dim);
-  w.row_floats = j * w.d_pad;
+  w.row_floats = j * w.d_pad + kPadFloats;  // rows of a column not all in the same sets of L1
   for (float** rows : {&w.q, &w.d_out, &w.d_q, &w.kbar, &w.vbar})
     *rows = carver.Take(i * w.row_floats);
   w.q_rows = carver.Take(i * w.d_pad * w.j_pad);

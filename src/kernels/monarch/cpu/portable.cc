@@ -74,6 +74,11 @@ void SoftmaxWithEntropy(int64_t rows, int64_t cols, int64_t count, float* z, flo
   }
 }
 
+// Of the columns or queries that are left, the next block, in whole vectors.
+int64_t BlockPad(int64_t left) {
+  return (Least(kBlockQueries, left) + kLanes - 1) / kLanes * kLanes;
+}
+
 // kbar, c and, if wanted, vbar of key tile f, with the queries q_rows [k, d_pad, j_pad].
 void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, const float* q_rows,
                     bool with_values) {
@@ -90,7 +95,7 @@ void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, co
               w.value_row);
     PrefetchRow(s, args.k_frames[next.frame], s.kv_storage(), next, w.head);
     for (int64_t j = 0; j < cols; j += kBlockQueries) {
-      const int64_t pad = Least(kBlockQueries, w.j_pad - j);
+      const int64_t pad = BlockPad(cols - j);
       const int64_t count = Least(kBlockQueries, cols - j);
       Multiply({.rows = cols,
                 .cols = pad,
@@ -111,12 +116,12 @@ void AverageKeyRows(const MonarchArgs& args, const MonarchWork& w, int64_t f, co
                       .a_stride = kBlockQueries,
                       .b = w.key_row,
                       .b_stride = w.d_pad,
-                      .c = w.kbar + (k * cols + j) * w.d_pad,
+                      .c = w.kbar + k * w.key_row_floats + j * w.d_pad,
                       .c_stride = w.d_pad};
       MultiplyTransposed(mean);
       if (!with_values) continue;
       mean.b = w.value_row;
-      mean.c = w.vbar + (k * cols + j) * w.d_pad;
+      mean.c = w.vbar + k * w.key_row_floats + j * w.d_pad;
       MultiplyTransposed(mean);
     }
   }
@@ -129,7 +134,7 @@ void ScoreColumn(const MonarchShape& s, const MonarchWork& w, int64_t j, int64_t
             .cols = pad,
             .depth = d,
             .a = w.kbar + j * w.d_pad,
-            .a_stride = s.b2() * w.d_pad,
+            .a_stride = w.key_row_floats,
             .b = w.q_columns + j * w.d_pad * w.i_pad + i,
             .b_stride = w.i_pad,
             .c = w.scores,
@@ -140,14 +145,12 @@ void ScoreColumn(const MonarchShape& s, const MonarchWork& w, int64_t j, int64_t
   }
 }
 
-int64_t BlockPad(const MonarchWork& w, int64_t i) { return Least(kBlockQueries, w.i_pad - i); }
-
 // One key tile more in the softmax of every column and, if wanted, in the output.
 void AttendAcrossRows(const MonarchShape& s, const MonarchWork& w, bool with_values) {
   const int64_t rows = s.b1();
   for (int64_t j = 0; j < s.b2(); ++j)
     for (int64_t i = 0; i < rows; i += kBlockQueries) {
-      const int64_t pad = BlockPad(w, i);
+      const int64_t pad = BlockPad(rows - i);
       ScoreColumn(s, w, j, i, pad);
       UpdateSoftmax(rows, pad, w.scores, kBlockQueries,
                     {w.max + j * w.i_pad + i, w.sum + j * w.i_pad + i, w.keep});
@@ -158,7 +161,7 @@ void AttendAcrossRows(const MonarchShape& s, const MonarchWork& w, bool with_val
                           .a = w.scores,
                           .a_stride = kBlockQueries,
                           .b = w.vbar + j * w.d_pad,
-                          .b_stride = s.b2() * w.d_pad,
+                          .b_stride = w.key_row_floats,
                           .c = w.out + (j * rows + i) * w.d_pad,
                           .c_stride = w.d_pad,
                           .keep = w.keep});
@@ -189,8 +192,8 @@ void RefineQueries(const MonarchShape& s, const MonarchWork& w, int64_t step) {
     Fill(w.n, rows, 0);
     Fill(w.qbar, rows * w.d_pad, 0);
     for (int64_t i = 0; i < rows; i += kBlockQueries) {
-      ScoreColumn(s, w, j, i, BlockPad(w, i));
-      NormaliseLeft(rows, BlockPad(w, i), log_sum + i, w.scores, w.n);
+      ScoreColumn(s, w, j, i, BlockPad(rows - i));
+      NormaliseLeft(rows, BlockPad(rows - i), log_sum + i, w.scores, w.n);
       Multiply({.rows = rows,
                 .cols = w.d_pad,
                 .depth = Least(kBlockQueries, rows - i),

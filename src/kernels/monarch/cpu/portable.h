@@ -13,14 +13,16 @@ struct MonarchWork {
   int64_t head = 0;
   int64_t a = 0;  // query tile
   int64_t i_pad = 0, j_pad = 0, d_pad = 0;
+  int64_t key_row_floats = 0;  // of kbar and vbar: j * d_pad, and a cache line, so that the rows of
+                               // a column do not all fall into the same sets of L1
 
   float* q_rows = nullptr;     // [k, d_pad, j_pad]: q[a,k,j]
   float* q_columns = nullptr;  // [j, d_pad, i_pad]: q[a,i,j]
   float* key_row = nullptr;    // [l, d_pad]: K[f,k,l] of one key tile f and row k
   float* value_row = nullptr;  // [l, d_pad]
   float* scores = nullptr;     // [max(l, k), kBlockQueries]
-  float* kbar = nullptr;       // [k, j, d_pad] of one key tile
-  float* vbar = nullptr;       // [k, j, d_pad]
+  float* kbar = nullptr;       // [k, key_row_floats] of one key tile: [j, d_pad] in each row
+  float* vbar = nullptr;       // the same
   float* c = nullptr;          // [j, k], base 2
   float* max = nullptr;        // [j, i_pad]: the running softmax of L
   float* sum = nullptr;        // [j, i_pad]

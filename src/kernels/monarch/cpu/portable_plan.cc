@@ -12,13 +12,14 @@ MonarchWork Carve(const MonarchShape& s, ScratchCarver& carver) {
   const int64_t i = s.b1(), j = s.b2();
   MonarchWork w;
   w.i_pad = PadFloats(i), w.j_pad = PadFloats(j), w.d_pad = PadFloats(s.head_dim);
+  w.key_row_floats = j * w.d_pad + kPadFloats;
   w.q_rows = carver.Take(i * w.d_pad * w.j_pad);
   w.q_columns = carver.Take(j * w.d_pad * w.i_pad);
   w.key_row = carver.Take(j * w.d_pad);
   w.value_row = carver.Take(j * w.d_pad);
   w.scores = carver.Take(std::max(i, j) * kBlockQueries);
-  w.kbar = carver.Take(j * i * w.d_pad);
-  w.vbar = carver.Take(j * i * w.d_pad);
+  w.kbar = carver.Take(i * w.key_row_floats);
+  w.vbar = carver.Take(i * w.key_row_floats);
   w.c = carver.Take(j * i);
   w.max = carver.Take(j * w.i_pad);
   w.sum = carver.Take(j * w.i_pad);
