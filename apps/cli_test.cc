@@ -351,6 +351,30 @@ TEST_F(Cli, DoctorDescribesTheMachine) {
   for (const auto& [operation, count] : defaults) EXPECT_EQ(count, 1) << operation;
 }
 
+TEST_F(Cli, WhatTheEnvironmentCannotHaveIsAnErrorAtOnce) {
+  const auto with = [&](const char* name, const char* value) {
+    setenv(name, value, 1);
+    ExpectRefusal(Run({"verify", kGolden + "/umt5"}), 2, value);
+    EXPECT_THAT(Run({"doctor"}).out, HasSubstr("problem   ["));
+    EXPECT_EQ(Generate({"--size", "80x48"}).exit_code, 2);
+    unsetenv(name);
+  };
+  with("MRT_CPU_LIMIT", "AVX2");
+  with("MRT_ROWWISE_IMPL", "fast");
+  with("MRT_DENSE_IMPL", "fast");
+  with("MRT_SPARSE_IMPL", "fast");
+  with("MRT_MONARCH_IMPL", "fast");
+  with("MRT_MONARCH_BACKWARD_IMPL", "fast");
+  // Shapes that a row refuses take another one: AMX and its like have no float32.
+  setenv("MRT_DENSE_IMPL", "amx", 1);
+  const Outcome forced = Run({"verify", kGolden + "/umt5"});
+  EXPECT_THAT(forced.exit_code, ::testing::AnyOf(0, 1)) << forced.err;
+  if (forced.exit_code == 1) {
+    EXPECT_THAT(forced.err, HasSubstr("the CPU has no AMX"));
+  }
+  unsetenv("MRT_DENSE_IMPL");
+}
+
 // Of the lines behind "share of": the numbers in front of the %.
 double SumOfShares(const std::string& text) {
   double sum = 0;

@@ -30,6 +30,7 @@ void PrintReport(const DoctorReport& r) {
                 gpu.description.c_str(), FormatBytes(gpu.memory_total_bytes).c_str(),
                 FormatBytes(gpu.memory_available_bytes).c_str());
   if (r.gpus.empty()) std::printf("GPU       none: %s\n", r.no_gpu.c_str());
+  if (!r.problem.empty()) std::printf("problem   %s\n", r.problem.c_str());
   std::string operation;
   for (const auto& kernel : r.kernels) {
     if (kernel.operation != operation)
@@ -66,6 +67,7 @@ OrderedJson ToJson(const DoctorReport& r) {
                             {"memory_bytes", gpu.memory_total_bytes},
                             {"memory_free_bytes", gpu.memory_available_bytes}});
   if (r.gpus.empty()) json["no_gpu"] = r.no_gpu;
+  if (!r.problem.empty()) json["problem"] = r.problem;
   for (const auto& kernel : r.kernels) {
     OrderedJson row = {{"op", kernel.operation}, {"impl", kernel.name}, {"default", kernel.chosen}};
     if (!kernel.refuses.empty()) row["refused"] = kernel.refuses;

@@ -34,6 +34,8 @@ struct DoctorReport {
   int64_t memory_available_bytes = 0;
   std::vector<GpuReport> gpus;  // that this build can use
   std::string no_gpu;           // if there are none, why
+  std::string problem;          // why an engine would not load with the environment's MRT_
+                                // variables, or empty
   std::vector<KernelReport>
       kernels;  // for the shape of Wan 2.1 1.3B at 480x832, in this machine's precision
 };

@@ -89,13 +89,17 @@ CpuFeatures Detect() { return {.brand = "not x86-64"}; }
 
 #endif
 
+constexpr std::string_view kLimits[] = {"portable", "avx2", "avx512", "avx512_bf16"};
+
+// Its place among kLimits; their number if there is none, or none of these.
+int64_t FindLimit(const char* name) {
+  const auto* end = std::end(kLimits);
+  return (name ? std::find(std::begin(kLimits), end, name) : end) - std::begin(kLimits);
+}
+
 CpuFeatures DetectLimited() {
   CpuFeatures f = Detect();
-  const char* limit = std::getenv("MRT_CPU_LIMIT");
-  if (limit == nullptr) return f;
-  const std::string_view name(limit);
-  constexpr std::string_view kLimits[] = {"portable", "avx2", "avx512", "avx512_bf16"};
-  const auto at = std::find(std::begin(kLimits), std::end(kLimits), name) - std::begin(kLimits);
+  const int64_t at = FindLimit(std::getenv("MRT_CPU_LIMIT"));
   if (at < 4) f.amx_bf16 = false, f.amx_int8 = false;
   if (at < 3) f.avx512_bf16 = false;
   if (at < 2) f.avx512 = false;
@@ -104,6 +108,13 @@ CpuFeatures DetectLimited() {
 }
 
 }  // namespace
+
+Status CheckCpuLimit() {
+  const char* name = std::getenv("MRT_CPU_LIMIT");
+  if (name == nullptr || *name == 0 || FindLimit(name) < std::ssize(kLimits)) return {};
+  return InvalidArgument("[cpu] got MRT_CPU_LIMIT=" + std::string(name).substr(0, 40) +
+                         ", need portable, avx2, avx512 or avx512_bf16");
+}
 
 const CpuFeatures& GetCpuFeatures() {
   static const CpuFeatures kFeatures = DetectLimited();

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "base/status.h"
+
 namespace mrt {
 
 struct CpuFeatures {
@@ -19,5 +21,8 @@ struct CpuFeatures {
 /// The features of the machine. MRT_CPU_LIMIT=portable|avx2|avx512|avx512_bf16 in the environment
 /// hides the better ones.
 const CpuFeatures& GetCpuFeatures();
+
+/// InvalidArgument if MRT_CPU_LIMIT is none of these names; it hides nothing then.
+Status CheckCpuLimit();
 
 }  // namespace mrt

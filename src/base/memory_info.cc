@@ -7,6 +7,8 @@
 #include <limits>
 #include <string>
 
+#include "base/control_group.h"
+
 namespace mrt {
 namespace {
 
@@ -23,31 +25,10 @@ int64_t ReadMeminfoBytes(const std::string& key) {
   return kUnknown;
 }
 
-// A control-group v2 file holds a number or the word "max".
-int64_t ReadCgroupBytes(const char* path) {
-  std::ifstream file(path);
-  int64_t bytes = 0;
-  return file >> bytes ? bytes : kUnknown;
-}
-
-// Pages of files that the control group would give up if asked: they count as used there.
-int64_t ReclaimableCgroupBytes() {
-  std::ifstream file("/sys/fs/cgroup/memory.stat");
-  std::string name;
-  int64_t bytes = 0, sum = 0;
-  while (file >> name >> bytes)
-    if (name == "active_file" || name == "inactive_file") sum += bytes;
-  return sum;
-}
-
 }  // namespace
 
 int64_t AvailableMemoryBytes() {
-  const int64_t available = ReadMeminfoBytes("MemAvailable");
-  const int64_t limit = ReadCgroupBytes("/sys/fs/cgroup/memory.max");
-  const int64_t used = ReadCgroupBytes("/sys/fs/cgroup/memory.current");
-  if (limit == kUnknown || used == kUnknown) return available;
-  return std::min(available, std::max<int64_t>(0, limit - used + ReclaimableCgroupBytes()));
+  return std::min(ReadMeminfoBytes("MemAvailable"), ReadControlGroups().memory_left_bytes);
 }
 
 int64_t TotalMemoryBytes() { return ReadMeminfoBytes("MemTotal"); }

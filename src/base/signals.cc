@@ -1,6 +1,5 @@
 #include "base/signals.h"
 
-#include <omp.h>
 #include <pthread.h>
 
 #include <initializer_list>
@@ -21,10 +20,8 @@ sigset_t SignalsFromOutside() {
 SignalShield::SignalShield() {
   static const sigset_t kSet = SignalsFromOutside();
   pthread_sigmask(SIG_BLOCK, &kSet, &before_);
-  // New workers inherit this thread's mask; those that are there already need it once.
-  thread_local int shielded_threads = 1;
-  if (omp_get_max_threads() <= shielded_threads) return;
-  shielded_threads = omp_get_max_threads();
+  // Every time: a parallel region of fewer threads ends the others, and those that replace them
+  // may have been started without this mask.
 #pragma omp parallel
   pthread_sigmask(SIG_BLOCK, &kSet, nullptr);
 }

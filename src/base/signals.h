@@ -9,10 +9,10 @@
 
 namespace mrt {
 
-/// While it lives, signals that come from outside wait: none is handled on this thread, nor ever
-/// again on the other threads of its pool (threads.h). The process's other threads may handle them;
-/// else they are handled when this ends. Faults of a thread's own (SIGSEGV, SIGBUS ...) come at
-/// once.
+/// While it lives, signals that come from outside wait: none is handled on this thread, nor on the
+/// other threads of its pool (threads.h), on those not until they end. The process's other threads
+/// may handle them; else they are handled when this ends. Faults of a thread's own (SIGSEGV, SIGBUS
+/// ...) come at once.
 class SignalShield {
  public:
   SignalShield();

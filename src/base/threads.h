@@ -32,7 +32,8 @@ class FunctionRef<R(Args...)> {
   R (*call_)(void*, Args...);
 };
 
-/// CPUs this process may run on (its affinity mask), at least 1.
+/// CPUs this process may run on (its affinity mask), or as many as its control group gives it the
+/// time of if these are fewer; at least 1.
 int UsableCpuCount();
 
 /// Sets how many threads parallel regions started by the calling thread use; 0 means

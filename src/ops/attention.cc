@@ -105,6 +105,17 @@ const Impl& Picked(const Result<const Impl*>& picked) {
   return *picked.value();
 }
 
+/// The row that MRT_DENSE_IMPL names if it takes the shape, else the best: text and VAE attention
+/// come in shapes that some rows refuse, such as float32 on AMX.
+const DenseImpl& NamedOrBest(const DenseShape& shape) {
+  if (const Result<const DenseImpl*> named = PickDense(shape); named.ok()) return **named;
+  const auto impls = DenseImpls();
+  const auto takes = [&](const DenseImpl& impl) {
+    return impl.refuses(shape, GetCpuFeatures()) == nullptr;
+  };
+  return *std::ranges::find_if(impls, takes);  // the last one takes everything
+}
+
 }  // namespace
 
 Status ValidateAttention(const AttentionConfig& config, const AttentionGrid& grid, int frames_q,
@@ -241,7 +252,7 @@ void DenseAttention(Context& context, const ConstTensorView& q, const ConstTenso
   const ArenaScope scope(context.arena());
   const ConstTensorView spread =
       by_distance ? SpreadBias(context, bias, tokens_q, tokens_kv) : bias;
-  RunInArena(context, Picked(PickDense(shape)),
+  RunInArena(context, NamedOrBest(shape),
              DenseArgs{.shape = shape,
                        .q = q.data,
                        .k_frames = &k.data,

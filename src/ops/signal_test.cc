@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/signals.h"
 #include "base/threads.h"
 #include "ops/for_test.h"
 #include "ops/linear.h"
@@ -50,16 +51,45 @@ void Pester(const std::vector<pthread_t>& threads) {
   }
 }
 
-TEST(Signals, NeverMeetABorrowedStackPointer) {
-  dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx2);  // before its first primitive
-  constexpr int64_t kRows = 180, kIn = 1536, kOut = 256;
-  SetThreadCount(2);
-  std::vector<pthread_t> threads(2);
-  ParallelTasks(2, [&](int64_t task, int) {  // the pool is older than the shield
+// The threads of a pool of that many, each with what LearnStack notes.
+std::vector<pthread_t> StartPool(int count) {
+  SetThreadCount(count);
+  std::vector<pthread_t> threads(count);
+  ParallelTasks(count, [&](int64_t task, int) {
     LearnStack();
     threads[task] = pthread_self();
     std::this_thread::sleep_for(std::chrono::milliseconds(50));  // so that each thread gets a task
   });
+  return threads;
+}
+
+// How many of the other threads of the pool would handle a signal now.
+int Unmasked() {
+  std::atomic<int> unmasked = 0;
+  ParallelTasks(ThreadCount(), [&](int64_t, int worker) {
+    sigset_t mask;
+    pthread_sigmask(SIG_BLOCK, nullptr, &mask);
+    if (worker != 0) unmasked += sigismember(&mask, SIGUSR1) == 0;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  });
+  return unmasked;
+}
+
+// A team may be smaller, as oneDNN's can be: the threads that it leaves out end.
+TEST(Signals, AreKeptFromThreadsThatReplaceOthers) {
+  StartPool(4);
+  { const SignalShield shield; }
+  EXPECT_EQ(Unmasked(), 0);
+  StartPool(2);
+  StartPool(4);  // two new ones, with this thread's own mask
+  const SignalShield shield;
+  EXPECT_EQ(Unmasked(), 0);
+}
+
+TEST(Signals, NeverMeetABorrowedStackPointer) {
+  dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx2);  // before its first primitive
+  constexpr int64_t kRows = 180, kIn = 1536, kOut = 256;
+  const std::vector<pthread_t> threads = StartPool(2);  // older than the shield
   ASSERT_FALSE(pthread_equal(threads[0], threads[1]));
   struct sigaction action = {};
   action.sa_handler = OnSignal;

@@ -8,6 +8,7 @@
 #include "kernels/sparse/sparse.h"
 #include "monarchrt/stats.h"
 #include "ops/backend.h"
+#include "ops/environment.h"
 
 namespace monarchrt {
 namespace {
@@ -46,6 +47,7 @@ DoctorReport Diagnose() {
                            .memory_total_bytes = gpu.memory_total_bytes,
                            .memory_available_bytes = gpu.memory_available_bytes});
   if (report.gpus.empty()) report.no_gpu = mrt::ops::MakeCudaBackend(0).status().message();
+  report.problem = mrt::ops::CheckEnvironment().message();
   const auto storage = report.native_bf16 ? mrt::StorageType::kBF16 : mrt::StorageType::kF32;
   const mrt::MonarchShape monarch = {.heads = 12,
                                      .frames_q = 3,

@@ -8,6 +8,7 @@
 #include "base/large_memory.h"
 #include "base/memory_info.h"
 #include "base/threads.h"
+#include "ops/environment.h"
 #include "pipeline/engine_impl.h"
 #include "pipeline/plan.h"
 #include "pipeline/sampler.h"
@@ -21,6 +22,7 @@ using namespace mrt;  // here both worlds meet
 constexpr size_t kPromptBytesMax = size_t{1} << 20;
 
 Status CheckEngineOptions(const EngineOptions& options) {
+  MRT_RETURN_IF_ERROR(mrt::ops::CheckEnvironment());
   MRT_RETURN_IF_ERROR(CheckThreads(options.threads));
   MRT_RETURN_IF_ERROR(Device::CheckName(options.device));
   if (options.model.empty() == options.synthetic.empty())

@@ -5,6 +5,7 @@
 
 #include "base/guard.h"
 #include "base/threads.h"
+#include "ops/environment.h"
 #include "pipeline/device.h"
 #include "pipeline/plan.h"
 #include "verify/case_file.h"
@@ -203,7 +204,10 @@ namespace monarchrt {
 
 Result<std::vector<VerifyLine>> Verify(const std::string& path, const VerifyOptions& options,
                                        const VerifyCallback& on_line) {
-  return mrt::Guard([&] { return mrt::verify::Run(path, options, on_line); });
+  return mrt::Guard([&]() -> Result<std::vector<VerifyLine>> {
+    MRT_RETURN_IF_ERROR(mrt::ops::CheckEnvironment());
+    return mrt::verify::Run(path, options, on_line);
+  });
 }
 
 }  // namespace monarchrt
