@@ -1,5 +1,6 @@
 #include "pipeline/model_files.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 #include <vector>
@@ -122,11 +123,11 @@ Result<Checkpoint> OpenTransformerCheckpoint(const std::string& checkpoint,
   const auto [name, key] = SplitKey(checkpoint, directories);
   MRT_ASSIGN_OR_RETURN(const std::string path, FindFile(name, directories));
   Result<Checkpoint> opened = Checkpoint::Open(path, key);
-  if (!opened.ok() && key.empty()) {
+  if (opened.status().code() == StatusCode::kNotFound && key.empty()) {
+    MRT_ASSIGN_OR_RETURN(const std::vector<std::string> keys, Checkpoint::Keys(path));
     for (const char* usual : {"generator_ema", "generator"}) {
-      Result<Checkpoint> with_key = Checkpoint::Open(path, usual);
-      if (!with_key.ok()) continue;
-      opened = std::move(with_key);
+      if (std::ranges::find(keys, usual) == keys.end()) continue;
+      opened = Checkpoint::Open(path, usual);
       break;
     }
   }

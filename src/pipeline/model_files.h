@@ -46,8 +46,8 @@ Result<Umt5Encoder> OpenTextEncoder(const ModelFiles& files);
 Result<std::string> FindModelDirectory(const std::string& model);
 
 /// Opens "FILE" or "FILE:key" with the rules of EngineOptions::checkpoint; strips the prefixes
-/// "model." and
-/// "_fsdp_wrapped_module." that training wrappers leave.
+/// "model." and "_fsdp_wrapped_module." that training wrappers leave. Of the keys that are tried
+/// the first one that is there counts, damaged or not.
 Result<Checkpoint> OpenTransformerCheckpoint(const std::string& checkpoint,
                                              const std::string& model_directory,
                                              const std::string& tree);
