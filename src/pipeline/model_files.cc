@@ -33,17 +33,18 @@ bool IsFile(const fs::path& path) {
 
 // `name` in the first of the directories that has it.
 Result<std::string> FindFile(const std::string& name, const std::vector<std::string>& directories) {
-  std::string tried;
+  std::vector<std::string> tried;
   std::error_code ignored;
   for (const std::string& directory : directories) {
     const fs::path path = fs::path(directory) / name;
     if (IsFile(path)) return path.string();
     if (!name.empty() && fs::exists(path, ignored))
       return NotFound("[model] " + path.string() + " is not a regular file, need one");
-    if (tried.find(directory) == std::string::npos)
-      tried += (tried.empty() ? "" : " or ") + directory;
+    if (std::ranges::find(tried, directory) == tried.end()) tried.push_back(directory);
   }
-  return NotFound("[model] " + name + " is not in " + tried);
+  std::string list;
+  for (const std::string& directory : tried) list += (list.empty() ? "" : " or ") + directory;
+  return NotFound("[model] " + name + " is not in " + list);
 }
 
 Result<ModelFiles> MakeSynthetic(const EngineOptions& options) {

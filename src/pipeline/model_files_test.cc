@@ -1,5 +1,6 @@
 #include "pipeline/model_files.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -14,6 +15,8 @@ namespace {
 
 using testing::BytesOf;
 using testing::ExpectFailure;
+using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::PickleWriter;
 using testing::PtTensor;
 
@@ -52,6 +55,16 @@ TEST_F(TransformerCheckpoint, DoesNotPassOverDamage) {
   ExpectFailure(Open({{"generator", Element(1)}, {"generator_ema", outside}}).status(),
                 StatusCode::kBadData, "leave its storage");
   ExpectFailure(Open({{"generator", outside}}).status(), StatusCode::kBadData, "leave its storage");
+}
+
+TEST_F(TransformerCheckpoint, NamesEveryPlaceOnce) {
+  const std::string tree = folder_.path("a/b"), model = folder_.path("a");
+  const Status status = OpenTransformerCheckpoint("no.pt", model, tree).status();
+  ExpectFailure(status, StatusCode::kNotFound, "no.pt is not in . or " + tree + " or " + model);
+  ExpectFailure(OpenTransformerCheckpoint("no.pt", model, model).status(), StatusCode::kNotFound,
+                "no.pt is not in . or " + model);
+  EXPECT_THAT(OpenTransformerCheckpoint("no.pt", model, model).status().message(),
+              Not(HasSubstr(model + " or " + model)));
 }
 
 }  // namespace
