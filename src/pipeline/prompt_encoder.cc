@@ -44,10 +44,13 @@ void PromptEncoder::Load() {
   if (backend_ != nullptr) encoder_.MoveMatrices(*backend_);
 }
 
-PromptEncoder::Prompt PromptEncoder::Prepare(const std::string& text) const {
+Result<PromptEncoder::Prompt> PromptEncoder::Prepare(const std::string& text) const {
   Prompt prompt;
-  prompt.ids = tokenizer_ ? tokenizer_->Encode(CleanPrompt(text), text_len_)
-                          : BytesAsTokens(text, text_len_);
+  if (tokenizer_) {
+    MRT_ASSIGN_OR_RETURN(prompt.ids, tokenizer_->Encode(CleanPrompt(text), text_len_));
+  } else {
+    prompt.ids = BytesAsTokens(text, text_len_);
+  }
   prompt.cached = cache_.Find(prompt.ids, text_len_, encoder_.config().dim);
   return prompt;
 }

@@ -32,8 +32,8 @@ Status VerifyRun(const std::string& tree, const std::string& path, ops::Context&
   MRT_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(model.tokenizer_path));
   MRT_ASSIGN_OR_RETURN(const Umt5Encoder encoder, Umt5Encoder::Open(std::move(model.text_encoder)));
   const int text_len = static_cast<int>(model.config.text_len);
-  const std::vector<int32_t> ids =
-      tokenizer.Encode(CleanPrompt(metadata.Text("prompt", "")), text_len);
+  MRT_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                       tokenizer.Encode(CleanPrompt(metadata.Text("prompt", "")), text_len));
   if (!file.Find("ids").empty()) {
     judge.CompareExact(path, "ids", PadTokens(ids, text_len), file.Find("ids"));
   }

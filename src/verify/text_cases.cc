@@ -31,8 +31,9 @@ Status VerifyText(const std::string& directory, const Files& files, ops::Context
       if (ids.empty() || ids.shape.rank() != 1 || ids.shape[0] < 1)
         return BadData("[verify] " + path + ": ids_" + index + " must be I32 [text_len]");
       const int text_len = static_cast<int>(ids.shape[0]);
-      const std::vector<int32_t> got =
-          tokenizer.Encode(CleanPrompt(metadata.Text("text_" + index, "")), text_len);
+      MRT_ASSIGN_OR_RETURN(
+          const std::vector<int32_t> got,
+          tokenizer.Encode(CleanPrompt(metadata.Text("text_" + index, "")), text_len));
       judge.CompareExact(path, "ids_" + index, PadTokens(got, text_len), ids);
       if (embedding.empty()) continue;
       MRT_ASSIGN_OR_RETURN(const Tensor rows, encoder.Encode(context, got, text_len));

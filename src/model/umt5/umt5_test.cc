@@ -74,7 +74,7 @@ std::vector<double> GoldenErrors(Precision precision) {
     const auto tokenizer = Tokenizer::Load(golden.folder + kPieces);
     EXPECT_TRUE(tokenizer.ok()) << tokenizer.status().message();
     const auto text_len = static_cast<int>(golden.embedding.shape()[0]);
-    const auto ids = tokenizer->Encode(CleanPrompt(golden.text), text_len);
+    const auto ids = tokenizer->Encode(CleanPrompt(golden.text), text_len).value();
     const Tensor rows = Encode(OpenGolden(golden.folder), precision, ids, text_len);
     errors.push_back(Compare(rows, golden.embedding).relative_l2);
   }
