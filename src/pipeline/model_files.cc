@@ -191,6 +191,15 @@ Result<Umt5Encoder> OpenTextEncoder(const ModelFiles& files) {
                  std::to_string(files.config.text_dim));
 }
 
+Result<Tokenizer> OpenTokenizer(const ModelFiles& files, const Umt5Encoder& encoder) {
+  Result<Tokenizer> tokenizer = Tokenizer::Load(files.tokenizer_path);
+  const int64_t rows = encoder.config().vocabulary;
+  if (!tokenizer.ok() || tokenizer->vocabulary_size() <= rows) return tokenizer;
+  return BadData("[text] " + files.tokenizer_path + " has " +
+                 std::to_string(tokenizer->vocabulary_size()) + " pieces, " +
+                 files.text_encoder.path() + " knows " + std::to_string(rows) + ", need all");
+}
+
 Result<std::unique_ptr<VideoDecoder>> LoadDecoder(ops::Context& context, const ModelFiles& files) {
   MRT_ASSIGN_OR_RETURN(std::unique_ptr<VideoDecoder> decoder,
                        files.vae_kind == VaeKind::kWan

@@ -6,6 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "model/umt5/synthetic.h"
+#include "pipeline/device.h"
+#include "pipeline/prompt_encoder.h"
 #include "testing/expect_failure.h"
 #include "testing/pt_writer.h"
 #include "testing/temp_folder.h"
@@ -65,6 +68,30 @@ TEST_F(TransformerCheckpoint, NamesEveryPlaceOnce) {
                 "no.pt is not in . or " + model);
   EXPECT_THAT(OpenTransformerCheckpoint("no.pt", model, model).status().message(),
               Not(HasSubstr(model + " or " + model)));
+}
+
+TEST(PromptEncoder, NeedsARowForEveryPieceOfTheTokenizer) {
+  const std::string tokenizer = std::string(MRT_GOLDEN_DIR) + "/umt5/google/umt5-xxl/spiece.model";
+  const auto open = [&](int64_t rows) {
+    const Umt5Config sizes = {.vocabulary = rows,
+                              .dim = 32,
+                              .dim_attn = 32,
+                              .dim_ffn = 64,
+                              .heads = 2,
+                              .layers = 1,
+                              .buckets = 32};
+    ModelFiles files;
+    files.config.text_dim = sizes.dim;
+    files.config.text_len = 8;
+    files.text_encoder = SyntheticUmt5(sizes);
+    files.tokenizer_path = tokenizer;
+    const auto device = Device::Open("cpu");
+    EXPECT_TRUE(device.ok());
+    return PromptEncoder::Open(files, {}, *device, 0).status();
+  };
+  EXPECT_TRUE(open(390).ok()) << open(390).message();
+  EXPECT_TRUE(open(400).ok());
+  ExpectFailure(open(389), StatusCode::kBadData, tokenizer + " has 390 pieces, ");
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ Result<PromptEncoder> PromptEncoder::Open(const ModelFiles& files,
   MRT_ASSIGN_OR_RETURN(prompts.precision_, there ? device.ResolvePrecision(options.precision)
                                                  : device.ResolveTextPrecision(options.precision));
   if (!files.tokenizer_path.empty()) {
-    MRT_ASSIGN_OR_RETURN(prompts.tokenizer_, Tokenizer::Load(files.tokenizer_path));
+    MRT_ASSIGN_OR_RETURN(prompts.tokenizer_, OpenTokenizer(files, prompts.encoder_));
   }
   prompts.cache_ = TextCache(options.cache_dir, files.text_encoder, prompts.precision_,
                              there ? device.GpuName() : std::string());

@@ -206,6 +206,26 @@ TEST_F(ChangedCopy, WithSettingsThatDoNotFitIsRefused) {
   EXPECT_THAT(lines.status().message(), HasSubstr("h_reduce"));
 }
 
+// The parts of a package must fit each other, as for generate.
+TEST_F(ChangedCopy, OfAPackageWithAnotherPartIsRefused) {
+  const auto refusal = [&](const std::string& from, const std::string& part) {
+    const fs::path folder = directory_ / "package";
+    fs::remove_all(folder);
+    fs::copy(kGolden + "/package", folder);
+    fs::permissions(folder, fs::perms::owner_all);
+    fs::remove(folder / part);
+    fs::copy_file(kGolden + from, folder / part);
+    const Status status = Verify((folder / "run_dense.safetensors").string(), {}).status();
+    EXPECT_EQ(status.code(), StatusCode::kBadData);
+    return status.message();
+  };
+  EXPECT_THAT(refusal("/umt5/models_t5_umt5-xxl-enc-bf16.pth", "text_encoder.safetensors"),
+              HasSubstr("gives 64 channels, the transformer needs 32"));
+  EXPECT_THAT(refusal("/umt5/google/umt5-xxl/spiece.model", "spiece.model"),
+              ::testing::AllOf(HasSubstr("spiece.model has 390 pieces"),
+                               HasSubstr("text_encoder.safetensors knows 289")));
+}
+
 TEST(Verify, RefusesWhatIsNoGoldenData) {
   EXPECT_EQ(Verify("/no/such/path", {}).status().code(), StatusCode::kNotFound);
   EXPECT_EQ(Verify(kGolden + "/toy_wan/wan_models", {}).status().code(), StatusCode::kNotFound);
