@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <tuple>
 
 #include "ops/context.h"
 #include "testing/known_defect.h"
@@ -204,6 +205,22 @@ TEST_F(ChangedCopy, WithSettingsThatDoNotFitIsRefused) {
   const auto lines = Verify(path, {});
   ASSERT_FALSE(lines.ok());
   EXPECT_THAT(lines.status().message(), HasSubstr("h_reduce"));
+}
+
+// Each is lacking for what the file holds: nothing is passed over in silence.
+TEST_F(ChangedCopy, OfTextsThatDoNotBelongTogetherIsRefused) {
+  fs::copy(kGolden + "/umt5", directory_, fs::copy_options::recursive);
+  for (const auto& [from, to, message] :
+       {std::tuple{"\"text_0\"", "\"test_0\"", "ids_0 has no text, need metadata text_0"},
+        {"\"text_2\"", "\"test_2\"", "ids_2 has no text, need metadata text_2"},
+        {"\"embedding_3\"", "\"embedding_9\"", "embedding_9 has no ids, need ids_9"},
+        {"\"embedding_3\"", "\"embedding_x\"", "'embedding_x', need a number"}}) {
+    const std::string path = Copy("umt5/t5_cases.safetensors");
+    Replace(path, from, to);
+    const Status status = Verify(path, {}).status();
+    EXPECT_EQ(status.code(), StatusCode::kBadData) << from;
+    EXPECT_THAT(status.message(), HasSubstr(message));
+  }
 }
 
 // The parts of a package must fit each other, as for generate.
