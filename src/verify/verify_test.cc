@@ -207,6 +207,13 @@ TEST_F(ChangedCopy, WithSettingsThatDoNotFitIsRefused) {
   EXPECT_THAT(lines.status().message(), HasSubstr("h_reduce"));
 }
 
+// Text out of a file must not reach a terminal as it is.
+TEST_F(ChangedCopy, WithOddSettingsIsQuoted) {
+  const std::string path = Copy("attention/h_reduce2.safetensors");
+  Replace(path, "\"h_reduce\":\"2\"", "\"h_reduce\":\"\x7f\"");
+  EXPECT_THAT(Verify(path, {}).status().message(), HasSubstr("h_reduce is '\\x7f'"));
+}
+
 // Each is lacking for what the file holds: nothing is passed over in silence.
 TEST_F(ChangedCopy, OfTextsThatDoNotBelongTogetherIsRefused) {
   fs::copy(kGolden + "/umt5", directory_, fs::copy_options::recursive);

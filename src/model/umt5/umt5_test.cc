@@ -232,6 +232,14 @@ TEST(Umt5, RefusesBlocksWithAGapAndOddNames) {
                     .message(),
                 HasSubstr("without a gap"))
         << to;
+  EXPECT_THAT(Umt5Encoder::Open(Renamed(SyntheticUmt5(kSmall),
+                                        [](const std::string& name) {
+                                          return name == "blocks.1.norm1.weight" ? "blocks.\x1b\n."
+                                                                                 : name;
+                                        }))
+                  .status()
+                  .message(),
+              HasSubstr("got tensor 'blocks.\\x1b\\x0a.' but"));
 }
 
 TEST(Umt5, RefusesSizesThatDoNotFit) {
