@@ -21,6 +21,7 @@ using monarchrt::ConvertQuantize;
 using monarchrt::ConvertReport;
 
 constexpr char kDescription[] = "model.json";
+constexpr char kFormat[] = "monarchrt model 1";
 constexpr size_t kDescriptionBytesMax = 1 << 20;
 constexpr int kDescriptionDepthMax = 8;  // of a description: what walks through it is recursive
 constexpr char kTransformer[] = "transformer", kTokenizer[] = "tokenizer";
@@ -38,6 +39,11 @@ Result<OrderedJson> ReadDescription(const std::string& path) {
                    " levels at most");
   OrderedJson json = ParseOrderedJson(file->bytes());
   if (!json.is_object()) return BadData(where + "is not a JSON object");
+  const auto format = json.find("format");
+  const std::string got =
+      format != json.end() && format->is_string() ? format->get<std::string>() : "";
+  if (got != kFormat)
+    return BadData(where + "got format " + Printable(got) + ", need '" + kFormat + "'");
   const auto files = json.find("files");
   if (files == json.end() || !files->is_object()) return BadData(where + "files is not an object");
   for (const char* part : {kWeights[0], kWeights[1], kWeights[2], kTokenizer}) {
