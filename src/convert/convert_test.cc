@@ -303,6 +303,12 @@ TEST_F(ConvertTest, MakesAPackageOfAPackage) {
     ExpectFailure(Convert(options).status(), code, what);
   };
   fails({.input = in, .output = out}, StatusCode::kInvalidArgument, "is there, need a new name");
+  // As a conversion leaves it that is stopped on the way.
+  const std::string part = folder_.path("part");
+  fs::create_directory(part);
+  fails({.input = in, .output = part}, StatusCode::kInvalidArgument,
+        "is there without a model.json, need a new name; if");
+  fs::remove(part);
   fails({.input = in, .key = "a", .output = folder_.path("b")}, StatusCode::kInvalidArgument,
         "need none for a package");
   fails({.input = in, .output = folder_.path("no/b")}, StatusCode::kIoError, "cannot make");

@@ -79,6 +79,14 @@ Result<std::vector<FileJob>> PlanWeights(const ConvertOptions& options, OrderedJ
   return jobs;
 }
 
+// Nothing in it is removed for the user: it may be anything.
+Status IsThere(const std::string& folder) {
+  const std::string got = "[convert] got the package folder '" + folder + "', which is there";
+  if (IsPackage(folder)) return InvalidArgument(got + ", need a new name");
+  return InvalidArgument(got + " without a model.json, need a new name; if a conversion that was " +
+                         "stopped has left it, remove it");
+}
+
 Status WritePackage(const ConvertOptions& options, std::string_view tokenizer,
                     const OrderedJson& json, std::vector<FileJob>& jobs, int64_t bytes_total,
                     const ConvertProgress& on_progress) {
@@ -124,8 +132,7 @@ Result<ConvertReport> ConvertPackage(const ConvertOptions& options,
   if (!fs::create_directory(options.output, error))
     return error ? IoError("[convert] cannot make the folder '" + options.output +
                            "': " + error.message())
-                 : InvalidArgument("[convert] got the package folder '" + options.output +
-                                   "', which is there, need a new name");
+                 : IsThere(options.output);
   const Status written =
       WritePackage(options, tokenizer->bytes(), json, jobs, report.output_bytes, on_progress);
   if (!written.ok()) {
