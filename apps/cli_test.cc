@@ -282,12 +282,11 @@ TEST_F(Cli, RefusesMissingAndWrongFiles) {
   ExpectRefusal(generate(kTree, "/no/such.pt", In("v.mp4")), 1, "/no/such.pt");
   ExpectRefusal(generate(kTree, good + ":critic", In("v.mp4")), 1, "generator_ema");
   ExpectRefusal(generate(kTree, kGolden + "/README.md", In("v.mp4")), 1, "README.md");
-  // A file of another model: every tensor it lacks is named, up to the last.
+  // A file of another model: of what it lacks the first tensors are named, the others counted.
   const Outcome other = generate(kTree, kGolden + "/taehv/taew2_1.pth", In("v.mp4"));
   ExpectRefusal(other, 1, "96 tensors are missing");
-  EXPECT_THAT(other.err,
-              AllOf(HasSubstr("patch_embedding.weight"), HasSubstr("blocks.2.ffn.2.bias"),
-                    HasSubstr("text_embedding.0.weight")));
+  EXPECT_THAT(other.err, AllOf(HasSubstr("patch_embedding.weight"),
+                               HasSubstr("text_embedding.0.weight"), HasSubstr(" and 76 more")));
   EXPECT_EQ(generate(kTree, good, "/no/such/folder/v.mp4").exit_code, 1);
   EXPECT_EQ(generate(kTree, good, folder_.string()).exit_code, 2);
   EXPECT_EQ(Generate({"--size", "80x48", "--frames", "9", "--stats", "/no/such/s.json"}).exit_code,

@@ -62,8 +62,9 @@ struct InspectReport {
 ///             `key` picks one, as does FILE:key if there is no file of that whole name.
 ///   FOLDER    every such file in it and below, e.g. a whole checkpoint tree; then without a key.
 ///             Shards that an index names are not listed on their own.
-/// NotFound if there is nothing to read; BadData if a FILE is damaged. Reads headers only: the cost
-/// does not depend on the size of the weights.
+/// NotFound if there is nothing to read; BadData if a FILE is damaged. Reads headers only, so the
+/// cost does not depend on the size of the weights, but for tensors that are not contiguous or
+/// aligned in their file, as some of a .pt file: these are copied (docs/formats.md).
 MRT_API Result<InspectReport> Inspect(const std::string& path, const std::string& key = "");
 
 /// How much FormatInspect prints.

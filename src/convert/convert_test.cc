@@ -303,6 +303,12 @@ TEST_F(ConvertTest, MakesAPackageOfAPackage) {
     ExpectFailure(Convert(options).status(), code, what);
   };
   fails({.input = in, .output = out}, StatusCode::kInvalidArgument, "is there, need a new name");
+  // As a conversion leaves it that is stopped on the way.
+  const std::string part = folder_.path("part");
+  fs::create_directory(part);
+  fails({.input = in, .output = part}, StatusCode::kInvalidArgument,
+        "is there without a model.json, need a new name; if");
+  fs::remove(part);
   fails({.input = in, .key = "a", .output = folder_.path("b")}, StatusCode::kInvalidArgument,
         "need none for a package");
   fails({.input = in, .output = folder_.path("no/b")}, StatusCode::kIoError, "cannot make");
@@ -315,12 +321,17 @@ TEST_F(ConvertTest, MakesAPackageOfAPackage) {
   folder_.Write("bad/autoencoder.safetensors", large);
   fails({.input = bad, .output = folder_.path("c"), .dtype = ConvertDType::kF16},
         StatusCode::kInvalidArgument, "infinite as F16");
+  const std::string start = R"({"format":"monarchrt model 1")";
   for (const auto& [text, what] : std::vector<std::pair<std::string, std::string>>{
            {"[]", "is not a JSON object"},
-           {"{}", "files is not an object"},
-           {R"({"files":{"transformer":"../x"}})", "files.transformer is not the name"},
+           {"{}", "got format '', need 'monarchrt model 1'"},
+           {R"({"format":"monarchrt model 2\n","files":{}})",
+            "got format 'monarchrt model 2\\x0a'"},
+           {R"({"format":1,"files":{}})", "got format ''"},
+           {start + "}", "files is not an object"},
+           {start + R"(,"files":{"transformer":"../x"}})", "files.transformer is not the name"},
            {std::string(20, '['), "nested too deep"},
-           {R"({"note":"[[[[[[[[[[","files":{}})", "files.transformer is not the name"},
+           {start + R"(,"note":"[[[[[[[[[[","files":{}})", "files.transformer is not the name"},
            {std::string((1 << 20) + 1, ' '), "need at most 1048576"}}) {
     folder_.Write("bad/model.json", text);
     fails({.input = bad, .output = folder_.path("c")}, StatusCode::kBadData, what);

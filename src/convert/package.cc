@@ -21,6 +21,7 @@ using monarchrt::ConvertQuantize;
 using monarchrt::ConvertReport;
 
 constexpr char kDescription[] = "model.json";
+constexpr char kFormat[] = "monarchrt model 1";
 constexpr size_t kDescriptionBytesMax = 1 << 20;
 constexpr int kDescriptionDepthMax = 8;  // of a description: what walks through it is recursive
 constexpr char kTransformer[] = "transformer", kTokenizer[] = "tokenizer";
@@ -38,6 +39,11 @@ Result<OrderedJson> ReadDescription(const std::string& path) {
                    " levels at most");
   OrderedJson json = ParseOrderedJson(file->bytes());
   if (!json.is_object()) return BadData(where + "is not a JSON object");
+  const auto format = json.find("format");
+  const std::string got =
+      format != json.end() && format->is_string() ? format->get<std::string>() : "";
+  if (got != kFormat)
+    return BadData(where + "got format " + Printable(got) + ", need '" + kFormat + "'");
   const auto files = json.find("files");
   if (files == json.end() || !files->is_object()) return BadData(where + "files is not an object");
   for (const char* part : {kWeights[0], kWeights[1], kWeights[2], kTokenizer}) {
@@ -71,6 +77,14 @@ Result<std::vector<FileJob>> PlanWeights(const ConvertOptions& options, OrderedJ
     (*files)[part] = file;
   }
   return jobs;
+}
+
+// Nothing in it is removed for the user: it may be anything.
+Status IsThere(const std::string& folder) {
+  const std::string got = "[convert] got the package folder '" + folder + "', which is there";
+  if (IsPackage(folder)) return InvalidArgument(got + ", need a new name");
+  return InvalidArgument(got + " without a model.json, need a new name; if a conversion that was " +
+                         "stopped has left it, remove it");
 }
 
 Status WritePackage(const ConvertOptions& options, std::string_view tokenizer,
@@ -118,8 +132,7 @@ Result<ConvertReport> ConvertPackage(const ConvertOptions& options,
   if (!fs::create_directory(options.output, error))
     return error ? IoError("[convert] cannot make the folder '" + options.output +
                            "': " + error.message())
-                 : InvalidArgument("[convert] got the package folder '" + options.output +
-                                   "', which is there, need a new name");
+                 : IsThere(options.output);
   const Status written =
       WritePackage(options, tokenizer->bytes(), json, jobs, report.output_bytes, on_progress);
   if (!written.ok()) {

@@ -48,8 +48,8 @@ Result<MemoryPlan> PlanWithoutLoading(const Device& device, const EngineOptions&
       const PromptEncoder prompts,
       PromptEncoder::Open(files, engine, device,
                           WanTransformer::WeightBytes(files.config, precision, weights)));
-  const TextMemory text = {prompts.WeightBytes(),
-                           prompts.PeakBytes(prompts.Prepare(stream.prompt))};
+  MRT_ASSIGN_OR_RETURN(const PromptEncoder::Prompt prompt, prompts.Prepare(stream.prompt));
+  const TextMemory text = {prompts.WeightBytes(), prompts.PeakBytes(prompt)};
   mrt::ops::Context context(precision, device.decoder_backend());
   MRT_ASSIGN_OR_RETURN(const auto decoder, LoadDecoder(context, files));
   std::unique_ptr<VideoEncoder> encoder;

@@ -1,5 +1,6 @@
 #include "pipeline/model_files.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 #include <vector>
@@ -32,17 +33,18 @@ bool IsFile(const fs::path& path) {
 
 // `name` in the first of the directories that has it.
 Result<std::string> FindFile(const std::string& name, const std::vector<std::string>& directories) {
-  std::string tried;
+  std::vector<std::string> tried;
   std::error_code ignored;
   for (const std::string& directory : directories) {
     const fs::path path = fs::path(directory) / name;
     if (IsFile(path)) return path.string();
     if (!name.empty() && fs::exists(path, ignored))
       return NotFound("[model] " + path.string() + " is not a regular file, need one");
-    if (tried.find(directory) == std::string::npos)
-      tried += (tried.empty() ? "" : " or ") + directory;
+    if (std::ranges::find(tried, directory) == tried.end()) tried.push_back(directory);
   }
-  return NotFound("[model] " + name + " is not in " + tried);
+  std::string list;
+  for (const std::string& directory : tried) list += (list.empty() ? "" : " or ") + directory;
+  return NotFound("[model] " + name + " is not in " + list);
 }
 
 Result<ModelFiles> MakeSynthetic(const EngineOptions& options) {
@@ -122,11 +124,11 @@ Result<Checkpoint> OpenTransformerCheckpoint(const std::string& checkpoint,
   const auto [name, key] = SplitKey(checkpoint, directories);
   MRT_ASSIGN_OR_RETURN(const std::string path, FindFile(name, directories));
   Result<Checkpoint> opened = Checkpoint::Open(path, key);
-  if (!opened.ok() && key.empty()) {
+  if (opened.status().code() == StatusCode::kNotFound && key.empty()) {
+    MRT_ASSIGN_OR_RETURN(const std::vector<std::string> keys, Checkpoint::Keys(path));
     for (const char* usual : {"generator_ema", "generator"}) {
-      Result<Checkpoint> with_key = Checkpoint::Open(path, usual);
-      if (!with_key.ok()) continue;
-      opened = std::move(with_key);
+      if (std::ranges::find(keys, usual) == keys.end()) continue;
+      opened = Checkpoint::Open(path, usual);
       break;
     }
   }
@@ -187,6 +189,15 @@ Result<Umt5Encoder> OpenTextEncoder(const ModelFiles& files) {
   return BadData("[text] " + files.text_encoder.path() + " gives " +
                  std::to_string(encoder->config().dim) + " channels, the transformer needs " +
                  std::to_string(files.config.text_dim));
+}
+
+Result<Tokenizer> OpenTokenizer(const ModelFiles& files, const Umt5Encoder& encoder) {
+  Result<Tokenizer> tokenizer = Tokenizer::Load(files.tokenizer_path);
+  const int64_t rows = encoder.config().vocabulary;
+  if (!tokenizer.ok() || tokenizer->vocabulary_size() <= rows) return tokenizer;
+  return BadData("[text] " + files.tokenizer_path + " has " +
+                 std::to_string(tokenizer->vocabulary_size()) + " pieces, " +
+                 files.text_encoder.path() + " knows " + std::to_string(rows) + ", need all");
 }
 
 Result<std::unique_ptr<VideoDecoder>> LoadDecoder(ops::Context& context, const ModelFiles& files) {

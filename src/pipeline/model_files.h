@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "model/tokenizer/tokenizer.h"
 #include "model/umt5/umt5.h"
 #include "model/vae/wan_vae.h"
 #include "model/wan/config.h"
@@ -41,13 +42,17 @@ Result<std::unique_ptr<VideoEncoder>> LoadEncoder(ops::Context& context, const M
 /// Opens the text encoder. BadData if its embedding is not what the transformer reads.
 Result<Umt5Encoder> OpenTextEncoder(const ModelFiles& files);
 
+/// Reads the tokenizer, of which there must be one. BadData if it has more pieces than that
+/// encoder.
+Result<Tokenizer> OpenTokenizer(const ModelFiles& files, const Umt5Encoder& encoder);
+
 /// The directory with model.json or config.json: `model` itself, or the only wan_models/* in it
 /// that has a config.json.
 Result<std::string> FindModelDirectory(const std::string& model);
 
 /// Opens "FILE" or "FILE:key" with the rules of EngineOptions::checkpoint; strips the prefixes
-/// "model." and
-/// "_fsdp_wrapped_module." that training wrappers leave.
+/// "model." and "_fsdp_wrapped_module." that training wrappers leave. Of the keys that are tried
+/// the first one that is there counts, damaged or not.
 Result<Checkpoint> OpenTransformerCheckpoint(const std::string& checkpoint,
                                              const std::string& model_directory,
                                              const std::string& tree);

@@ -33,7 +33,7 @@ Result<PromptEncoder> PromptEncoder::Open(const ModelFiles& files,
   MRT_ASSIGN_OR_RETURN(prompts.precision_, there ? device.ResolvePrecision(options.precision)
                                                  : device.ResolveTextPrecision(options.precision));
   if (!files.tokenizer_path.empty()) {
-    MRT_ASSIGN_OR_RETURN(prompts.tokenizer_, Tokenizer::Load(files.tokenizer_path));
+    MRT_ASSIGN_OR_RETURN(prompts.tokenizer_, OpenTokenizer(files, prompts.encoder_));
   }
   prompts.cache_ = TextCache(options.cache_dir, files.text_encoder, prompts.precision_,
                              there ? device.GpuName() : std::string());
@@ -44,10 +44,13 @@ void PromptEncoder::Load() {
   if (backend_ != nullptr) encoder_.MoveMatrices(*backend_);
 }
 
-PromptEncoder::Prompt PromptEncoder::Prepare(const std::string& text) const {
+Result<PromptEncoder::Prompt> PromptEncoder::Prepare(const std::string& text) const {
   Prompt prompt;
-  prompt.ids = tokenizer_ ? tokenizer_->Encode(CleanPrompt(text), text_len_)
-                          : BytesAsTokens(text, text_len_);
+  if (tokenizer_) {
+    MRT_ASSIGN_OR_RETURN(prompt.ids, tokenizer_->Encode(CleanPrompt(text), text_len_));
+  } else {
+    prompt.ids = BytesAsTokens(text, text_len_);
+  }
   prompt.cached = cache_.Find(prompt.ids, text_len_, encoder_.config().dim);
   return prompt;
 }

@@ -41,7 +41,8 @@ class PromptEncoder {
     std::vector<int32_t> ids;
     Tensor cached;  // F32 [text_len, dim]; empty: to be encoded
   };
-  Prompt Prepare(const std::string& text) const;
+  /// BadData: the tokenizer cannot split it.
+  Result<Prompt> Prepare(const std::string& text) const;
 
   /// Bytes that Encode needs at its peak for it, beside WeightBytes(): where backend() is.
   int64_t PeakBytes(const Prompt& prompt) const;

@@ -97,7 +97,7 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   MRT_ASSIGN_OR_RETURN(plan, PlanVideo(config, options, e.precision, backend));
   MRT_RETURN_IF_ERROR(CheckInitialFrames(options));
   MRT_ASSIGN_OR_RETURN(Schedule schedule, Schedule::Make(options.steps, options.timestep_shift));
-  PromptEncoder::Prompt prompt = e.prompts->Prepare(options.prompt);
+  MRT_ASSIGN_OR_RETURN(PromptEncoder::Prompt prompt, e.prompts->Prepare(options.prompt));
   const MemoryPlan memory =
       PlanMemory(config, {e.prompts->WeightBytes(), e.prompts->PeakBytes(prompt)}, *e.decoder,
                  nullptr, plan, e.precision, e.weights, backend);
@@ -323,8 +323,9 @@ Result<PromptChange> Stream::SetPrompt(const std::string& prompt, bool recache) 
   return Guard([&]() -> Result<PromptChange> {
     const Clock::time_point begin = Clock::now();
     SetThreadCount(s.threads);
+    MRT_ASSIGN_OR_RETURN(PromptEncoder::Prompt prepared, s.engine->prompts->Prepare(prompt));
     MRT_ASSIGN_OR_RETURN(EncodedPrompt text,
-                         s.engine->EncodePrompt(s.engine->prompts->Prepare(prompt), &s.cancelled));
+                         s.engine->EncodePrompt(std::move(prepared), &s.cancelled));
     const LatentSource::TextChange change = s.source->SetText(std::move(text.kv), recache);
     PromptChange result;
     result.prompt = change.prompt;

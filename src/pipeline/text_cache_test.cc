@@ -347,7 +347,7 @@ TEST_F(CachedEngineTest, WorksWhereNothingCanBeKept) {
 TEST_F(CachedEngineTest, DoesNotRunTheEncoderOnAHit) {
   const PromptEncoder prompts = Prompts();
   ops::Context context(Precision::kF32);
-  PromptEncoder::Prompt prompt = prompts.Prepare("a red ball");
+  PromptEncoder::Prompt prompt = prompts.Prepare("a red ball").value();
   EXPECT_TRUE(prompt.cached.empty());
   const std::vector<int32_t> ids = prompt.ids;
   const int64_t peak_of_encoder = prompts.PeakBytes(prompt);
@@ -355,13 +355,14 @@ TEST_F(CachedEngineTest, DoesNotRunTheEncoderOnAHit) {
   ASSERT_TRUE(encoded.ok());
   EXPECT_EQ(encoded->cache, TextCacheUse::kMiss);
 
-  PromptEncoder::Prompt cached = prompts.Prepare("  a red\nball ");  // the same when cleaned
+  // The same when cleaned.
+  PromptEncoder::Prompt cached = prompts.Prepare("  a red\nball ").value();
   EXPECT_EQ(Bytes(cached.cached), Bytes(encoded->embedding));
   EXPECT_LT(prompts.PeakBytes(cached), peak_of_encoder / 10);
 
   encoded->embedding.as<float>()[0] = 42;
   ASSERT_TRUE(Cache().Store(ids, encoded->embedding).ok());
-  const auto hit = prompts.Encode(context, prompts.Prepare("a red ball"));
+  const auto hit = prompts.Encode(context, prompts.Prepare("a red ball").value());
   ASSERT_TRUE(hit.ok());
   EXPECT_EQ(hit->cache, TextCacheUse::kHit);
   EXPECT_EQ(hit->embedding.as<float>()[0], 42);
@@ -372,7 +373,7 @@ TEST_F(CachedEngineTest, KeepsNothingOfACancelledEncoding) {
   ops::Context context(Precision::kF32);
   context.set_stop(&stop);
   const PromptEncoder prompts = Prompts();
-  EXPECT_EQ(prompts.Encode(context, prompts.Prepare("a red ball")).status().code(),
+  EXPECT_EQ(prompts.Encode(context, prompts.Prepare("a red ball").value()).status().code(),
             StatusCode::kCancelled);
   EXPECT_FALSE(fs::exists(dir_));
 }

@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstring>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -20,8 +19,10 @@ using Kind = PickleValue::Kind;
 constexpr std::string_view kOrderedDict = "collections OrderedDict";
 constexpr uint8_t kProto = 0x80;
 constexpr uint8_t kProtocolMin = 2, kProtocolMax = 5;
-// Values of one pickle. A tensor takes about 30, so this is some 70,000 tensors and 128 MiB.
+// Values of one pickle. A tensor takes about 30, so this is some 70,000 tensors and 128 MiB. As
+// many may lie in the memo, come out of it, and be marks.
 constexpr size_t kValuesMax = size_t{2} << 20;
+constexpr uint32_t kNothing = UINT32_MAX;  // in the memo
 
 }  // namespace
 
@@ -35,7 +36,7 @@ class PickleMachine {
   Result<Pickle> Run() {
     MRT_RETURN_IF_ERROR(ReadProtocol());
     while (!stopped_) {
-      if (out_.values_.size() > kValuesMax)
+      if (std::max({out_.values_.size(), marks_.size(), fetched_}) > kValuesMax)
         return Bad("more than " + std::to_string(kValuesMax) + " values");
       opcode_at_ = at_;
       uint8_t opcode = 0;
@@ -157,8 +158,13 @@ class PickleMachine {
     MRT_RETURN_IF_ERROR(Read(index));
     return Memoize(index);
   }
-  Status Memoize(uint32_t index) {
+  Status Memoize(size_t index) {
     if (available() == 0) return Bad("the stack is too short");
+    if (index >= kValuesMax)
+      return Bad("got memo index " + std::to_string(index) + ", need at most " +
+                 std::to_string(kValuesMax - 1));
+    if (index >= memo_.size()) memo_.resize(index + 1, kNothing);
+    if (memo_[index] == kNothing) ++memoized_;
     memo_[index] = stack_.back();
     return {};
   }
@@ -166,9 +172,10 @@ class PickleMachine {
   Status Get() {
     Index index = 0;
     MRT_RETURN_IF_ERROR(Read(index));
-    const auto found = memo_.find(index);
-    if (found == memo_.end()) return Bad("nothing in the memo under " + std::to_string(index));
-    stack_.push_back(found->second);
+    if (index >= memo_.size() || memo_[index] == kNothing)
+      return Bad("nothing in the memo under " + std::to_string(index));
+    stack_.push_back(memo_[index]);
+    ++fetched_;
     return {};
   }
   Status PushGlobal(std::string_view module, std::string_view name);
@@ -189,8 +196,10 @@ class PickleMachine {
   size_t opcode_at_ = 0;
   bool stopped_ = false;
   std::vector<uint32_t> stack_;
-  std::vector<size_t> marks_;  // stack sizes when each mark was set
-  std::unordered_map<uint32_t, uint32_t> memo_;
+  std::vector<size_t> marks_;   // stack sizes when each mark was set
+  std::vector<uint32_t> memo_;  // value or kNothing
+  size_t memoized_ = 0;         // values in the memo
+  size_t fetched_ = 0;          // values taken out of it
   Pickle out_;
 };
 
@@ -273,41 +282,41 @@ Status PickleMachine::Stop() {
 
 Status PickleMachine::Execute(uint8_t opcode) {
   switch (opcode) {
-    case '(': marks_.push_back(stack_.size()); return {};            // MARK
-    case '.': return Stop();                                         // STOP
-    case 'N': return Push({});                                       // NONE
-    case 0x88: return Push({.kind = Kind::kBool, .integer = 1});     // NEWTRUE
-    case 0x89: return Push({.kind = Kind::kBool, .integer = 0});     // NEWFALSE
-    case 'K': return PushInteger<uint8_t>();                         // BININT1
-    case 'M': return PushInteger<uint16_t>();                        // BININT2
-    case 'J': return PushInteger<int32_t>();                         // BININT
-    case 0x8a: return PushLong();                                    // LONG1
-    case 'G': return PushFloat();                                    // BINFLOAT
-    case 0x8c: return PushString<uint8_t>();                         // SHORT_BINUNICODE
-    case 'X': return PushString<uint32_t>();                         // BINUNICODE
-    case 0x8d: return PushString<uint64_t>();                        // BINUNICODE8
-    case ')': return PushTuple(0);                                   // EMPTY_TUPLE
-    case 0x85: return PushTuple(1);                                  // TUPLE1
-    case 0x86: return PushTuple(2);                                  // TUPLE2
-    case 0x87: return PushTuple(3);                                  // TUPLE3
-    case 't': return PushTupleFromMark();                            // TUPLE
-    case ']': return Push({.kind = Kind::kList});                    // EMPTY_LIST
-    case 'a': return AddItems(Kind::kList, 1);                       // APPEND
-    case 'e': return AddItemsFromMark(Kind::kList);                  // APPENDS
-    case '}': return Push({.kind = Kind::kDict});                    // EMPTY_DICT
-    case 's': return AddItems(Kind::kDict, 2);                       // SETITEM
-    case 'u': return AddItemsFromMark(Kind::kDict);                  // SETITEMS
-    case 'q': return Put<uint8_t>();                                 // BINPUT
-    case 'r': return Put<uint32_t>();                                // LONG_BINPUT
-    case 0x94: return Memoize(static_cast<uint32_t>(memo_.size()));  // MEMOIZE
-    case 'h': return Get<uint8_t>();                                 // BINGET
-    case 'j': return Get<uint32_t>();                                // LONG_BINGET
-    case 'c': return PushGlobalFromLines();                          // GLOBAL
-    case 0x93: return PushGlobalFromStack();                         // STACK_GLOBAL
-    case 'R': return PushCall();                                     // REDUCE
-    case 'Q': return PushPersistentId();                             // BINPERSID
-    case 'b': return DropState();                                    // BUILD
-    case 0x95: return SkipFrame();                                   // FRAME
+    case '(': marks_.push_back(stack_.size()); return {};         // MARK
+    case '.': return Stop();                                      // STOP
+    case 'N': return Push({});                                    // NONE
+    case 0x88: return Push({.kind = Kind::kBool, .integer = 1});  // NEWTRUE
+    case 0x89: return Push({.kind = Kind::kBool, .integer = 0});  // NEWFALSE
+    case 'K': return PushInteger<uint8_t>();                      // BININT1
+    case 'M': return PushInteger<uint16_t>();                     // BININT2
+    case 'J': return PushInteger<int32_t>();                      // BININT
+    case 0x8a: return PushLong();                                 // LONG1
+    case 'G': return PushFloat();                                 // BINFLOAT
+    case 0x8c: return PushString<uint8_t>();                      // SHORT_BINUNICODE
+    case 'X': return PushString<uint32_t>();                      // BINUNICODE
+    case 0x8d: return PushString<uint64_t>();                     // BINUNICODE8
+    case ')': return PushTuple(0);                                // EMPTY_TUPLE
+    case 0x85: return PushTuple(1);                               // TUPLE1
+    case 0x86: return PushTuple(2);                               // TUPLE2
+    case 0x87: return PushTuple(3);                               // TUPLE3
+    case 't': return PushTupleFromMark();                         // TUPLE
+    case ']': return Push({.kind = Kind::kList});                 // EMPTY_LIST
+    case 'a': return AddItems(Kind::kList, 1);                    // APPEND
+    case 'e': return AddItemsFromMark(Kind::kList);               // APPENDS
+    case '}': return Push({.kind = Kind::kDict});                 // EMPTY_DICT
+    case 's': return AddItems(Kind::kDict, 2);                    // SETITEM
+    case 'u': return AddItemsFromMark(Kind::kDict);               // SETITEMS
+    case 'q': return Put<uint8_t>();                              // BINPUT
+    case 'r': return Put<uint32_t>();                             // LONG_BINPUT
+    case 0x94: return Memoize(memoized_);                         // MEMOIZE
+    case 'h': return Get<uint8_t>();                              // BINGET
+    case 'j': return Get<uint32_t>();                             // LONG_BINGET
+    case 'c': return PushGlobalFromLines();                       // GLOBAL
+    case 0x93: return PushGlobalFromStack();                      // STACK_GLOBAL
+    case 'R': return PushCall();                                  // REDUCE
+    case 'Q': return PushPersistentId();                          // BINPERSID
+    case 'b': return DropState();                                 // BUILD
+    case 0x95: return SkipFrame();                                // FRAME
     default: return Bad("opcode " + std::to_string(opcode) + " is not supported");
   }
 }

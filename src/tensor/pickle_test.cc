@@ -83,6 +83,13 @@ TEST(Pickle, SharesValuesThroughTheMemo) {
   EXPECT_EQ(pickle->item(pickle->root(), 0).items.size(), 2u);
 }
 
+// As CPython: MEMOIZE counts what is in the memo, whatever its numbers.
+TEST(Pickle, MemoizeGoesOnFromTheNumberOfValues) {
+  const auto pickle = Pickle::Parse(Body(std::string("K\1q\7q\7K\2\x94h\1\x87", 12)), kGlobals);
+  ASSERT_TRUE(pickle.ok()) << pickle.status().message();
+  EXPECT_EQ(pickle->item(pickle->root(), 2).integer, 2);
+}
+
 TEST(Pickle, AValueMayContainItself) {
   const auto pickle = Pickle::Parse(Body(std::string("]q\0h\0a", 6)), kGlobals);
   ASSERT_TRUE(pickle.ok()) << pickle.status().message();
@@ -144,6 +151,7 @@ TEST(Pickle, RefusesAWrongStack) {
             "OrderedDict with arguments");
   ExpectBad(Body("]Nb"), "attributes (BUILD)");
   ExpectBad(Body("h\7"), "nothing in the memo under 7");
+  ExpectBad(Body("Nq\7h\6"), "nothing in the memo under 6");
   ExpectBad(Body("\x8a\x09" + std::string(9, '\1')), "more than 64 bits");
 }
 
@@ -165,7 +173,14 @@ TEST(Pickle, DeepNestingCostsNoStack) {
 }
 
 TEST(Pickle, BoundsTheNumberOfValues) {
-  ExpectBad(Body(std::string(2'100'000, ')')), "more than 2097152 values");
+  constexpr size_t kMany = 2'100'000;
+  ExpectBad(Body(std::string(kMany, ')')), "more than 2097152 values");
+  ExpectBad(Body(std::string(kMany, '(')), "more than 2097152 values");
+  ExpectBad(Body("N" + std::string(kMany, '\x94')), "need at most 2097151");
+  std::string fetches = std::string("Nq\0", 3);
+  for (size_t i = 0; i < kMany; ++i) fetches += std::string_view("h\0", 2);
+  ExpectBad(Body(fetches), "more than 2097152 values");
+  ExpectBad(Body("Nr\xff\xff\xff\xff"), "got memo index 4294967295");
 }
 
 TEST(Pickle, SharedValuesDoNotMultiply) {

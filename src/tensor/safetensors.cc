@@ -139,10 +139,13 @@ Result<LoadedTensors> ReadSafetensors(std::shared_ptr<const MappedFile> file) {
     return Bad(*file, "got " + std::to_string(bytes.size()) + " bytes, need a header");
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
-  if (header_bytes > kSafetensorsHeaderBytesMax || header_bytes > bytes.size() - kLengthBytes)
-    return Bad(*file, "got a header of " + std::to_string(header_bytes) + " bytes in a file of " +
-                          std::to_string(bytes.size()) + ", need at most " +
+  if (header_bytes > kSafetensorsHeaderBytesMax)
+    return Bad(*file, "got a header of " + std::to_string(header_bytes) + " bytes, need at most " +
                           std::to_string(kSafetensorsHeaderBytesMax));
+  if (header_bytes > bytes.size() - kLengthBytes)
+    return Bad(*file, "got " + std::to_string(bytes.size()) + " bytes, need " +
+                          std::to_string(kLengthBytes + header_bytes) +
+                          " for the header (cut short?)");
   MRT_ASSIGN_OR_RETURN(const json header,
                        ParseObject(*file, bytes.substr(kLengthBytes, header_bytes)));
   const std::string_view data = bytes.substr(kLengthBytes + header_bytes);

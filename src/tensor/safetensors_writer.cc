@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include "base/check.h"
@@ -23,12 +24,16 @@ Status Refuse(const std::string& path, const std::string& what) {
   return InvalidArgument("[safetensors] cannot write '" + path + "': " + what);
 }
 
+// As the published writer lists them, most aligned first: not by size alone.
+constexpr DType kFileOrder[] = {DType::kI64, DType::kF64, DType::kF32, DType::kI32, DType::kBF16,
+                                DType::kF16, DType::kI16, DType::kI8,  DType::kU8,  DType::kBool};
+
 void SortAsThePublishedWriter(std::vector<SafetensorsEntry>& entries) {
   std::sort(entries.begin(), entries.end(),
             [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
-              const int64_t a_bytes = DTypeSize(a.dtype), b_bytes = DTypeSize(b.dtype);
-              if (a_bytes != b_bytes) return a_bytes > b_bytes;
-              return std::pair(a.dtype, a.name) < std::pair(b.dtype, b.name);
+              const auto* a_at = std::ranges::find(kFileOrder, a.dtype);
+              const auto* b_at = std::ranges::find(kFileOrder, b.dtype);
+              return std::tie(a_at, a.name) < std::tie(b_at, b.name);
             });
 }
 

@@ -21,9 +21,9 @@ struct SafetensorsEntry {
 };
 
 /// Holds the header only, never a tensor. The file appears complete or not at all (AtomicFile).
-/// Laid out as the published writer does: large dtypes first, then by name, the header filled up
-/// with spaces to a multiple of 8 bytes, so that every tensor is aligned to its element. The same
-/// input gives the same bytes. Move-only.
+/// Laid out as the published writer does: by dtype, those of large elements first, then by name,
+/// the header filled up with spaces to a multiple of 8 bytes, so that every tensor is aligned to
+/// its element. The same input gives the same bytes. Move-only.
 class SafetensorsWriter {
  public:
   /// Writes the header. InvalidArgument: a name that is there twice, is "__metadata__" or, as all

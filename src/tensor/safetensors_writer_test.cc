@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -110,6 +111,22 @@ TEST_F(SafetensorsWriterTest, LaysOutAsThePublishedWriter) {
   EXPECT_LT(header_bytes - header.size(), 8u);
   EXPECT_EQ(file.substr(8, header.size()), header);
   EXPECT_EQ(file.substr(8 + header_bytes), "12345678abcdef");
+}
+
+// The order in which safetensors 0.8.0 (Python) wrote one tensor of each dtype, names reversed.
+TEST_F(SafetensorsWriterTest, OrdersDtypesAsThePublishedWriter) {
+  const std::vector<DType> want = {DType::kI64,  DType::kF64, DType::kF32, DType::kI32,
+                                   DType::kBF16, DType::kF16, DType::kI16, DType::kI8,
+                                   DType::kU8,   DType::kBool};
+  std::vector<SafetensorsEntry> entries;
+  for (size_t i = 0; i < want.size(); ++i)
+    entries.push_back({std::string(1, static_cast<char>('z' - i)), want[i], {1}});
+  std::shuffle(entries.begin(), entries.end(), random_);
+  const auto writer = SafetensorsWriter::Create(path_, entries);
+  ASSERT_TRUE(writer.ok());
+  std::vector<DType> got;
+  for (const SafetensorsEntry& entry : writer->entries()) got.push_back(entry.dtype);
+  EXPECT_EQ(got, want);
 }
 
 TEST_F(SafetensorsWriterTest, WritesAFileWithoutTensors) {

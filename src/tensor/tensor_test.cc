@@ -88,7 +88,8 @@ TEST_F(WeightReaderTest, ReportsAllFaultsAtOnce) {
   for (int i = 0; i < 30; ++i) reader.Require("absent." + std::to_string(i), {1});
   testing::ExpectFailure(reader.status(), StatusCode::kNotFound,
                          "30 tensors are missing: absent.0");
-  testing::ExpectFailure(reader.status(), StatusCode::kNotFound, "absent.28, absent.29; 2 tensors");
+  testing::ExpectFailure(reader.status(), StatusCode::kNotFound,
+                         "absent.18, absent.19 and 10 more; 2 tensors");
 }
 
 TEST(Arena, GivesTheSameMemoryAgainAfterAScope) {

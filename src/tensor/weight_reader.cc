@@ -1,5 +1,6 @@
 #include "tensor/weight_reader.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "tensor/int8_weights.h"
@@ -7,9 +8,13 @@
 namespace mrt {
 namespace {
 
+constexpr size_t kListed = 20;  // in a message
+
 std::string Join(const std::vector<std::string>& items) {
   std::string text;
-  for (const std::string& item : items) text += (text.empty() ? "" : ", ") + item;
+  for (size_t i = 0; i < std::min(items.size(), kListed); ++i)
+    text += (i == 0 ? "" : ", ") + items[i];
+  if (items.size() > kListed) text += " and " + std::to_string(items.size() - kListed) + " more";
   return text;
 }
 

@@ -33,7 +33,7 @@ class WeightReader {
 
   bool Has(const std::string& name) const { return !checkpoint_.Find(name).empty(); }
 
-  /// Ok, or NotFound/BadData with all missing tensors and all wrong ones.
+  /// Ok, or NotFound/BadData with the missing tensors and the wrong ones, the first 20 of each.
   Status status() const;
 
  private:

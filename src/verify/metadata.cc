@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/json.h"
+#include "tensor/printable.h"
 
 namespace mrt::verify {
 namespace {
@@ -20,16 +21,16 @@ Result<double> Metadata::Number(const std::string& key, double otherwise) const 
   if (!Has(key)) return otherwise;
   const Json value = ParseJson(Text(key, ""));
   if (value.is_number()) return value.get<double>();
-  return BadData("[verify] " + file_.path() + ": metadata " + key + " is '" + Text(key, "") +
-                 "', need a number");
+  return BadData("[verify] " + file_.path() + ": metadata " + key + " is " +
+                 Printable(Text(key, "")) + ", need a number");
 }
 
 Result<int64_t> Metadata::Integer(const std::string& key, int64_t otherwise) const {
   MRT_ASSIGN_OR_RETURN(const double value, Number(key, static_cast<double>(otherwise)));
   if (std::abs(value) <= kIntegerMax && value == std::floor(value))
     return static_cast<int64_t>(value);
-  return BadData("[verify] " + file_.path() + ": metadata " + key + " is '" + Text(key, "") +
-                 "', need an integer");
+  return BadData("[verify] " + file_.path() + ": metadata " + key + " is " +
+                 Printable(Text(key, "")) + ", need an integer");
 }
 
 Result<int64_t> Metadata::Integer(const std::string& key) const {
@@ -48,8 +49,8 @@ Result<std::vector<int>> Metadata::IntegerList(const std::string& key,
           item.get<double>() == std::floor(item.get<double>()))
         list.push_back(item.get<int>());
   if (value.is_array() && list.size() == value.size()) return list;
-  return BadData("[verify] " + file_.path() + ": metadata " + key + " is '" + Text(key, "") +
-                 "', need a list of integers");
+  return BadData("[verify] " + file_.path() + ": metadata " + key + " is " +
+                 Printable(Text(key, "")) + ", need a list of integers");
 }
 
 Result<ops::AttentionConfig> Metadata::Attention(const std::string& implementation) const {
@@ -61,8 +62,8 @@ Result<ops::AttentionConfig> Metadata::Attention(const std::string& implementati
     return config;
   }
   if (!value.is_object())
-    return BadData("[verify] " + file_.path() + ": metadata monarch is '" + Text("monarch", "") +
-                   "', need null or an object");
+    return BadData("[verify] " + file_.path() + ": metadata monarch is " +
+                   Printable(Text("monarch", "")) + ", need null or an object");
   config.mode = ops::AttentionMode::kMonarch;
   for (auto& [key, field] : {std::pair{"f_tied", &config.f_tied},
                              {"h_reduce", &config.h_reduce},

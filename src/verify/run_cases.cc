@@ -1,5 +1,3 @@
-#include "model/tokenizer/tokenizer.h"
-#include "model/umt5/umt5.h"
 #include "model/wan/transformer.h"
 #include "pipeline/model_files.h"
 #include "pipeline/plan.h"
@@ -27,13 +25,13 @@ Status VerifyRun(const std::string& tree, const std::string& path, ops::Context&
   MRT_ASSIGN_OR_RETURN(const Checkpoint file, OpenCase(path));
   const Metadata metadata(file);
   MRT_ASSIGN_OR_RETURN(
-      ModelFiles model,
+      const ModelFiles model,
       OpenModelFiles({.model = tree, .checkpoint = metadata.Text("checkpoint", "")}));
-  MRT_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(model.tokenizer_path));
-  MRT_ASSIGN_OR_RETURN(const Umt5Encoder encoder, Umt5Encoder::Open(std::move(model.text_encoder)));
+  MRT_ASSIGN_OR_RETURN(const Umt5Encoder encoder, OpenTextEncoder(model));
+  MRT_ASSIGN_OR_RETURN(const Tokenizer tokenizer, OpenTokenizer(model, encoder));
   const int text_len = static_cast<int>(model.config.text_len);
-  const std::vector<int32_t> ids =
-      tokenizer.Encode(CleanPrompt(metadata.Text("prompt", "")), text_len);
+  MRT_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                       tokenizer.Encode(CleanPrompt(metadata.Text("prompt", "")), text_len));
   if (!file.Find("ids").empty()) {
     judge.CompareExact(path, "ids", PadTokens(ids, text_len), file.Find("ids"));
   }

@@ -189,7 +189,10 @@ Result<std::vector<monarchrt::VerifyLine>> Run(const std::string& path,
       MRT_RETURN_IF_ERROR(MeasureRounding(group, Judge::Pass::kReference, rounding, judge));
     judge.set_pass(Judge::Pass::kVerdict);
     const bool on_cpu = device.backend() == nullptr;
+    const size_t lines_before = judge.lines().size();
     MRT_RETURN_IF_ERROR(RunGroup(group, context, on_cpu ? context : text_context, run, judge));
+    if (judge.lines().size() == lines_before)
+      return NotFound("[verify] " + group.files.front() + " holds nothing to compare");
     if (rounds && judge.exceeds_yardstick())
       MRT_RETURN_IF_ERROR(MeasureRoundingAgain(group, rounding, judge));
     judge.Flush();

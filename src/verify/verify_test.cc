@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <tuple>
 
 #include "ops/context.h"
 #include "testing/known_defect.h"
@@ -204,6 +205,49 @@ TEST_F(ChangedCopy, WithSettingsThatDoNotFitIsRefused) {
   const auto lines = Verify(path, {});
   ASSERT_FALSE(lines.ok());
   EXPECT_THAT(lines.status().message(), HasSubstr("h_reduce"));
+}
+
+// Text out of a file must not reach a terminal as it is.
+TEST_F(ChangedCopy, WithOddSettingsIsQuoted) {
+  const std::string path = Copy("attention/h_reduce2.safetensors");
+  Replace(path, "\"h_reduce\":\"2\"", "\"h_reduce\":\"\x7f\"");
+  EXPECT_THAT(Verify(path, {}).status().message(), HasSubstr("h_reduce is '\\x7f'"));
+}
+
+// Each is lacking for what the file holds: nothing is passed over in silence.
+TEST_F(ChangedCopy, OfTextsThatDoNotBelongTogetherIsRefused) {
+  fs::copy(kGolden + "/umt5", directory_, fs::copy_options::recursive);
+  for (const auto& [from, to, message] :
+       {std::tuple{"\"text_0\"", "\"test_0\"", "ids_0 has no text, need metadata text_0"},
+        {"\"text_2\"", "\"test_2\"", "ids_2 has no text, need metadata text_2"},
+        {"\"embedding_3\"", "\"embedding_9\"", "embedding_9 has no ids, need ids_9"},
+        {"\"embedding_3\"", "\"embedding_x\"", "'embedding_x', need a number"}}) {
+    const std::string path = Copy("umt5/t5_cases.safetensors");
+    Replace(path, from, to);
+    const Status status = Verify(path, {}).status();
+    EXPECT_EQ(status.code(), StatusCode::kBadData) << from;
+    EXPECT_THAT(status.message(), HasSubstr(message));
+  }
+}
+
+// The parts of a package must fit each other, as for generate.
+TEST_F(ChangedCopy, OfAPackageWithAnotherPartIsRefused) {
+  const auto refusal = [&](const std::string& from, const std::string& part) {
+    const fs::path folder = directory_ / "package";
+    fs::remove_all(folder);
+    fs::copy(kGolden + "/package", folder);
+    fs::permissions(folder, fs::perms::owner_all);
+    fs::remove(folder / part);
+    fs::copy_file(kGolden + from, folder / part);
+    const Status status = Verify((folder / "run_dense.safetensors").string(), {}).status();
+    EXPECT_EQ(status.code(), StatusCode::kBadData);
+    return status.message();
+  };
+  EXPECT_THAT(refusal("/umt5/models_t5_umt5-xxl-enc-bf16.pth", "text_encoder.safetensors"),
+              HasSubstr("gives 64 channels, the transformer needs 32"));
+  EXPECT_THAT(refusal("/umt5/google/umt5-xxl/spiece.model", "spiece.model"),
+              ::testing::AllOf(HasSubstr("spiece.model has 390 pieces"),
+                               HasSubstr("text_encoder.safetensors knows 289")));
 }
 
 TEST(Verify, RefusesWhatIsNoGoldenData) {

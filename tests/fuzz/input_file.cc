@@ -30,10 +30,10 @@ void InputFile::Write(std::string_view bytes) {
   MRT_CHECK(pwrite(fd_, bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
 }
 
-GuardedMapping::GuardedMapping(const std::string& path) {
-  auto opened = MappedFile::Open(path);
-  MRT_CHECK(opened.ok());
-  file_ = *std::move(opened);
+GuardedMapping::GuardedMapping(const std::string& path)
+    : GuardedMapping(MappedFile::Open(path).value()) {}
+
+GuardedMapping::GuardedMapping(std::shared_ptr<const MappedFile> file) : file_(std::move(file)) {
   const std::string_view tail = Tail(file_->bytes());
   ASAN_POISON_MEMORY_REGION(tail.data(), tail.size());
 }

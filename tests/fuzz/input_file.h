@@ -35,6 +35,8 @@ class InputFile {
 class GuardedMapping {
  public:
   explicit GuardedMapping(const std::string& path);
+  /// Of a mapping that somebody else made; this must be its last owner.
+  explicit GuardedMapping(std::shared_ptr<const MappedFile> file);
   ~GuardedMapping();
   GuardedMapping(const GuardedMapping&) = delete;
   GuardedMapping& operator=(const GuardedMapping&) = delete;

@@ -74,12 +74,12 @@ Result<Tokenizer> Tokenizer::Load(const std::string& path) {
   return Tokenizer(std::move(impl));
 }
 
-std::vector<int32_t> Tokenizer::Encode(std::string_view text, int text_len) const {
+Result<std::vector<int32_t>> Tokenizer::Encode(std::string_view text, int text_len) const {
   MRT_CHECK(text_len >= 1);
   const int64_t pieces_max = int64_t{text_len} - 1;
   std::vector<int> ids;
-  // It can only fail for a model that breaks its own promises; then nothing of the text is known.
-  if (!impl_->processor.Encode(Head(text, pieces_max), &ids).ok()) ids.clear();
+  const auto status = impl_->processor.Encode(Head(text, pieces_max), &ids);
+  if (!status.ok()) return BadData("[spiece.model] " + OneLine(status.ToString()));
   if (static_cast<int64_t>(ids.size()) > pieces_max) ids.resize(static_cast<size_t>(pieces_max));
   std::vector<int32_t> out(ids.begin(), ids.end());
   out.push_back(kEndOfText);

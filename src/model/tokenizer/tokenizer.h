@@ -29,8 +29,9 @@ class Tokenizer {
 
   /// The ids of an already cleaned text: at most text_len - 1 pieces, then </s>. Not padded.
   /// text_len >= 1. Reads at most kBytesPerPieceMax bytes of text per piece asked for, so that a
-  /// huge prompt costs no more than what is kept of it.
-  std::vector<int32_t> Encode(std::string_view text, int text_len) const;
+  /// huge prompt costs no more than what is kept of it. BadData: the model breaks its own promises,
+  /// then nothing of the text is known.
+  Result<std::vector<int32_t>> Encode(std::string_view text, int text_len) const;
 
   /// Number of pieces; every id is below it.
   int vocabulary_size() const;

@@ -2,6 +2,7 @@
 
 #include "model/umt5/relative_bias.h"
 #include "model/umt5/umt5.h"
+#include "tensor/printable.h"
 
 namespace mrt {
 namespace {
@@ -25,7 +26,7 @@ Result<int64_t> CountLayers(const Checkpoint& checkpoint) {
     const bool number =
         !index.empty() && index.find_first_not_of("0123456789") == index.npos && index.size() < 9;
     if (!number || std::stoll(index) >= layers)
-      return BadData("[umt5] " + checkpoint.path() + ": got tensor " + name + " but " +
+      return BadData("[umt5] " + checkpoint.path() + ": got tensor " + Printable(name) + " but " +
                      std::to_string(layers) + " consecutive blocks, need blocks without a gap");
   }
   return layers;

@@ -37,8 +37,8 @@ struct Umt5Config {
 
 class Umt5Encoder {
  public:
-  /// Checks the names and shapes of all tensors and packs nothing. NotFound or BadData lists all
-  /// that are missing and all that differ.
+  /// Checks the names and shapes of all tensors and packs nothing. NotFound or BadData lists those
+  /// that are missing and those that differ (tensor/weight_reader.h).
   static Result<Umt5Encoder> Open(Checkpoint checkpoint);
 
   const Umt5Config& config() const { return config_; }

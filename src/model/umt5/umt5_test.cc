@@ -74,7 +74,7 @@ std::vector<double> GoldenErrors(Precision precision) {
     const auto tokenizer = Tokenizer::Load(golden.folder + kPieces);
     EXPECT_TRUE(tokenizer.ok()) << tokenizer.status().message();
     const auto text_len = static_cast<int>(golden.embedding.shape()[0]);
-    const auto ids = tokenizer->Encode(CleanPrompt(golden.text), text_len);
+    const auto ids = tokenizer->Encode(CleanPrompt(golden.text), text_len).value();
     const Tensor rows = Encode(OpenGolden(golden.folder), precision, ids, text_len);
     errors.push_back(Compare(rows, golden.embedding).relative_l2);
   }
@@ -232,6 +232,14 @@ TEST(Umt5, RefusesBlocksWithAGapAndOddNames) {
                     .message(),
                 HasSubstr("without a gap"))
         << to;
+  EXPECT_THAT(Umt5Encoder::Open(Renamed(SyntheticUmt5(kSmall),
+                                        [](const std::string& name) {
+                                          return name == "blocks.1.norm1.weight" ? "blocks.\x1b\n."
+                                                                                 : name;
+                                        }))
+                  .status()
+                  .message(),
+              HasSubstr("got tensor 'blocks.\\x1b\\x0a.' but"));
 }
 
 TEST(Umt5, RefusesSizesThatDoNotFit) {

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "tensor/mapped_file.h"
+#include "tensor/printable.h"
 
 namespace mrt {
 namespace {
@@ -128,7 +129,7 @@ Status CheckSize(const char* name, int64_t size, int64_t max = kSizeMax) {
 
 Status WanConfig::Validate() const {
   if (model_type != "t2v")
-    return Unavailable("[wan config] model_type is " + model_type + ", need t2v");
+    return Unavailable("[wan config] model_type is " + Printable(model_type) + ", need t2v");
   MRT_RETURN_IF_ERROR(CheckSize("dim", dim));
   MRT_RETURN_IF_ERROR(CheckSize("ffn_dim", ffn_dim));
   MRT_RETURN_IF_ERROR(CheckSize("freq_dim", freq_dim));

@@ -86,7 +86,9 @@ TEST_F(WanConfigTest, RefusesSizesThatCannotBe) {
 
 TEST_F(WanConfigTest, SaysWhatItCannotDo) {
   ExpectRefused(R"({"num_heads": 3, "text_len": 7, "model_type": "i2v"})", StatusCode::kUnavailable,
-                "i2v");
+                "model_type is 'i2v', need t2v");
+  ExpectRefused(R"({"num_heads": 3, "text_len": 7, "model_type": "\u001b[2J\n"})",
+                StatusCode::kUnavailable, "'\\x1b[2J\\x0a'");
   ExpectRefused(R"({"num_heads": 3, "text_len": 7, "model_type": 1})", StatusCode::kBadData,
                 "model_type");
   ExpectRefused(R"({"num_heads": 3, "text_len": 7, "qk_norm": false})", StatusCode::kUnavailable,
