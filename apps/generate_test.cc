@@ -79,6 +79,17 @@ TEST_F(GenerateCli, ChangesThePromptWhereItSays) {
   EXPECT_EQ(prompts[1]["prompt"], 2);
 }
 
+// Whether the last chunk is being made already or not.
+TEST_F(GenerateCli, APromptInTheLastChunkIsNoError) {
+  for (const char* overlap : {"off", "on"}) {
+    const Outcome outcome =
+        Run(Toy({"--prompt", "a red ball", "--prompt-at", "2.5s:rain", "--frames", "45", "--out",
+                 In("v.mp4"), "--overlap", overlap}));
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr("prompt at 2.5 s never shows")) << overlap;
+  }
+}
+
 TEST_F(GenerateCli, RecachingMakesAnotherVideo) {
   const std::vector<std::string> flags = Toy({"--prompt", "a red ball", "--prompt-at",
                                               "0.5s:a cube", "--frames", "21", "--format", "rgb"});

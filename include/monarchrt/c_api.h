@@ -61,7 +61,7 @@ typedef int32_t mrt_status;
 enum {
   MRT_OK = 0,
   MRT_INVALID_ARGUMENT = 1, /* the caller's mistake: a size, flag or setting that cannot work */
-  MRT_NOT_FOUND = 2,        /* a file, tensor, key or index that is not there */
+  MRT_NOT_FOUND = 2,        /* a file, tensor, key, index or chunk that is not there */
   MRT_BAD_DATA = 3,         /* a file that is there but damaged, hostile or of another kind */
   MRT_UNAVAILABLE = 4,      /* this build or this machine cannot do it */
   MRT_OUT_OF_MEMORY = 5,    /* it does not fit in memory; refused before it was tried if possible */
@@ -414,10 +414,12 @@ typedef struct mrt_prompt_change {
 
 /* Goes on with another prompt, from the next chunk that has not been begun. recache 1: the window
  * is computed anew with it, so that the old prompt loses its hold at once (Stream::SetPrompt in
- * engine.h). change may be NULL. */
+ * engine.h). MRT_NOT_FOUND if no chunk is left to change: at once, or after the prompt was encoded,
+ * if the last chunk was begun beside that. The stream goes on. change may be NULL. */
 MRT_API mrt_status mrt_stream_set_prompt(mrt_stream* stream, const char* prompt, int32_t recache,
                                          mrt_prompt_change* change);
-/* The first video frame that mrt_stream_set_prompt now would change. */
+/* The first video frame that mrt_stream_set_prompt now would change; the video's frames or more if
+ * there is none. */
 MRT_API mrt_status mrt_stream_next_prompt_frame(const mrt_stream* stream, int64_t* frame);
 
 /* Frame rates are given three ways. Load time is apart from all of them. */

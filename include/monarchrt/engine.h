@@ -181,8 +181,12 @@ class MRT_API Stream {
   /// computes the keys and values of the window's frames anew with it, so that the old prompt loses
   /// its hold at once: costs a pass for each chunk in the window. InvalidArgument for a prompt that
   /// is too long, and for a recache if a tile of 3 frames would have to be cut at the sink.
+  /// NotFound if no chunk is left to change: at once, or after the prompt was encoded, if the last
+  /// chunk was begun beside that. OutOfMemory if the text encoder's work does not fit beside the
+  /// stream. The stream goes on after any of these.
   Result<PromptChange> SetPrompt(const std::string& prompt, bool recache = false);
-  /// The first video frame that a SetPrompt now would change.
+  /// The first video frame that a SetPrompt now would change; StreamOptions::frames or more if
+  /// there is none.
   int64_t next_prompt_frame() const;
 
   /// Makes a running or later Next() return Cancelled soon, within a layer's work. Any thread; safe

@@ -239,7 +239,7 @@ TEST(CApiStream, TakesAnotherPromptAndTellsWhatItMeasured) {
   EXPECT_EQ(change.prompt, 1);
   Pull(stream, &chunk);
   EXPECT_EQ(chunk.prompt, 1);
-  EXPECT_EQ(mrt_stream_set_prompt(stream, "late", 0, nullptr), MRT_INVALID_ARGUMENT);
+  EXPECT_EQ(mrt_stream_set_prompt(stream, "late", 0, nullptr), MRT_NOT_FOUND);
 
   mrt_stats stats = {sizeof(stats)};
   ASSERT_EQ(mrt_stream_stats(stream, &stats), MRT_OK);

@@ -316,8 +316,7 @@ int64_t Stream::next_frames() const { return impl_->NextFrames(); }
 Result<PromptChange> Stream::SetPrompt(const std::string& prompt, bool recache) {
   Impl& s = *impl_;
   if (!s.failure.ok()) return s.failure;
-  if (s.source->begun() >= s.plan.latents)
-    return InvalidArgument("[prompt] all frames are made or being made, need one to change");
+  MRT_RETURN_IF_ERROR(s.source->CheckText());  // before the prompt is encoded, which takes long
   MRT_RETURN_IF_ERROR(Engine::CheckPrompt(prompt));
   if (recache) MRT_RETURN_IF_ERROR(CheckRecache(s.plan));
   return Guard([&]() -> Result<PromptChange> {
@@ -325,7 +324,8 @@ Result<PromptChange> Stream::SetPrompt(const std::string& prompt, bool recache) 
     SetThreadCount(s.threads);
     MRT_ASSIGN_OR_RETURN(EncodedPrompt text,
                          s.engine->EncodePrompt(s.engine->prompts->Prepare(prompt), &s.cancelled));
-    const LatentSource::TextChange change = s.source->SetText(std::move(text.kv), recache);
+    MRT_ASSIGN_OR_RETURN(const LatentSource::TextChange change,
+                         s.source->SetText(std::move(text.kv), recache));
     PromptChange result;
     result.prompt = change.prompt;
     result.first_frame = s.FrameAt(change.position);
@@ -339,7 +339,7 @@ Result<PromptChange> Stream::SetPrompt(const std::string& prompt, bool recache) 
   });
 }
 
-int64_t Stream::next_prompt_frame() const { return impl_->FrameAt(impl_->source->begun()); }
+int64_t Stream::next_prompt_frame() const { return impl_->FrameAt(impl_->source->next_change()); }
 
 void Stream::Cancel() { impl_->cancelled = true; }
 

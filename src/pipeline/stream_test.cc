@@ -198,7 +198,25 @@ TEST(SetPrompt, ShowsWhereItSays) {
   const std::vector<Chunk> unchanged = Generate(SmallClip(33));
   EXPECT_EQ(before, unchanged[0].rgb);
   EXPECT_NE(after[0].rgb, unchanged[1].rgb);
-  EXPECT_THAT(stream.SetPrompt("Too late.").status().message(), HasSubstr("[prompt]"));
+  const Status late = stream.SetPrompt("Too late.").status();
+  EXPECT_EQ(late.code(), StatusCode::kNotFound);
+  EXPECT_THAT(late.message(), HasSubstr("[prompt]"));
+  EXPECT_GE(stream.next_prompt_frame(), 33);
+}
+
+TEST(SetPrompt, ChangesNoInitialFrames) {
+  StreamOptions options = From(Clip(9), SmallClip(21));
+  Stream hidden = OpenStream(options);
+  EXPECT_EQ(hidden.next_prompt_frame(), 0);
+  options.show_initial = true;
+  Stream shown = OpenStream(options);
+  EXPECT_EQ(shown.next_prompt_frame(), 9);
+  const Result<PromptChange> change = shown.SetPrompt("A blue cube spins.");
+  ASSERT_TRUE(change.ok()) << change.status().message();
+  EXPECT_EQ(change->first_frame, 9);
+  options.frames = 9;
+  Stream given = OpenStream(options);
+  EXPECT_EQ(given.SetPrompt("A blue cube spins.").status().code(), StatusCode::kNotFound);
 }
 
 TEST(SetPrompt, BeforeTheFirstFrameReplacesTheFirst) {
