@@ -35,6 +35,7 @@ mrt_engine_options ToyOptions() {
   return options;
 }
 
+// Without overlap on any machine: what is begun after a call is then what it gave.
 mrt_stream_options Video(int64_t frames) {
   mrt_stream_options options;
   EXPECT_EQ(mrt_stream_options_init(&options, sizeof(options)), MRT_OK);
@@ -43,6 +44,7 @@ mrt_stream_options Video(int64_t frames) {
   options.width = kWidth;
   options.height = kHeight;
   options.frames = frames;
+  options.decode_overlap = MRT_OVERLAP_OFF;
   return options;
 }
 
@@ -112,7 +114,8 @@ monarchrt::StreamOptions CppOptions(int64_t frames) {
           .seed = 7,
           .width = kWidth,
           .height = kHeight,
-          .frames = frames};
+          .frames = frames,
+          .decode_overlap = monarchrt::DecodeOverlap::kOff};
 }
 
 Bytes Picture() {

@@ -42,7 +42,9 @@ std::vector<uint8_t> Generate(const EngineOptions& engine_options, const StreamO
 TEST(Engine, GivesTheFramesInChunks) {
   Result<Engine> engine = Engine::Load(Toy());
   ASSERT_TRUE(engine.ok()) << engine.status().message();
-  Result<Stream> stream = engine->Open(SmallVideo(24));
+  StreamOptions options = SmallVideo(24);
+  options.decode_overlap = DecodeOverlap::kOff;  // else the rate with VAE may be the lowest
+  Result<Stream> stream = engine->Open(options);
   ASSERT_TRUE(stream.ok()) << stream.status().message();
   for (const auto& [first, frames] : {std::pair{0, 9}, {9, 12}, {21, 3}}) {
     const Result<Chunk> chunk = stream->Next();

@@ -24,12 +24,14 @@ EngineOptions ToyF32() {
           .precision = Precision::kF32};
 }
 
+// Without overlap on any machine: what is begun after a Next() is then what it gave.
 StreamOptions SmallClip(int64_t frames) {
   return {.prompt = "A red ball bounces.",
           .seed = 7,
           .width = kWidth,
           .height = kHeight,
-          .frames = frames};
+          .frames = frames,
+          .decode_overlap = DecodeOverlap::kOff};
 }
 
 // One engine for all tests: loading it is most of the time.
