@@ -167,7 +167,7 @@ Status Stream::Impl::MakeRoom(const Schedule& schedule, Tensor initial) {
                                                .lock = [&e] { return e.LockTransformer(); }});
   decoder_state = e.decoder->NewState(plan.latent_rows, plan.latent_cols);
 
-  SetThreadCount(threads);
+  const ThreadCountScope scope(threads);
   maker->Prepare();
   return {};
 }
@@ -231,6 +231,7 @@ void Stream::Impl::Decode(mrt::ops::Context& context, const ConstTensorView& lat
 
 Status Stream::Impl::Next(Chunk& chunk) {
   const Engine::Impl& e = *engine;
+  const ThreadCountScope scope(threads);
   const Clock::time_point begin = Clock::now();
   double transformer_s = 0, vae_s = 0;
   source->Ask();
@@ -239,7 +240,6 @@ Status Stream::Impl::Next(Chunk& chunk) {
   chunk.rgb.reserve(static_cast<size_t>(plan.chunk_frames() * kFramesPerLatent * frame));
   chunk.rgb.resize(static_cast<size_t>(NextFrames() * frame));
   for (bool hidden = true; hidden;) {
-    SetThreadCount(threads);
     MRT_ASSIGN_OR_RETURN(const LatentChunk* const made, source->Next());
     transformer_s += made->transformer_s;
     const auto lock = e.LockDecoder();
@@ -287,7 +287,7 @@ Stream::~Stream() = default;
 
 Result<Stream> Engine::Open(const StreamOptions& options, const PhaseCallback& on_phase) {
   return Guard([&]() -> Result<Stream> {
-    SetThreadCount(impl_->options.threads);
+    const ThreadCountScope scope(impl_->options.threads);
     auto stream = std::make_unique<Stream::Impl>(impl_, options);
     MRT_RETURN_IF_ERROR(stream->Start(on_phase));
     return Stream(std::move(stream));
@@ -321,7 +321,7 @@ Result<PromptChange> Stream::SetPrompt(const std::string& prompt, bool recache) 
   if (recache) MRT_RETURN_IF_ERROR(CheckRecache(s.plan));
   return Guard([&]() -> Result<PromptChange> {
     const Clock::time_point begin = Clock::now();
-    SetThreadCount(s.threads);
+    const ThreadCountScope scope(s.threads);
     MRT_ASSIGN_OR_RETURN(EncodedPrompt text,
                          s.engine->EncodePrompt(s.engine->prompts->Prepare(prompt), &s.cancelled));
     MRT_ASSIGN_OR_RETURN(const LatentSource::TextChange change,

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <set>
 
+#include "base/threads.h"
 #include "ops/context.h"
 #include "testing/known_defect.h"
 #include "testing/sanitizer.h"
@@ -204,6 +205,13 @@ TEST_F(ChangedCopy, WithSettingsThatDoNotFitIsRefused) {
   const auto lines = Verify(path, {});
   ASSERT_FALSE(lines.ok());
   EXPECT_THAT(lines.status().message(), HasSubstr("h_reduce"));
+}
+
+TEST(Verify, LeavesTheCallersThreadCountAlone) {
+  mrt::SetThreadCount(5);
+  EXPECT_TRUE(Verify(kGolden + "/taehv", {.precision = Precision::kF32, .threads = 2}).ok());
+  EXPECT_EQ(mrt::ThreadCount(), 5);
+  mrt::SetThreadCount(0);
 }
 
 TEST(Verify, RefusesWhatIsNoGoldenData) {
