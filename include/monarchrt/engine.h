@@ -225,7 +225,9 @@ struct ModelInfo {
 };
 
 /// The memory of one generation, of the host but for the last two. Planned before anything is
-/// loaded; what runs stays below.
+/// loaded; what runs stays below. Not in it: other streams of the engine; what the caller holds, as
+/// initial_rgb and the chunks it keeps; and a Stream::SetPrompt with the text encoder on the CPU,
+/// which takes text_bytes beside the running stream and is refused where they are not left.
 struct MemoryEstimate {
   int64_t weights_bytes = 0;           // packed transformer and autoencoder, from Load on
   int64_t text_bytes = 0;              // while a prompt is encoded

@@ -322,8 +322,12 @@ Result<PromptChange> Stream::SetPrompt(const std::string& prompt, bool recache) 
   return Guard([&]() -> Result<PromptChange> {
     const Clock::time_point begin = Clock::now();
     const ThreadCountScope scope(s.threads);
+    const PromptEncoder& prompts = *s.engine->prompts;
+    PromptEncoder::Prompt prepared = prompts.Prepare(prompt);
+    // On the CPU the encoder's work comes on top of the stream's memory; a GPU's is planned beside.
+    if (prompts.backend() == nullptr) MRT_RETURN_IF_ERROR(CheckMemory(prompts.PeakBytes(prepared)));
     MRT_ASSIGN_OR_RETURN(EncodedPrompt text,
-                         s.engine->EncodePrompt(s.engine->prompts->Prepare(prompt), &s.cancelled));
+                         s.engine->EncodePrompt(std::move(prepared), &s.cancelled));
     MRT_ASSIGN_OR_RETURN(const LatentSource::TextChange change,
                          s.source->SetText(std::move(text.kv), recache));
     PromptChange result;

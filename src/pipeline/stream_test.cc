@@ -3,11 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
+
 #include <cmath>
+#include <fstream>
 #include <thread>
 
 #include "monarchrt/engine.h"
 #include "testing/near_video.h"
+#include "testing/sanitizer.h"
 
 namespace monarchrt {
 namespace {
@@ -219,6 +223,28 @@ TEST(SetPrompt, ChangesNoInitialFrames) {
   options.frames = 9;
   Stream given = OpenStream(options);
   EXPECT_EQ(given.SetPrompt("A blue cube spins.").status().code(), StatusCode::kNotFound);
+}
+
+// The encoder's work comes on top of the stream's.
+TEST(SetPrompt, IsRefusedWhereTheEncoderDoesNotFit) {
+  if (mrt::testing::kSanitized)
+    GTEST_SKIP() << "the sanitizer reserves more address space than any limit";
+  constexpr int64_t kLeftBytes = 256 << 10, kPageBytes = 4096;
+  const Result<MemoryEstimate> plan = Engine::EstimateMemory(ToyF32(), SmallClip(21));
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  ASSERT_GT(plan->text_bytes, kLeftBytes);
+  Stream stream = OpenStream(SmallClip(21));
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_AS, &before), 0);
+  int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const rlimit limit = {static_cast<rlim_t>(pages * kPageBytes + kLeftBytes), before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+  const Status status = stream.SetPrompt("A blue cube spins.").status();
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &before), 0);
+  EXPECT_EQ(status.code(), StatusCode::kOutOfMemory);
+  EXPECT_THAT(status.message(), HasSubstr("[memory] needs"));
+  EXPECT_THAT(Prompts(Rest(stream)), ElementsAre(0, 0));
 }
 
 TEST(SetPrompt, BeforeTheFirstFrameReplacesTheFirst) {
