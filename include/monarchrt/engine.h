@@ -133,7 +133,7 @@ struct StreamOptions {
   /// Frames to go on from: [initial_frames, height, width, 3], RGB8. One is image to video, several
   /// are the continuation of a video. They become latent frames of whole chunks: the last 9, 21,
   /// 33 ... of them are used (1, 13, 25 ... with independent_first_frame), at most the window; of
-  /// fewer than 9 the first is held still. Empty: from nothing. Read only by Open.
+  /// fewer than 9 the first is held still. Empty: from nothing. Read only by Open, in place.
   std::vector<uint8_t> initial_rgb;
   int64_t initial_frames = 0;
   /// The used initial frames come out first, as the autoencoder gives them back, and count among
