@@ -309,13 +309,19 @@ typedef struct mrt_stream_options {
 MRT_API mrt_status mrt_stream_options_init(mrt_stream_options* options, size_t struct_size);
 
 /* Writes width, height, steps, timestep_shift and window_frames as the model wants them
- * (Engine::DefaultStreamOptions in engine.h) into initialised options, and leaves the rest. The
- * steps go to `steps`, an array of `capacity` numbers that is yours and that options->steps then
- * points to. *step_count is how many there are, also when they do not fit: MRT_BUFFER_TOO_SMALL,
- * and options stay as they were. */
+ * (Engine::DefaultStreamOptions in engine.h) into initialised options, and leaves the rest: for the
+ * attention there is mrt_attention_options_of_model. The steps go to `steps`, an array of
+ * `capacity` numbers that is yours and that options->steps then points to. *step_count is how many
+ * there are, also when they do not fit: MRT_BUFFER_TOO_SMALL, and options stay as they were. */
 MRT_API mrt_status mrt_stream_options_of_model(const mrt_engine_options* engine, int32_t* steps,
                                                size_t capacity, size_t* step_count,
                                                mrt_stream_options* options);
+
+/* Writes mode as the model wants it into initialised options, and leaves the rest: weights that
+ * were trained with one attention make little with another. Point mrt_stream_options.attention to
+ * them. */
+MRT_API mrt_status mrt_attention_options_of_model(const mrt_engine_options* engine,
+                                                  mrt_attention_options* options);
 
 /* A phase of loading or text encoding begins: "loading the transformer". In the caller's thread;
  * `phase` is valid during the call. */

@@ -255,9 +255,9 @@ class MRT_API Engine {
   static Result<MemoryEstimate> EstimateMemory(const EngineOptions& engine,
                                                const StreamOptions& stream);
 
-  /// The defaults of StreamOptions for this model: a package says width, height, steps, shift and
-  /// window it was trained for ("generation" in its model.json, docs/formats.md); of others they
-  /// are the usual ones. Reads no weights.
+  /// The defaults of StreamOptions for this model: a package says width, height, steps, shift,
+  /// window and attention mode it was trained for ("generation" in its model.json,
+  /// docs/formats.md); of others they are the usual ones. Reads no weights.
   static Result<StreamOptions> DefaultStreamOptions(const EngineOptions& engine);
 
   /// Ok if a prompt is taken: at most 1 MiB.
