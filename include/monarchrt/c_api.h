@@ -40,8 +40,8 @@
  * is as good as "". A text in a struct you get is cut to its array, never within a character.
  *
  * Threads. A call may come from any thread. Several streams of one engine may run at once. One
- * stream is used by one thread at a time, but for mrt_stream_cancel; a second thread gets
- * MRT_INVALID_ARGUMENT. Nobody may use a handle that another thread destroys. */
+ * stream is used by one thread at a time, but for mrt_stream_cancel and mrt_stream_done; a second
+ * thread gets MRT_INVALID_ARGUMENT. Nobody may use a handle that another thread destroys. */
 #ifndef MONARCHRT_C_API_H_
 #define MONARCHRT_C_API_H_
 
@@ -393,7 +393,7 @@ MRT_API mrt_status mrt_stream_open(mrt_engine* engine, const mrt_stream_options*
                                    mrt_phase_callback on_phase, void* user, mrt_stream** stream);
 MRT_API void mrt_stream_destroy(mrt_stream* stream);
 
-/* 1 when all frames have been given, and for NULL; else 0. */
+/* 1 when all frames have been given, and for NULL; else 0. Any thread. */
 MRT_API int32_t mrt_stream_done(const mrt_stream* stream);
 /* Bytes of the next chunk's frames; 0 when done. */
 MRT_API mrt_status mrt_stream_next_size(const mrt_stream* stream, size_t* bytes);
@@ -473,8 +473,9 @@ MRT_API mrt_status mrt_stream_prompt_change_at(const mrt_stream* stream, size_t 
 MRT_API mrt_status mrt_stream_stats_json(const mrt_stream* stream, char* text, size_t capacity,
                                          size_t* needed);
 
-/* Frames of a chunk as they are made. rgb, chunk and stream are valid during the call; the stream
- * may be asked, cancelled and given a prompt, and its _destroy does nothing. Not 0: stop. */
+/* Frames of a chunk as they are made. rgb and chunk are valid during this call only. So is stream,
+ * which may be asked and given a prompt, and whose _destroy does nothing; but mrt_stream_cancel may
+ * be called for it from any thread until mrt_generate returns. Not 0: stop. */
 typedef int32_t (*mrt_chunk_callback)(mrt_stream* stream, const uint8_t* rgb,
                                       const mrt_chunk* chunk, void* user);
 

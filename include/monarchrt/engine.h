@@ -10,8 +10,8 @@
 //   }
 //
 // Threads: several streams of one engine may run on several threads at once. One stream is used by
-// one thread at a time, but for Stream::Cancel, which any thread may call. The engine spreads work
-// over its own threads.
+// one thread at a time, but for Stream::Cancel and done, which any thread may call. The engine
+// spreads work over OpenMP's threads, and leaves the caller's own omp_set_num_threads as it is.
 #pragma once
 
 #include <atomic>
@@ -171,7 +171,7 @@ class MRT_API Stream {
   Result<Chunk> Next();
   /// The same into a chunk whose memory is used again: after the first ones, nothing is allocated.
   Status Next(Chunk& chunk);
-  /// All frames of StreamOptions::frames have been given.
+  /// All frames of StreamOptions::frames have been given. Any thread.
   bool done() const;
   /// How many frames Next() will give: its rgb has 3 * width * height bytes for each. 0 when
   /// done().

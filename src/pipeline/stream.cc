@@ -71,7 +71,7 @@ struct Stream::Impl {
   int all_threads = 0;  // that both parts may use
   int threads = 0;      // of these, the decoder
   int64_t latents_done = 0;
-  int64_t frames_done = 0;
+  std::atomic<int64_t> frames_done = 0;  // done() of another thread gets an answer, too
   int64_t chunks_done = 0;
   Status failure;  // of an earlier Next(): the stream cannot go on
   Clock::time_point start;
