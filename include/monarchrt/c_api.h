@@ -404,8 +404,9 @@ MRT_API mrt_status mrt_stream_next_size(const mrt_stream* stream, size_t* bytes)
  * same. rgb is written only by success. */
 MRT_API mrt_status mrt_stream_next(mrt_stream* stream, uint8_t* rgb, size_t capacity,
                                    mrt_chunk* chunk);
-/* Makes a running or later mrt_stream_next fail with MRT_CANCELLED soon, within a layer's work. Any
- * thread; safe in a signal handler. NULL does nothing. */
+/* Makes a running or later mrt_stream_next fail with MRT_CANCELLED soon, within a layer's work; on
+ * a GPU it first waits for its turn, that is for chunks of the engine's other streams. Any thread;
+ * safe in a signal handler. NULL does nothing. */
 MRT_API void mrt_stream_cancel(mrt_stream* stream);
 
 /* From where on a new prompt shows. */

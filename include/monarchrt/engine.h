@@ -189,7 +189,8 @@ class MRT_API Stream {
   /// there is none.
   int64_t next_prompt_frame() const;
 
-  /// Makes a running or later Next() return Cancelled soon, within a layer's work. Any thread; safe
+  /// Makes a running or later Next() return Cancelled soon, within a layer's work; on a GPU it
+  /// first waits for its turn, that is for chunks of the engine's other streams. Any thread; safe
   /// in a signal handler.
   void Cancel();
   /// What has been measured so far; complete when done().
