@@ -294,6 +294,16 @@ TEST_F(Cli, RefusesMissingAndWrongFiles) {
   EXPECT_EQ(FilesLeft(), 0u);
 }
 
+TEST_F(Cli, SaysThatACheckpointMetTheDemoModel) {
+  const std::string checkpoint = kTree + "/checkpoints/self_forcing_dmd.pt";
+  ExpectRefusal(
+      Run({"generate", "--checkpoint", checkpoint, "--prompt", "a", "--out", In("v.mp4")}), 1,
+      "no --model was given, so the demo model was taken");
+  const Outcome own = Run({"generate", "--checkpoint", "transformer.safetensors", "--prompt", "a",
+                           "--frames", "1", "--size", "64x64", "--out", In("v.mp4")});
+  EXPECT_EQ(own.exit_code, 0) << own.err;
+}
+
 TEST_F(Cli, RefusesAModelThatDoesNotFitInMemory) {
   ExpectRefusal(Generate({"--size", "8192x8192", "--frames", "8000", "--window", "-1"}), 1,
                 "[memory] needs");

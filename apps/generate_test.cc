@@ -66,9 +66,10 @@ TEST_F(GenerateCli, StoresKeysAndValuesAsItIsTold) {
 }
 
 TEST_F(GenerateCli, ChangesThePromptWhereItSays) {
-  const Outcome outcome = Run(Toy(
-      {"--prompt", "a red ball", "--prompt-at", "2s:rain", "--prompt-at", "1.1:a cube",
-       "--prompt-at", "1:never", "--frames", "48", "--out", In("v.mp4"), "--stats", In("s.json")}));
+  const Outcome outcome =
+      Run(Toy({"--prompt", "a red ball", "--prompt-at", "2s:rain", "--prompt-at", "1.1:a cube",
+               "--prompt-at", "1:never", "--frames", "48", "--overlap", "off", "--out", In("v.mp4"),
+               "--stats", In("s.json")}));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, AllOf(HasSubstr("prompt at 1 s never shows"),
                                  HasSubstr("prompt at 1.1 s shows from 1.31 s on (frame 21)"),
@@ -79,9 +80,21 @@ TEST_F(GenerateCli, ChangesThePromptWhereItSays) {
   EXPECT_EQ(prompts[1]["prompt"], 2);
 }
 
+// Whether the last chunk is being made already or not.
+TEST_F(GenerateCli, APromptInTheLastChunkIsNoError) {
+  for (const char* overlap : {"off", "on"}) {
+    const Outcome outcome =
+        Run(Toy({"--prompt", "a red ball", "--prompt-at", "2.5s:rain", "--frames", "45", "--out",
+                 In("v.mp4"), "--overlap", overlap}));
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr("prompt at 2.5 s never shows")) << overlap;
+  }
+}
+
 TEST_F(GenerateCli, RecachingMakesAnotherVideo) {
-  const std::vector<std::string> flags = Toy({"--prompt", "a red ball", "--prompt-at",
-                                              "0.5s:a cube", "--frames", "21", "--format", "rgb"});
+  const std::vector<std::string> flags =
+      Toy({"--prompt", "a red ball", "--prompt-at", "0.5s:a cube", "--frames", "21", "--overlap",
+           "off", "--format", "rgb"});
   const auto video = [&](const std::string& out, const std::vector<std::string>& more) {
     std::vector<std::string> arguments = flags;
     arguments.insert(arguments.end(), {"--out", In(out)});

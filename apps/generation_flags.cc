@@ -178,7 +178,8 @@ void AddAttentionFlags(CLI::App& command, GenerationFlags& flags) {
 
 // What a flag does not say, the model does.
 Status ResolveModelDefaults(GenerationFlags& flags) {
-  if (flags.engine.model.empty() && flags.engine.synthetic.empty()) {
+  const bool demo = flags.engine.model.empty() && flags.engine.synthetic.empty();
+  if (demo) {
     flags.engine.model = DemoModel();
     if (flags.engine.model.empty())
       return InvalidArgument("[model] the demo model is not beside this program, need --model DIR");
@@ -186,6 +187,14 @@ Status ResolveModelDefaults(GenerationFlags& flags) {
   monarchrt::StreamOptions& stream = flags.stream;
   MRT_ASSIGN_OR_RETURN(const monarchrt::StreamOptions model,
                        monarchrt::Engine::DefaultStreamOptions(flags.engine));
+  if (demo && !flags.engine.checkpoint.empty()) {
+    // The checkpoint of another model is likelier than one of the demo's.
+    const Status fits = monarchrt::Engine::Validate(flags.engine, model);
+    if (!fits.ok())
+      return {fits.code(), fits.message() +
+                               " (no --model was given, so the demo model was taken: " +
+                               flags.engine.model + ")"};
+  }
   if (flags.size.empty()) {
     stream.width = model.width;
     stream.height = model.height;

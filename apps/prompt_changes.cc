@@ -40,9 +40,11 @@ monarchrt::Status PromptChanger::Apply(monarchrt::Stream& stream) {
   while (due < changes_.size() && changes_[due].at_s <= next_s) ++due;
   if (due == next_) return {};
   next_ = due;
-  MRT_ASSIGN_OR_RETURN(const monarchrt::PromptChange change,
-                       stream.SetPrompt(changes_[due - 1].prompt, recache_));
-  shown_.push_back({due - 1, change.first_frame});
+  const auto change = stream.SetPrompt(changes_[due - 1].prompt, recache_);
+  // The last chunk has been begun: the prompt never shows, and the video is none the worse.
+  if (change.status().code() == StatusCode::kNotFound) return {};
+  MRT_RETURN_IF_ERROR(change.status());
+  shown_.push_back({due - 1, change->first_frame});
   return {};
 }
 
@@ -57,7 +59,8 @@ std::string PromptChanger::Report() const {
                     static_cast<long long>(shown->first_frame));
     else
       std::snprintf(line, sizeof(line),
-                    "prompt at %g s never shows: no chunk begins between it and the next\n",
+                    "prompt at %g s never shows: no chunk begins between it and the next prompt or "
+                    "the end\n",
                     changes_[i].at_s);
     report += line;
   }

@@ -26,7 +26,8 @@ class PromptChanger {
   PromptChanger(std::vector<PromptChangeAt> changes, int fps, bool recache)
       : changes_(std::move(changes)), fps_(fps), recache_(recache) {}
 
-  /// To be called before every Stream::Next. Of several prompts that are due, the last counts.
+  /// To be called before every Stream::Next. Of several prompts that are due, the last counts. One
+  /// that comes too late for the last chunk is no error.
   monarchrt::Status Apply(monarchrt::Stream& stream);
 
   /// A line per change for people: "prompt 2 from 2.81 s on", or that its time was in the last

@@ -40,8 +40,8 @@
  * is as good as "". A text in a struct you get is cut to its array, never within a character.
  *
  * Threads. A call may come from any thread. Several streams of one engine may run at once. One
- * stream is used by one thread at a time, but for mrt_stream_cancel; a second thread gets
- * MRT_INVALID_ARGUMENT. Nobody may use a handle that another thread destroys. */
+ * stream is used by one thread at a time, but for mrt_stream_cancel and mrt_stream_done; a second
+ * thread gets MRT_INVALID_ARGUMENT. Nobody may use a handle that another thread destroys. */
 #ifndef MONARCHRT_C_API_H_
 #define MONARCHRT_C_API_H_
 
@@ -61,7 +61,7 @@ typedef int32_t mrt_status;
 enum {
   MRT_OK = 0,
   MRT_INVALID_ARGUMENT = 1, /* the caller's mistake: a size, flag or setting that cannot work */
-  MRT_NOT_FOUND = 2,        /* a file, tensor, key or index that is not there */
+  MRT_NOT_FOUND = 2,        /* a file, tensor, key, index or chunk that is not there */
   MRT_BAD_DATA = 3,         /* a file that is there but damaged, hostile or of another kind */
   MRT_UNAVAILABLE = 4,      /* this build or this machine cannot do it */
   MRT_OUT_OF_MEMORY = 5,    /* it does not fit in memory; refused before it was tried if possible */
@@ -309,13 +309,19 @@ typedef struct mrt_stream_options {
 MRT_API mrt_status mrt_stream_options_init(mrt_stream_options* options, size_t struct_size);
 
 /* Writes width, height, steps, timestep_shift and window_frames as the model wants them
- * (Engine::DefaultStreamOptions in engine.h) into initialised options, and leaves the rest. The
- * steps go to `steps`, an array of `capacity` numbers that is yours and that options->steps then
- * points to. *step_count is how many there are, also when they do not fit: MRT_BUFFER_TOO_SMALL,
- * and options stay as they were. */
+ * (Engine::DefaultStreamOptions in engine.h) into initialised options, and leaves the rest: for the
+ * attention there is mrt_attention_options_of_model. The steps go to `steps`, an array of
+ * `capacity` numbers that is yours and that options->steps then points to. *step_count is how many
+ * there are, also when they do not fit: MRT_BUFFER_TOO_SMALL, and options stay as they were. */
 MRT_API mrt_status mrt_stream_options_of_model(const mrt_engine_options* engine, int32_t* steps,
                                                size_t capacity, size_t* step_count,
                                                mrt_stream_options* options);
+
+/* Writes mode as the model wants it into initialised options, and leaves the rest: weights that
+ * were trained with one attention make little with another. Point mrt_stream_options.attention to
+ * them. */
+MRT_API mrt_status mrt_attention_options_of_model(const mrt_engine_options* engine,
+                                                  mrt_attention_options* options);
 
 /* A phase of loading or text encoding begins: "loading the transformer". In the caller's thread;
  * `phase` is valid during the call. */
@@ -387,7 +393,7 @@ MRT_API mrt_status mrt_stream_open(mrt_engine* engine, const mrt_stream_options*
                                    mrt_phase_callback on_phase, void* user, mrt_stream** stream);
 MRT_API void mrt_stream_destroy(mrt_stream* stream);
 
-/* 1 when all frames have been given, and for NULL; else 0. */
+/* 1 when all frames have been given, and for NULL; else 0. Any thread. */
 MRT_API int32_t mrt_stream_done(const mrt_stream* stream);
 /* Bytes of the next chunk's frames; 0 when done. */
 MRT_API mrt_status mrt_stream_next_size(const mrt_stream* stream, size_t* bytes);
@@ -398,8 +404,9 @@ MRT_API mrt_status mrt_stream_next_size(const mrt_stream* stream, size_t* bytes)
  * same. rgb is written only by success. */
 MRT_API mrt_status mrt_stream_next(mrt_stream* stream, uint8_t* rgb, size_t capacity,
                                    mrt_chunk* chunk);
-/* Makes a running or later mrt_stream_next fail with MRT_CANCELLED soon, within a layer's work. Any
- * thread; safe in a signal handler. NULL does nothing. */
+/* Makes a running or later mrt_stream_next fail with MRT_CANCELLED soon, within a layer's work; on
+ * a GPU it first waits for its turn, that is for chunks of the engine's other streams. Any thread;
+ * safe in a signal handler. NULL does nothing. */
 MRT_API void mrt_stream_cancel(mrt_stream* stream);
 
 /* From where on a new prompt shows. */
@@ -414,10 +421,12 @@ typedef struct mrt_prompt_change {
 
 /* Goes on with another prompt, from the next chunk that has not been begun. recache 1: the window
  * is computed anew with it, so that the old prompt loses its hold at once (Stream::SetPrompt in
- * engine.h). change may be NULL. */
+ * engine.h). MRT_NOT_FOUND if no chunk is left to change: at once, or after the prompt was encoded,
+ * if the last chunk was begun beside that. The stream goes on. change may be NULL. */
 MRT_API mrt_status mrt_stream_set_prompt(mrt_stream* stream, const char* prompt, int32_t recache,
                                          mrt_prompt_change* change);
-/* The first video frame that mrt_stream_set_prompt now would change. */
+/* The first video frame that mrt_stream_set_prompt now would change; the video's frames or more if
+ * there is none. */
 MRT_API mrt_status mrt_stream_next_prompt_frame(const mrt_stream* stream, int64_t* frame);
 
 /* Frame rates are given three ways. Load time is apart from all of them. */
@@ -465,8 +474,9 @@ MRT_API mrt_status mrt_stream_prompt_change_at(const mrt_stream* stream, size_t 
 MRT_API mrt_status mrt_stream_stats_json(const mrt_stream* stream, char* text, size_t capacity,
                                          size_t* needed);
 
-/* Frames of a chunk as they are made. rgb, chunk and stream are valid during the call; the stream
- * may be asked, cancelled and given a prompt, and its _destroy does nothing. Not 0: stop. */
+/* Frames of a chunk as they are made. rgb and chunk are valid during this call only. So is stream,
+ * which may be asked and given a prompt, and whose _destroy does nothing; but mrt_stream_cancel may
+ * be called for it from any thread until mrt_generate returns. Not 0: stop. */
 typedef int32_t (*mrt_chunk_callback)(mrt_stream* stream, const uint8_t* rgb,
                                       const mrt_chunk* chunk, void* user);
 

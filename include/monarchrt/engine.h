@@ -10,8 +10,8 @@
 //   }
 //
 // Threads: several streams of one engine may run on several threads at once. One stream is used by
-// one thread at a time, but for Stream::Cancel, which any thread may call. The engine spreads work
-// over its own threads.
+// one thread at a time, but for Stream::Cancel and done, which any thread may call. The engine
+// spreads work over OpenMP's threads, and leaves the caller's own omp_set_num_threads as it is.
 #pragma once
 
 #include <atomic>
@@ -133,7 +133,7 @@ struct StreamOptions {
   /// Frames to go on from: [initial_frames, height, width, 3], RGB8. One is image to video, several
   /// are the continuation of a video. They become latent frames of whole chunks: the last 9, 21,
   /// 33 ... of them are used (1, 13, 25 ... with independent_first_frame), at most the window; of
-  /// fewer than 9 the first is held still. Empty: from nothing. Read only by Open.
+  /// fewer than 9 the first is held still. Empty: from nothing. Read only by Open, in place.
   std::vector<uint8_t> initial_rgb;
   int64_t initial_frames = 0;
   /// The used initial frames come out first, as the autoencoder gives them back, and count among
@@ -171,7 +171,7 @@ class MRT_API Stream {
   Result<Chunk> Next();
   /// The same into a chunk whose memory is used again: after the first ones, nothing is allocated.
   Status Next(Chunk& chunk);
-  /// All frames of StreamOptions::frames have been given.
+  /// All frames of StreamOptions::frames have been given. Any thread.
   bool done() const;
   /// How many frames Next() will give: its rgb has 3 * width * height bytes for each. 0 when
   /// done().
@@ -181,11 +181,16 @@ class MRT_API Stream {
   /// computes the keys and values of the window's frames anew with it, so that the old prompt loses
   /// its hold at once: costs a pass for each chunk in the window. InvalidArgument for a prompt that
   /// is too long, and for a recache if a tile of 3 frames would have to be cut at the sink.
+  /// NotFound if no chunk is left to change: at once, or after the prompt was encoded, if the last
+  /// chunk was begun beside that. OutOfMemory if the text encoder's work does not fit beside the
+  /// stream. The stream goes on after any of these.
   Result<PromptChange> SetPrompt(const std::string& prompt, bool recache = false);
-  /// The first video frame that a SetPrompt now would change.
+  /// The first video frame that a SetPrompt now would change; StreamOptions::frames or more if
+  /// there is none.
   int64_t next_prompt_frame() const;
 
-  /// Makes a running or later Next() return Cancelled soon, within a layer's work. Any thread; safe
+  /// Makes a running or later Next() return Cancelled soon, within a layer's work; on a GPU it
+  /// first waits for its turn, that is for chunks of the engine's other streams. Any thread; safe
   /// in a signal handler.
   void Cancel();
   /// What has been measured so far; complete when done().
@@ -221,7 +226,9 @@ struct ModelInfo {
 };
 
 /// The memory of one generation, of the host but for the last two. Planned before anything is
-/// loaded; what runs stays below.
+/// loaded; what runs stays below. Not in it: other streams of the engine; what the caller holds, as
+/// initial_rgb and the chunks it keeps; and a Stream::SetPrompt with the text encoder on the CPU,
+/// which takes text_bytes beside the running stream and is refused where they are not left.
 struct MemoryEstimate {
   int64_t weights_bytes = 0;           // packed transformer and autoencoder, from Load on
   int64_t text_bytes = 0;              // while a prompt is encoded
@@ -249,9 +256,9 @@ class MRT_API Engine {
   static Result<MemoryEstimate> EstimateMemory(const EngineOptions& engine,
                                                const StreamOptions& stream);
 
-  /// The defaults of StreamOptions for this model: a package says width, height, steps, shift and
-  /// window it was trained for ("generation" in its model.json, docs/formats.md); of others they
-  /// are the usual ones. Reads no weights.
+  /// The defaults of StreamOptions for this model: a package says width, height, steps, shift,
+  /// window and attention mode it was trained for ("generation" in its model.json,
+  /// docs/formats.md); of others they are the usual ones. Reads no weights.
   static Result<StreamOptions> DefaultStreamOptions(const EngineOptions& engine);
 
   /// Ok if a prompt is taken: at most 1 MiB.

@@ -14,7 +14,7 @@ namespace monarchrt {
 enum class StatusCode {
   kOk = 0,
   kInvalidArgument,  // the caller's mistake: a size, flag or setting that cannot work
-  kNotFound,         // a file, tensor or key that is not there
+  kNotFound,         // a file, tensor or key that is not there; a chunk that is not left
   kBadData,          // a file that is there but damaged, hostile or of another kind
   kUnavailable,      // this build or this machine cannot do it
   kOutOfMemory,      // it does not fit in memory; refused before it was tried where possible

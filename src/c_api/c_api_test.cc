@@ -13,6 +13,7 @@
 #include "monarchrt/doctor.h"
 #include "monarchrt/engine.h"
 #include "monarchrt/stats.h"
+#include "testing/temp_folder.h"
 
 namespace {
 
@@ -151,8 +152,32 @@ TEST(CApiStructs, TakeTheDefaultsOfAPackage) {
   EXPECT_EQ(steps[3], 250);
   EXPECT_EQ(options.seed, 7u);
   EXPECT_EQ(options.struct_size, sizeof(options));
+  EXPECT_EQ(options.attention, nullptr);
   model.model = "/no/such";
   EXPECT_EQ(mrt_stream_options_of_model(&model, steps, 4, &count, &options), MRT_NOT_FOUND);
+}
+
+// Weights that were trained with dense attention do not run with Monarch unasked.
+TEST(CApiStructs, TakeTheAttentionOfAPackage) {
+  const mrt::testing::TempFolder folder;
+  folder.Write("model.json", R"({"format": "monarchrt model 1", "autoencoder": "taehv",
+      "files": {"transformer": "a", "text_encoder": "b", "autoencoder": "c", "tokenizer": "d"},
+      "generation": {"attention": "dense"}})");
+  const std::string package = folder.path();
+  mrt_engine_options model = EngineOptions();
+  model.model = package.c_str();
+  mrt_attention_options options = AttentionOptions();
+  options.density = 0.5;
+  ASSERT_EQ(mrt_attention_options_of_model(&model, &options), MRT_OK) << mrt_last_error();
+  EXPECT_EQ(options.mode, MRT_ATTENTION_DENSE);
+  EXPECT_EQ(options.density, 0.5);
+  EXPECT_EQ(options.struct_size, sizeof(options));
+  const std::string other = std::string(MRT_GOLDEN_DIR) + "/toy_wan";
+  model.model = other.c_str();
+  ASSERT_EQ(mrt_attention_options_of_model(&model, &options), MRT_OK) << mrt_last_error();
+  EXPECT_EQ(options.mode, MRT_ATTENTION_MONARCH);
+  model.model = "/no/such";
+  EXPECT_EQ(mrt_attention_options_of_model(&model, &options), MRT_NOT_FOUND);
 }
 
 TEST(CApiStructs, HaveASizeThatCanBe) {
@@ -235,6 +260,9 @@ TEST(CApiErrors, NullIsAStatus) {
   ExpectInvalid(mrt_stream_options_of_model(nullptr, nullptr, 4, &steps, &taken), "NULL");
   ExpectInvalid(mrt_stream_options_of_model(&model, nullptr, 4, nullptr, &taken), "NULL");
   ExpectInvalid(mrt_stream_options_of_model(&model, nullptr, 4, &steps, nullptr), "NULL");
+  mrt_attention_options attention = AttentionOptions();
+  ExpectInvalid(mrt_attention_options_of_model(nullptr, &attention), "NULL");
+  ExpectInvalid(mrt_attention_options_of_model(&model, nullptr), "NULL");
   ExpectInvalid(mrt_attention_flop(nullptr, &problem, nullptr), "NULL");
   ExpectInvalid(mrt_trace_create(nullptr), "NULL");
   size_t needed = 0;

@@ -24,13 +24,20 @@ struct mrt_stream {
 
 namespace mrt::c_api {
 
-/// The thread that uses a stream, while it lives; ok() says whether it may.
+/// The thread that uses a stream, while it lives; status() says whether it may.
 class StreamUse {
  public:
   explicit StreamUse(const mrt_stream* stream)
-      : stream_(stream), ok_(stream != nullptr && !stream->busy.test_and_set()) {}
+      : StreamUse(stream, stream != nullptr && !stream->busy.test_and_set()) {}
+  /// Once the call of another thread has ended: that is always ok.
+  static StreamUse AfterOthers(const mrt_stream& stream) {
+    while (stream.busy.test_and_set()) stream.busy.wait(true);
+    return {&stream, true};
+  }
   ~StreamUse() {
-    if (ok_) stream_->busy.clear();
+    if (!ok_) return;
+    stream_->busy.clear();
+    stream_->busy.notify_all();
   }
   StreamUse(const StreamUse&) = delete;
   StreamUse& operator=(const StreamUse&) = delete;
@@ -42,6 +49,8 @@ class StreamUse {
   }
 
  private:
+  StreamUse(const mrt_stream* stream, bool ok) : stream_(stream), ok_(ok) {}
+
   const mrt_stream* const stream_;
   const bool ok_;
 };

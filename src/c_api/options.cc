@@ -220,4 +220,19 @@ mrt_status mrt_attention_options_init(mrt_attention_options* options, size_t str
   return InitStruct(FromAttentionOptions({}), struct_size, options, "attention");
 }
 
+mrt_status mrt_attention_options_of_model(const mrt_engine_options* engine,
+                                          mrt_attention_options* options) {
+  return Boundary([&]() -> mrt::Status {
+    size_t bytes = 0;
+    mrt_attention_options known = FromAttentionOptions({});
+    MRT_RETURN_IF_ERROR(CheckSize<mrt_attention_options>(options, "attention", &bytes));
+    MRT_RETURN_IF_ERROR(ReadStruct(options, "attention", &known));
+    MRT_ASSIGN_OR_RETURN(const auto loading, ToEngineOptions(engine));
+    MRT_ASSIGN_OR_RETURN(const auto model, monarchrt::Engine::DefaultStreamOptions(loading));
+    known.mode = static_cast<int32_t>(model.attention.mode);
+    WriteStruct(known, bytes, options);
+    return {};
+  });
+}
+
 }  // extern "C"

@@ -221,7 +221,11 @@ mrt_status mrt_generate(mrt_engine* engine, const mrt_stream_options* options,
     stream->lent = true;
     Chunk chunk;  // not the stream's own: the callback may pull chunks, too
     while (!stream->stream.done()) {
-      MRT_RETURN_IF_ERROR(stream->stream.Next(chunk));
+      {
+        // The callback may have given the stream to another thread: that one is refused meanwhile.
+        const StreamUse use = StreamUse::AfterOthers(*stream);
+        MRT_RETURN_IF_ERROR(stream->stream.Next(chunk));
+      }
       const mrt_chunk known = ToChunk(chunk);
       if (on_chunk(stream.get(), chunk.rgb.data(), &known, user) != 0)
         return Cancelled("[generate] was stopped by its callback");

@@ -39,7 +39,8 @@ Status CheckNames(const Json& object, const std::set<std::string>& known,
 Status ReadInt(const Json& value, const std::string& where, int* out) {
   if (!value.is_number_integer()) return Wrong(where, "is not a whole number");
   const auto n = value.get<int64_t>();
-  if (n < 1 || n > kValueMax) return Wrong(where, "got " + std::to_string(n) + ", need 1 or more");
+  if (n < 1 || n > kValueMax)
+    return Wrong(where, "got " + std::to_string(n) + ", need 1 to " + std::to_string(kValueMax));
   *out = static_cast<int>(n);
   return {};
 }

@@ -75,6 +75,8 @@ TEST(AttentionSettings, SayWhatIsWrong) {
   EXPECT_THAT(refusal(R"({"default": {"tiles": [1, 0, 1]}})"), HasSubstr("tiles[1]"));
   EXPECT_THAT(refusal(R"({"default": {"iterations": 1.5}})"), HasSubstr("whole number"));
   EXPECT_THAT(refusal(R"({"default": {"iterations": 1e30}})"), HasSubstr("whole number"));
+  EXPECT_THAT(refusal(R"({"default": {"iterations": 20000}})"),
+              HasSubstr("got 20000, need 1 to 10000"));
   EXPECT_THAT(refusal(R"({"default": {"iterations": 18446744073709551615}})"), HasSubstr("need"));
   EXPECT_THAT(refusal(R"({"rules": {}})"), HasSubstr("list"));
   EXPECT_THAT(refusal(R"({"rules": [[]]})"), HasSubstr("rules[0]"));

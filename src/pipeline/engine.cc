@@ -32,7 +32,7 @@ Status CheckEngineOptions(const EngineOptions& options) {
 
 Result<MemoryPlan> PlanWithoutLoading(const Device& device, const EngineOptions& engine,
                                       const StreamOptions& stream) {
-  SetThreadCount(engine.threads);
+  const ThreadCountScope scope(engine.threads);
   MRT_RETURN_IF_ERROR(Engine::CheckPrompt(stream.prompt));
   MRT_RETURN_IF_ERROR(Schedule::Make(stream.steps, stream.timestep_shift).status());
   MRT_ASSIGN_OR_RETURN(const auto precision, device.ResolvePrecision(engine.precision));
@@ -182,7 +182,7 @@ Result<Engine> Engine::Load(const EngineOptions& options, const PhaseCallback& o
     MRT_RETURN_IF_ERROR(CheckEngineOptions(options));
     MRT_ASSIGN_OR_RETURN(Device device, Device::Open(options.device));
     MRT_ASSIGN_OR_RETURN(const auto precision, device.ResolvePrecision(options.precision));
-    SetThreadCount(options.threads);
+    const ThreadCountScope scope(options.threads);
     auto impl = std::make_shared<Impl>(options, std::move(device), precision);
     MRT_RETURN_IF_ERROR(impl->Load(on_phase));
     return Engine(std::move(impl));
@@ -203,7 +203,6 @@ ModelInfo Engine::info() const {
 }
 
 std::vector<DeviceInfo> ListDevices() {
-  SetThreadCount(0);
   std::vector<DeviceInfo> devices;
   for (const mrt::ops::GpuDescription& gpu : mrt::ops::ListGpus())
     devices.push_back({.name = "cuda:" + std::to_string(gpu.index),
@@ -211,8 +210,9 @@ std::vector<DeviceInfo> ListDevices() {
                        .memory_total_bytes = gpu.memory_total_bytes,
                        .memory_available_bytes = gpu.memory_available_bytes});
   devices.push_back({.name = "cpu",
-                     .description = GetCpuFeatures().brand + ", " + std::to_string(ThreadCount()) +
-                                    " threads" + (mrt::ops::HasNativeBF16() ? ", native bf16" : ""),
+                     .description = GetCpuFeatures().brand + ", " +
+                                    std::to_string(UsableCpuCount()) + " threads" +
+                                    (mrt::ops::HasNativeBF16() ? ", native bf16" : ""),
                      .memory_total_bytes = TotalMemoryBytes(),
                      .memory_available_bytes = ObtainableMemoryBytes()});
   return devices;

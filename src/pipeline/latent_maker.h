@@ -52,6 +52,7 @@ class LatentMaker {
     return ChunkAt(rollout_.frames_done(), kChunkLatentFrames, plan_.single_first);
   }
   bool done() const { return rollout_.frames_done() >= plan_.latents; }
+  const VideoPlan& plan() const { return plan_; }
 
  private:
   /// The noise that the chunk at `position` begins with, if one is to be generated there.

@@ -1,5 +1,6 @@
 #include "pipeline/latent_source.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/guard.h"
@@ -52,16 +53,29 @@ void LatentSource::Decoded() {
   changed_.notify_all();
 }
 
-int64_t LatentSource::begun() const {
-  const std::lock_guard lock(mutex_);
-  return begun_;
+int64_t LatentSource::NextChange() const { return std::max(begun_, maker_.plan().initial_latents); }
+
+Status LatentSource::CheckTextLocked() const {
+  if (NextChange() < maker_.plan().latents) return {};
+  return NotFound("[prompt] all frames are made or being made, need one to change");
 }
 
-LatentSource::TextChange LatentSource::SetText(CrossKv text, bool recache) {
+int64_t LatentSource::next_change() const {
   const std::lock_guard lock(mutex_);
+  return NextChange();
+}
+
+Status LatentSource::CheckText() const {
+  const std::lock_guard lock(mutex_);
+  return CheckTextLocked();
+}
+
+Result<LatentSource::TextChange> LatentSource::SetText(CrossKv text, bool recache) {
+  const std::lock_guard lock(mutex_);
+  MRT_RETURN_IF_ERROR(CheckTextLocked());
   if (next_text_) recache = recache || next_text_->recache;
   next_text_ = {std::move(text), prompts_++, recache};
-  return {next_text_->prompt, begun_};
+  return TextChange{next_text_->prompt, NextChange()};
 }
 
 Status LatentSource::Finish() {

@@ -40,16 +40,19 @@ class LatentSource {
   /// LatentMaker::Make, and Internal or OutOfMemory for what was thrown; nothing comes after one.
   Result<const LatentChunk*> Next();
 
-  /// Latent frames that are made or being made: where the next chunk begins that a new text would
-  /// change.
-  int64_t begun() const;
+  /// The latent frame where the next chunk begins that a new text would change: after those that
+  /// are given, made or being made. The plan's `latents` if there is none.
+  int64_t next_change() const;
+  /// NotFound if there is none.
+  Status CheckText() const;
 
   /// A text from that chunk on; returns its number, as in LatentChunk::prompt, and its begin.
+  /// Errors are those of CheckText: since that was asked, the last chunk may have been begun.
   struct TextChange {
     int prompt = 0;
     int64_t position = 0;
   };
-  TextChange SetText(CrossKv text, bool recache);
+  Result<TextChange> SetText(CrossKv text, bool recache);
 
  private:
   struct NextText {
@@ -62,6 +65,9 @@ class LatentSource {
   Status Finish();
   /// The next chunk counts as begun: no later text changes it.
   void Claim();
+  /// With the mutex held.
+  int64_t NextChange() const;
+  Status CheckTextLocked() const;
   void Run();
   /// Of the thread: false ends it.
   bool Tell(const Status& status, int64_t made);
@@ -78,8 +84,8 @@ class LatentSource {
   bool asked_ahead_ = false;  // the next call is counted
   bool decoded_ = false;      // the first chunk
   int64_t made_ = 0;          // chunks that are finished
-  int64_t begun_ = 0;
-  int prompts_ = 1;  // so far
+  int64_t begun_ = 0;         // latent frames that are made or being made
+  int prompts_ = 1;           // so far
   std::optional<NextText> next_text_;
   Status failure_;
   std::thread thread_;

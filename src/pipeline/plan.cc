@@ -194,7 +194,7 @@ MemoryPlan PlanMemory(const WanConfig& config, const TextMemory& text, const Vid
   constexpr int64_t kEncoderFrames = 30;
   // Where the video encoder has a thread of its own: RGB8, one in it and one that waits for it.
   constexpr int64_t kChunksToEncode = 2;
-  constexpr int64_t kTextsMax = 2;  // the prompt, and the next one while it is being encoded
+  constexpr int64_t kTextsMax = 3;  // the prompt, one that waits, and one that is being encoded
   const DType dtype = precision == ops::Precision::kBF16 ? DType::kBF16 : DType::kF32;
   const int64_t latent_frame =
       config.out_dim * plan.latent_rows * plan.latent_cols * DTypeSize(DType::kF32);

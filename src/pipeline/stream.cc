@@ -56,11 +56,11 @@ void DescribeAttention(const VideoPlan& plan, GenerationStats& stats) {
 }  // namespace
 
 struct Stream::Impl {
-  Impl(std::shared_ptr<Engine::Impl> the_engine, const StreamOptions& stream_options)
-      : engine(std::move(the_engine)), options(stream_options) {}
+  explicit Impl(std::shared_ptr<Engine::Impl> the_engine) : engine(std::move(the_engine)) {}
 
   const std::shared_ptr<Engine::Impl> engine;
-  StreamOptions options;  // without the initial frames once they are encoded
+  int width = 0, height = 0;  // pixels
+  int64_t frames = 0;         // video frames
   std::atomic<bool> cancelled = false;
   VideoPlan plan;
   std::optional<mrt::ops::Context> transformer_context;
@@ -71,15 +71,16 @@ struct Stream::Impl {
   int all_threads = 0;  // that both parts may use
   int threads = 0;      // of these, the decoder
   int64_t latents_done = 0;
-  int64_t frames_done = 0;
+  std::atomic<int64_t> frames_done = 0;  // done() of another thread gets an answer, too
   int64_t chunks_done = 0;
   Status failure;  // of an earlier Next(): the stream cannot go on
   Clock::time_point start;
   GenerationStats stats;
 
-  Status Start(const PhaseCallback& on_phase);
-  Result<Tensor> EncodeInitial();
-  Status MakeRoom(const Schedule& schedule, Tensor initial);
+  /// The options are read in place: they may hold many initial frames.
+  Status Start(const StreamOptions& options, const PhaseCallback& on_phase);
+  Result<Tensor> EncodeInitial(const StreamOptions& options);
+  Status MakeRoom(const StreamOptions& options, const Schedule& schedule, Tensor initial);
   void Decode(mrt::ops::Context& context, const ConstTensorView& latents, std::span<uint8_t> rgb);
   Status Next(Chunk& chunk);
   double StartOf(int64_t frame) const { return static_cast<double>(frame) / Engine::kFps; }
@@ -87,8 +88,11 @@ struct Stream::Impl {
   int64_t NextFrames() const;
 };
 
-Status Stream::Impl::Start(const PhaseCallback& on_phase) {
+Status Stream::Impl::Start(const StreamOptions& options, const PhaseCallback& on_phase) {
   start = Clock::now();
+  width = options.width;
+  height = options.height;
+  frames = options.frames;
   all_threads = ThreadCount();
   const Engine::Impl& e = *engine;
   const WanConfig& config = e.transformer->config();
@@ -109,7 +113,8 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
   Status made;
   std::jthread maker_of_room;
   if (beside)
-    maker_of_room = std::jthread([&] { made = Guard([&] { return MakeRoom(schedule, {}); }); });
+    maker_of_room =
+        std::jthread([&] { made = Guard([&] { return MakeRoom(options, schedule, {}); }); });
   MRT_ASSIGN_OR_RETURN(EncodedPrompt text, e.EncodePrompt(std::move(prompt), &cancelled));
   stats.text_cache = text.cache;
   stats.text_cache_problem = std::move(text.cache_problem);
@@ -121,9 +126,9 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
     Tensor initial;
     if (plan.initial_latents > 0) {
       if (on_phase) on_phase("encoding the initial frames");
-      MRT_ASSIGN_OR_RETURN(initial, EncodeInitial());
+      MRT_ASSIGN_OR_RETURN(initial, EncodeInitial(options));
     }
-    MRT_RETURN_IF_ERROR(MakeRoom(schedule, std::move(initial)));
+    MRT_RETURN_IF_ERROR(MakeRoom(options, schedule, std::move(initial)));
   }
   maker->SetText(std::move(text.kv), /*prompt=*/0, /*recache=*/false);
 
@@ -142,7 +147,8 @@ Status Stream::Impl::Start(const PhaseCallback& on_phase) {
 }
 
 // All that the stream holds, and what of the first chunk can be done without the text.
-Status Stream::Impl::MakeRoom(const Schedule& schedule, Tensor initial) {
+Status Stream::Impl::MakeRoom(const StreamOptions& options, const Schedule& schedule,
+                              Tensor initial) {
   const Engine::Impl& e = *engine;
   mrt::ops::Backend* const backend = e.device.backend();
   const bool overlap = Overlaps(options.decode_overlap, all_threads, e.device);
@@ -167,13 +173,13 @@ Status Stream::Impl::MakeRoom(const Schedule& schedule, Tensor initial) {
                                                .lock = [&e] { return e.LockTransformer(); }});
   decoder_state = e.decoder->NewState(plan.latent_rows, plan.latent_cols);
 
-  SetThreadCount(threads);
+  const ThreadCountScope scope(threads);
   maker->Prepare();
   return {};
 }
 
 // The encoder is loaded for this alone: its weights and scratch are gone when this returns.
-Result<Tensor> Stream::Impl::EncodeInitial() {
+Result<Tensor> Stream::Impl::EncodeInitial(const StreamOptions& options) {
   const Engine::Impl& e = *engine;
   const auto lock = e.LockTransformer();
   mrt::ops::Context context(e.precision, e.device.backend());
@@ -188,7 +194,6 @@ Result<Tensor> Stream::Impl::EncodeInitial() {
   MRT_ASSIGN_OR_RETURN(Tensor latents, EncodeInitialFrames(context, *encoder, options.initial_rgb,
                                                            options.initial_frames, options.height,
                                                            options.width, plan.initial_latents));
-  options.initial_rgb = {};
   stats.vae_s += SecondsSince(begin);
   return latents;
 }
@@ -203,7 +208,7 @@ int64_t Stream::Impl::NextFrames() const {
   const int64_t position = std::max(latents_done, hidden_latents);
   const ChunkSpan span = ChunkAt(position, kChunkLatentFrames, plan.single_first);
   return std::min(VideoFrames(position + span.frames) - VideoFrames(position),
-                  options.frames - frames_done);
+                  frames - frames_done);
 }
 
 // One latent frame at a time, so that few frames of float32 are there. As many of them as it holds
@@ -212,14 +217,14 @@ void Stream::Impl::Decode(mrt::ops::Context& context, const ConstTensorView& lat
                           std::span<uint8_t> rgb) {
   const VideoDecoder& decoder = *engine->decoder;
   const mrt::ArenaScope scope(context.arena());
-  const int64_t frame = options.height * options.width * 3;
+  const int64_t frame = int64_t{height} * width * 3;
   const TensorView shown{rgb.data(), DType::kU8, {static_cast<int64_t>(rgb.size()) / frame, frame}};
   const TensorView made = mrt::ops::RoomFor(context, shown);
   int64_t done = 0;
   for (int64_t i = 0; i < latents.shape[0] && !context.stopped(); ++i) {
     const mrt::ArenaScope frames_scope(context.arena());
     const int64_t count = decoder.FramesOut(*decoder_state, /*latent_frames=*/1);
-    const TensorView decoded = context.Float({count, options.height, options.width, 3});
+    const TensorView decoded = context.Float({count, height, width, 3});
     decoder.Decode(context, *decoder_state, latents.Slice(i, i + 1), decoded);
     const int64_t kept = std::min(count, made.shape[0] - done);
     mrt::ops::ToBytes(context, decoded.Slice(0, kept), decoder.range().low, decoder.range().high,
@@ -231,15 +236,15 @@ void Stream::Impl::Decode(mrt::ops::Context& context, const ConstTensorView& lat
 
 Status Stream::Impl::Next(Chunk& chunk) {
   const Engine::Impl& e = *engine;
+  const ThreadCountScope scope(threads);
   const Clock::time_point begin = Clock::now();
   double transformer_s = 0, vae_s = 0;
   source->Ask();
   // Before the latents are waited for: the system takes its time to give so much.
-  const int64_t frame = options.height * options.width * 3;
+  const int64_t frame = int64_t{height} * width * 3;
   chunk.rgb.reserve(static_cast<size_t>(plan.chunk_frames() * kFramesPerLatent * frame));
   chunk.rgb.resize(static_cast<size_t>(NextFrames() * frame));
   for (bool hidden = true; hidden;) {
-    SetThreadCount(threads);
     MRT_ASSIGN_OR_RETURN(const LatentChunk* const made, source->Next());
     transformer_s += made->transformer_s;
     const auto lock = e.LockDecoder();
@@ -252,7 +257,7 @@ Status Stream::Impl::Next(Chunk& chunk) {
       chunk.given = made->given;
       chunk.prompt = made->prompt;
       const int64_t count = e.decoder->FramesOut(*decoder_state, made->span.frames);
-      chunk.frames = std::min(count, options.frames - frames_done);
+      chunk.frames = std::min(count, frames - frames_done);
       MRT_CHECK(chunk.frames * frame == static_cast<int64_t>(chunk.rgb.size()));
     }
     Decode(context, made->latents(), hidden ? std::span<uint8_t>() : chunk.rgb);
@@ -263,8 +268,8 @@ Status Stream::Impl::Next(Chunk& chunk) {
   chunk.index = chunks_done++;
   chunk.first_frame = frames_done;
   chunk.start_s = StartOf(frames_done);
-  chunk.width = options.width;
-  chunk.height = options.height;
+  chunk.width = width;
+  chunk.height = height;
   chunk.transformer_ms = 1000 * transformer_s;
   chunk.vae_ms = 1000 * vae_s;
   chunk.wait_ms = 1000 * SecondsSince(begin);
@@ -287,9 +292,9 @@ Stream::~Stream() = default;
 
 Result<Stream> Engine::Open(const StreamOptions& options, const PhaseCallback& on_phase) {
   return Guard([&]() -> Result<Stream> {
-    SetThreadCount(impl_->options.threads);
-    auto stream = std::make_unique<Stream::Impl>(impl_, options);
-    MRT_RETURN_IF_ERROR(stream->Start(on_phase));
+    const ThreadCountScope scope(impl_->options.threads);
+    auto stream = std::make_unique<Stream::Impl>(impl_);
+    MRT_RETURN_IF_ERROR(stream->Start(options, on_phase));
     return Stream(std::move(stream));
   });
 }
@@ -297,8 +302,7 @@ Result<Stream> Engine::Open(const StreamOptions& options, const PhaseCallback& o
 Status Stream::Next(Chunk& chunk) {
   if (!impl_->failure.ok()) return impl_->failure;
   if (done())
-    return InvalidArgument("[stream] all " + std::to_string(impl_->options.frames) +
-                           " frames were given");
+    return InvalidArgument("[stream] all " + std::to_string(impl_->frames) + " frames were given");
   impl_->failure = Guard([&] { return impl_->Next(chunk); });
   return impl_->failure;
 }
@@ -309,24 +313,27 @@ Result<Chunk> Stream::Next() {
   return chunk;
 }
 
-bool Stream::done() const { return impl_->frames_done >= impl_->options.frames; }
+bool Stream::done() const { return impl_->frames_done >= impl_->frames; }
 
 int64_t Stream::next_frames() const { return impl_->NextFrames(); }
 
 Result<PromptChange> Stream::SetPrompt(const std::string& prompt, bool recache) {
   Impl& s = *impl_;
   if (!s.failure.ok()) return s.failure;
-  if (s.source->begun() >= s.plan.latents)
-    return InvalidArgument("[prompt] all frames are made or being made, need one to change");
+  MRT_RETURN_IF_ERROR(s.source->CheckText());  // before the prompt is encoded, which takes long
   MRT_RETURN_IF_ERROR(Engine::CheckPrompt(prompt));
   if (recache) MRT_RETURN_IF_ERROR(CheckRecache(s.plan));
   return Guard([&]() -> Result<PromptChange> {
     const Clock::time_point begin = Clock::now();
-    SetThreadCount(s.threads);
-    MRT_ASSIGN_OR_RETURN(PromptEncoder::Prompt prepared, s.engine->prompts->Prepare(prompt));
+    const ThreadCountScope scope(s.threads);
+    const PromptEncoder& prompts = *s.engine->prompts;
+    MRT_ASSIGN_OR_RETURN(PromptEncoder::Prompt prepared, prompts.Prepare(prompt));
+    // On the CPU the encoder's work comes on top of the stream's memory; a GPU's is planned beside.
+    if (prompts.backend() == nullptr) MRT_RETURN_IF_ERROR(CheckMemory(prompts.PeakBytes(prepared)));
     MRT_ASSIGN_OR_RETURN(EncodedPrompt text,
                          s.engine->EncodePrompt(std::move(prepared), &s.cancelled));
-    const LatentSource::TextChange change = s.source->SetText(std::move(text.kv), recache);
+    MRT_ASSIGN_OR_RETURN(const LatentSource::TextChange change,
+                         s.source->SetText(std::move(text.kv), recache));
     PromptChange result;
     result.prompt = change.prompt;
     result.first_frame = s.FrameAt(change.position);
@@ -340,7 +347,7 @@ Result<PromptChange> Stream::SetPrompt(const std::string& prompt, bool recache) 
   });
 }
 
-int64_t Stream::next_prompt_frame() const { return impl_->FrameAt(impl_->source->begun()); }
+int64_t Stream::next_prompt_frame() const { return impl_->FrameAt(impl_->source->next_change()); }
 
 void Stream::Cancel() { impl_->cancelled = true; }
 

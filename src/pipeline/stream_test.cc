@@ -3,11 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
+
 #include <cmath>
+#include <fstream>
 #include <thread>
 
 #include "monarchrt/engine.h"
 #include "testing/near_video.h"
+#include "testing/sanitizer.h"
 
 namespace monarchrt {
 namespace {
@@ -24,12 +28,14 @@ EngineOptions ToyF32() {
           .precision = Precision::kF32};
 }
 
+// Without overlap on any machine: what is begun after a Next() is then what it gave.
 StreamOptions SmallClip(int64_t frames) {
   return {.prompt = "A red ball bounces.",
           .seed = 7,
           .width = kWidth,
           .height = kHeight,
-          .frames = frames};
+          .frames = frames,
+          .decode_overlap = DecodeOverlap::kOff};
 }
 
 // One engine for all tests: loading it is most of the time.
@@ -198,7 +204,47 @@ TEST(SetPrompt, ShowsWhereItSays) {
   const std::vector<Chunk> unchanged = Generate(SmallClip(33));
   EXPECT_EQ(before, unchanged[0].rgb);
   EXPECT_NE(after[0].rgb, unchanged[1].rgb);
-  EXPECT_THAT(stream.SetPrompt("Too late.").status().message(), HasSubstr("[prompt]"));
+  const Status late = stream.SetPrompt("Too late.").status();
+  EXPECT_EQ(late.code(), StatusCode::kNotFound);
+  EXPECT_THAT(late.message(), HasSubstr("[prompt]"));
+  EXPECT_GE(stream.next_prompt_frame(), 33);
+}
+
+TEST(SetPrompt, ChangesNoInitialFrames) {
+  StreamOptions options = From(Clip(9), SmallClip(21));
+  Stream hidden = OpenStream(options);
+  EXPECT_EQ(hidden.next_prompt_frame(), 0);
+  options.show_initial = true;
+  Stream shown = OpenStream(options);
+  EXPECT_EQ(shown.next_prompt_frame(), 9);
+  const Result<PromptChange> change = shown.SetPrompt("A blue cube spins.");
+  ASSERT_TRUE(change.ok()) << change.status().message();
+  EXPECT_EQ(change->first_frame, 9);
+  options.frames = 9;
+  Stream given = OpenStream(options);
+  EXPECT_EQ(given.SetPrompt("A blue cube spins.").status().code(), StatusCode::kNotFound);
+}
+
+// The encoder's work comes on top of the stream's.
+TEST(SetPrompt, IsRefusedWhereTheEncoderDoesNotFit) {
+  if (mrt::testing::kSanitized)
+    GTEST_SKIP() << "the sanitizer reserves more address space than any limit";
+  constexpr int64_t kLeftBytes = 256 << 10, kPageBytes = 4096;
+  const Result<MemoryEstimate> plan = Engine::EstimateMemory(ToyF32(), SmallClip(21));
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  ASSERT_GT(plan->text_bytes, kLeftBytes);
+  Stream stream = OpenStream(SmallClip(21));
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_AS, &before), 0);
+  int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const rlimit limit = {static_cast<rlim_t>(pages * kPageBytes + kLeftBytes), before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+  const Status status = stream.SetPrompt("A blue cube spins.").status();
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &before), 0);
+  EXPECT_EQ(status.code(), StatusCode::kOutOfMemory);
+  EXPECT_THAT(status.message(), HasSubstr("[memory] needs"));
+  EXPECT_THAT(Prompts(Rest(stream)), ElementsAre(0, 0));
 }
 
 TEST(SetPrompt, BeforeTheFirstFrameReplacesTheFirst) {

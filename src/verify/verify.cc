@@ -172,7 +172,7 @@ Result<std::vector<monarchrt::VerifyLine>> Run(const std::string& path,
     return InvalidArgument("[verify] got implementation '" + options.implementation +
                            "', kernels have names to choose from on device cpu only");
   MRT_ASSIGN_OR_RETURN(const std::vector<Group> groups, FindGroups(path));
-  SetThreadCount(options.threads);
+  const ThreadCountScope scope(options.threads);
   RunOptions run = {.implementation = options.implementation,
                     .precision = options.precision,
                     .device = device.name()};

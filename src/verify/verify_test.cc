@@ -12,6 +12,7 @@
 #include <set>
 #include <tuple>
 
+#include "base/threads.h"
 #include "ops/context.h"
 #include "testing/known_defect.h"
 #include "testing/sanitizer.h"
@@ -248,6 +249,13 @@ TEST_F(ChangedCopy, OfAPackageWithAnotherPartIsRefused) {
   EXPECT_THAT(refusal("/umt5/google/umt5-xxl/spiece.model", "spiece.model"),
               ::testing::AllOf(HasSubstr("spiece.model has 390 pieces"),
                                HasSubstr("text_encoder.safetensors knows 289")));
+}
+
+TEST(Verify, LeavesTheCallersThreadCountAlone) {
+  mrt::SetThreadCount(5);
+  EXPECT_TRUE(Verify(kGolden + "/taehv", {.precision = Precision::kF32, .threads = 2}).ok());
+  EXPECT_EQ(mrt::ThreadCount(), 5);
+  mrt::SetThreadCount(0);
 }
 
 TEST(Verify, RefusesWhatIsNoGoldenData) {
