@@ -38,16 +38,19 @@ endif()
 # For what no fuzz target aims at: it need not tell libFuzzer which code it reaches.
 set(no_fuzzer_coverage $<$<BOOL:${MRT_BUILD_FUZZERS}>:-fno-sanitize=fuzzer-no-link>)
 
-# mrt_isa_variants(NAME SOURCE file.cc): compiles one source three times, once per instruction set,
-# each in its own namespace (macro MRT_ISA). The names are portable (x86-64 baseline), avx2
-# (x86-64-v3) and avx512 (x86-64-v4). Such a file may define only its kernel and static helpers:
+# mrt_isa_variants(NAME SOURCE file.cc [ISAS name ...]): compiles one source once per instruction
+# set, each in its own namespace (macro MRT_ISA). The names are portable (x86-64 baseline), avx2
+# (x86-64-v3) and avx512 (x86-64-v4); all three if none is given. Such a file may define only its kernel and static helpers:
 # docs/decisions/0003-one-source-three-instruction-sets.md.
 function(mrt_isa_variants name)
-  cmake_parse_arguments(ARG "" "SOURCE" "" ${ARGN})
+  cmake_parse_arguments(ARG "" "SOURCE" "ISAS" ${ARGN})
   set(flags_portable "")
   set(flags_avx2 "-march=x86-64-v3")
   set(flags_avx512 "-march=x86-64-v4;-mprefer-vector-width=512")
-  foreach(isa portable avx2 avx512)
+  if(NOT ARG_ISAS)
+    set(ARG_ISAS portable avx2 avx512)
+  endif()
+  foreach(isa ${ARG_ISAS})
     add_library(${name}_${isa} OBJECT ${ARG_SOURCE})
     target_include_directories(${name}_${isa} PRIVATE ${PROJECT_SOURCE_DIR}/src
                                                       ${PROJECT_SOURCE_DIR}/include)

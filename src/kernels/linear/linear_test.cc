@@ -240,5 +240,147 @@ TEST(LinearRefuses, SaysWhy) {
   EXPECT_NE(LinearRefuses(LinearType::kBF16, 0, 32, cpu), nullptr);
 }
 
+// Rows that fill no tile, inputs of one and of several depths, columns of several tasks.
+constexpr std::array<std::array<int64_t, 3>, 8> kFloatShapes = {{{1, 1, 16},
+                                                                 {1, 1024, 1024},
+                                                                 {5, 7, 48},
+                                                                 {95, 385, 32},
+                                                                 {97, 256, 528},
+                                                                 {193, 1000, 64},
+                                                                 {7, 1200, 560},
+                                                                 {300, 64, 96}}};
+
+struct FloatCase {
+  int64_t rows, in, out;
+  Tensor x, weight, bias, gate, packed;
+
+  FloatCase(int64_t r, int64_t i, int64_t o)
+      : rows(r),
+        in(i),
+        out(o),
+        x(RandomTensor(DType::kF32, {r, i}, 1)),
+        weight(RandomTensor(DType::kF32, {o, i}, 2)),
+        bias(RandomTensor(DType::kF32, {o}, 3)),
+        gate(RandomTensor(DType::kF32, {o}, 4)),
+        packed(DType::kF32, {o, i}) {
+    PackLinearWeight(LinearType::kF32, weight.view().data, in, out, packed.view().data);
+  }
+
+  double Sum(int64_t at) const {
+    double sum = bias.as<float>()[at % out];
+    for (int64_t i = 0; i < in; ++i)
+      sum += double{x.as<float>()[at / out * in + i]} * weight.as<float>()[at % out * in + i];
+    return sum;
+  }
+
+  // The first `some` rows.
+  void Run(const Tensor& y, int64_t some, Epilogue epilogue, bool add = false,
+           bool gated = false) const {
+    RunWithScratch({.type = LinearType::kF32,
+                    .x = x.view().data,
+                    .weight = packed.view().data,
+                    .bias = bias.as<float>(),
+                    .y = {y.view().data, StorageType::kF32},
+                    .rows = some,
+                    .in = in,
+                    .out = out,
+                    .epilogue = epilogue,
+                    .add = add,
+                    .gate = gated ? gate.as<float>() : nullptr});
+  }
+};
+
+// On any CPU with AVX2, though oneDNN is taken where there is AVX-512.
+class FloatLinear : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!GetCpuFeatures().avx2) GTEST_SKIP() << "the CPU has no AVX2";
+  }
+};
+
+TEST_F(FloatLinear, EqualsTheDefinition) {
+  for (const auto& [rows, in, out] : kFloatShapes) {
+    const FloatCase c(rows, in, out);
+    for (const Epilogue epilogue :
+         {Epilogue::kNone, Epilogue::kGeluTanh, Epilogue::kSilu, Epilogue::kRelu}) {
+      const Tensor y(DType::kF32, {rows, out});
+      c.Run(y, rows, epilogue);
+      for (int64_t i = 0; i < rows * out; ++i) {
+        const double want = Apply(epilogue, c.Sum(i));
+        const double tolerance = 1e-6 * std::abs(want) + 3e-7 * static_cast<double>(in);
+        ASSERT_NEAR(y.as<float>()[i], want, tolerance)
+            << rows << " x " << in << " x " << out << " at " << i;
+      }
+    }
+  }
+}
+
+TEST_F(FloatLinear, AddsWithAndWithoutAGate) {
+  for (const auto& [rows, in, out] : kFloatShapes) {
+    const FloatCase c(rows, in, out);
+    for (const bool gated : {false, true}) {
+      const Tensor before = RandomTensor(DType::kF32, {rows, out}, 5);
+      const Tensor y = RandomTensor(DType::kF32, {rows, out}, 5);
+      c.Run(y, rows, Epilogue::kNone, /*add=*/true, gated);
+      for (int64_t i = 0; i < rows * out; ++i) {
+        const double factor = gated ? c.gate.as<float>()[i % out] : 1.0;
+        const double want = before.as<float>()[i] + factor * c.Sum(i);
+        ASSERT_NEAR(y.as<float>()[i], want, 1e-6 * std::abs(want) + 3e-7 * static_cast<double>(in));
+      }
+    }
+  }
+}
+
+// The same bits for any number of threads, and for a row alone or among others.
+TEST_F(FloatLinear, BitsDependOnTheRowOnly) {
+  for (const auto& [rows, in, out] : kFloatShapes) {
+    const FloatCase c(rows, in, out);
+    const Tensor whole(DType::kF32, {rows, out}), other(DType::kF32, {rows, out});
+    c.Run(whole, rows, Epilogue::kGeluTanh);
+    for (const int threads : {1, 3, 16}) {
+      const ThreadCountScope scope(threads);
+      for (const int64_t some : {rows, (rows + 1) / 2, int64_t{1}}) {
+        c.Run(other, some, Epilogue::kGeluTanh);
+        ASSERT_EQ(std::memcmp(other.as<float>(), whole.as<float>(),
+                              static_cast<size_t>(some * out) * sizeof(float)),
+                  0)
+            << rows << " x " << in << " x " << out << ", " << threads;
+      }
+    }
+  }
+}
+
+TEST_F(FloatLinear, NotANumberStaysAndTheLargestDoNotBecomeIt) {
+  const FloatCase c(1, 1, 16);
+  const Tensor y(DType::kF32, {1, 16});
+  float* const x = const_cast<float*>(c.x.as<float>());
+  for (const Epilogue epilogue : {Epilogue::kGeluTanh, Epilogue::kSilu}) {
+    x[0] = NAN;
+    c.Run(y, 1, epilogue);
+    EXPECT_TRUE(std::isnan(y.as<float>()[3]));
+    for (const float large : {1e4f, -1e4f}) {
+      x[0] = large;
+      c.Run(y, 1, epilogue);
+      for (int i = 0; i < 16; ++i) {
+        const double want = std::max(0.0, c.Sum(i));
+        EXPECT_NEAR(y.as<float>()[i], want, 1e-6 * want + 1e-20) << large;
+      }
+    }
+  }
+}
+
+TEST(FloatLinearRefuses, WhereOneDnnIsTaken) {
+  const auto refuses = [](int64_t in, int64_t out, const CpuFeatures& cpu) {
+    return LinearRefuses(LinearType::kF32, in, out, cpu) != nullptr;
+  };
+  EXPECT_TRUE(refuses(16, 16, {}));
+  EXPECT_FALSE(refuses(1, 16, {.avx2 = true}));
+  EXPECT_TRUE(refuses(16, 16, {.avx2 = true, .avx512 = true}));
+  EXPECT_FALSE(refuses(1024, 4096, {.avx2 = true}));
+  EXPECT_TRUE(refuses(1025, 4096, {.avx2 = true}));
+  EXPECT_TRUE(refuses(16, 17, {.avx2 = true}));
+  EXPECT_TRUE(refuses(0, 16, {.avx2 = true}));
+}
+
 }  // namespace
 }  // namespace mrt

@@ -130,18 +130,20 @@ class FloatWeight {
   dnnl::memory bias_;  // F32 [1, out], or empty
 };
 
-/// The weight in bfloat16, in the order of our AMX kernel.
-class TileWeight {
+/// The weight in the order of our own kernel: bfloat16 on AMX, float32 on AVX2.
+class PanelWeight {
  public:
   static bool Takes(const Context& context, int64_t in, int64_t out) {
-    return context.precision() == Precision::kBF16 &&
-           LinearRefuses(LinearType::kBF16, in, out, GetCpuFeatures()) == nullptr;
+    return context.precision() != Precision::kBF16Emulated &&
+           LinearRefuses(TypeOf(context), in, out, GetCpuFeatures()) == nullptr;
   }
 
-  TileWeight(const ConstTensorView& weight, const ConstTensorView& bias)
-      : in_(weight.shape[1]),
+  PanelWeight(const Context& context, const ConstTensorView& weight, const ConstTensorView& bias)
+      : type_(TypeOf(context)),
+        dtype_(context.activation()),
+        in_(weight.shape[1]),
         out_(weight.shape[0]),
-        weight_(in_ * out_ * DTypeSize(DType::kBF16)),
+        weight_(in_ * out_ * DTypeSize(dtype_)),
         bias_(DType::kF32, {out_}) {
     Pack(weight);
     if (!bias.empty()) ConvertTo(bias, DType::kF32, bias_.view().data);
@@ -166,23 +168,28 @@ class TileWeight {
   int64_t bytes() const { return weight_.bytes() + bias_.bytes(); }
 
  private:
+  static LinearType TypeOf(const Context& context) {
+    return context.precision() == Precision::kBF16 ? LinearType::kBF16 : LinearType::kF32;
+  }
+
   void Pack(const ConstTensorView& weight) {
-    if (weight.dtype == DType::kBF16)
-      return PackLinearWeight(LinearType::kBF16, weight.data, in_, out_, weight_.data());
+    if (weight.dtype == dtype_)
+      return PackLinearWeight(type_, weight.data, in_, out_, weight_.data());
     // Some rows at a time, which stay in the cache: whole panels of the kernel.
     constexpr int64_t kRows = 256;
-    const int64_t row_bytes = in_ * DTypeSize(DType::kBF16);
+    const int64_t row_bytes = in_ * DTypeSize(dtype_);
     const TileBytes rounded(std::min(kRows, out_) * row_bytes);
     for (int64_t begin = 0; begin < out_; begin += kRows) {
       const int64_t end = std::min(out_, begin + kRows);
-      ConvertTo(weight.Slice(begin, end), DType::kBF16, rounded.data());
-      PackLinearWeight(LinearType::kBF16, rounded.data(), in_, end - begin,
+      ConvertTo(weight.Slice(begin, end), dtype_, rounded.data());
+      PackLinearWeight(type_, rounded.data(), in_, end - begin,
                        static_cast<char*>(weight_.data()) + begin * row_bytes);
     }
   }
 
   void Multiply(Context& context, LinearArgs args, const ConstTensorView& x) const {
-    MRT_CHECK(x.dtype == DType::kBF16);
+    MRT_CHECK(x.dtype == dtype_);
+    args.type = type_;
     args.weight = weight_.data();
     args.bias = bias_.as<float>();
     args.rows = x.shape.rows();
@@ -194,9 +201,11 @@ class TileWeight {
     RunLinear(args);
   }
 
+  LinearType type_;
+  DType dtype_;  // of the packed weight
   int64_t in_, out_;
-  TileBytes weight_;  // BF16
-  Tensor bias_;       // zeros if there is none
+  TileBytes weight_;
+  Tensor bias_;  // zeros if there is none
 };
 
 }  // namespace
@@ -204,7 +213,7 @@ class TileWeight {
 struct Linear::Impl {
   int64_t in = 0, out = 0;
   std::optional<FloatWeight> floating;  // one of the four
-  std::optional<TileWeight> tiles;
+  std::optional<PanelWeight> panels;
   std::optional<Int8Weight> int8;
   std::unique_ptr<BackendLinear> there;  // on the device of the context it was made with
 
@@ -227,8 +236,8 @@ Linear::Linear(Context& context, const ConstTensorView& weight, const ConstTenso
   if (Backend* backend = context.backend()) {
     MRT_CHECK(type == WeightType::kActivation);
     impl_->there = backend->MakeLinear(context, weight, bias);
-  } else if (type == WeightType::kActivation && TileWeight::Takes(context, in, out)) {
-    impl_->tiles.emplace(weight, bias);
+  } else if (type == WeightType::kActivation && PanelWeight::Takes(context, in, out)) {
+    impl_->panels.emplace(context, weight, bias);
   } else if (type == WeightType::kActivation) {
     impl_->floating.emplace(context, weight, bias);
   } else {
@@ -258,8 +267,8 @@ void Linear::Run(Context& context, const ConstTensorView& x, const TensorView& y
     impl_->there->Run(context, x, y, activation);
   } else if (impl_->int8) {
     impl_->int8->Run(context, x, y, activation);
-  } else if (impl_->tiles) {
-    impl_->tiles->Run(context, x, y, activation);
+  } else if (impl_->panels) {
+    impl_->panels->Run(context, x, y, activation);
   } else {
     impl_->floating->Run(context, x, y, activation);
   }
@@ -287,8 +296,8 @@ void Linear::AddTo(Context& context, const ConstTensorView& x, const TensorView&
         gate.empty() ? gate : gate.Reshape({groups, impl_->out}).Slice(g, g + 1);
     if (impl_->int8) {
       impl_->int8->AddTo(context, from.Slice(begin, end), to.Slice(begin, end), gate_row);
-    } else if (impl_->tiles) {
-      impl_->tiles->AddTo(context, from.Slice(begin, end), to.Slice(begin, end), gate_row);
+    } else if (impl_->panels) {
+      impl_->panels->AddTo(context, from.Slice(begin, end), to.Slice(begin, end), gate_row);
     } else {
       impl_->floating->AddTo(context, from.Slice(begin, end), to.Slice(begin, end), gate_row);
     }
@@ -299,7 +308,7 @@ int64_t Linear::in_features() const { return impl_->in; }
 int64_t Linear::out_features() const { return impl_->out; }
 int64_t Linear::bytes() const {
   if (impl_->there != nullptr) return impl_->there->bytes();
-  if (impl_->tiles) return impl_->tiles->bytes();
+  if (impl_->panels) return impl_->panels->bytes();
   return impl_->int8 ? impl_->int8->bytes() : impl_->floating->bytes();
 }
 

@@ -13,7 +13,7 @@ inline constexpr int64_t kLinearBlock = 32;
 inline constexpr int64_t kLinearBlockBytes = kLinearBlock * kLinearBlock * int64_t{sizeof(float)};
 
 constexpr int64_t LinearRowBytes(LinearType type, int64_t in) {
-  return type == LinearType::kBF16 ? 2 * in : in;
+  return type == LinearType::kBF16 ? 2 * in : in;  // of AMX
 }
 
 /// Rows of such a block: each of two digits is a tile of its own.

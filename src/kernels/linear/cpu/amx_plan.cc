@@ -2,6 +2,7 @@
 
 #include "base/threads.h"
 #include "kernels/linear/cpu/amx.h"
+#include "kernels/linear/cpu/float.h"
 
 namespace mrt {
 namespace {
@@ -51,6 +52,7 @@ Cut CutTasks(const LinearArgs& args, int threads) {
 }  // namespace
 
 const char* LinearRefuses(LinearType type, int64_t in, int64_t out, const CpuFeatures& cpu) {
+  if (type == LinearType::kF32) return FloatLinearRefuses(in, out, cpu);
   if (type == LinearType::kBF16 && !cpu.amx_bf16)
     return "the CPU has no AMX with bf16, or the system does not grant it";
   if (type == LinearType::kInt8 && !cpu.amx_int8)
@@ -61,6 +63,8 @@ const char* LinearRefuses(LinearType type, int64_t in, int64_t out, const CpuFea
 }
 
 void PackLinearWeight(LinearType type, const void* weight, int64_t in, int64_t out, void* packed) {
+  if (type == LinearType::kF32)
+    return PackFloatWeight(static_cast<const float*>(weight), in, out, static_cast<float*>(packed));
   ParallelFor(out / kLinearBlock, 1, [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel)
       amx::PackPanel(weight, LinearRowBytes(type, in), panel, packed);
@@ -68,11 +72,13 @@ void PackLinearWeight(LinearType type, const void* weight, int64_t in, int64_t o
 }
 
 int64_t LinearScratchBytes(const LinearArgs& args, int threads) {
+  if (args.type == LinearType::kF32) return FloatLinearScratchBytes(args, threads);
   return threads * CutTasks(args, threads).task_bytes();
 }
 
 // Tasks of the same rows follow one another: their rows are then in a cache.
 void RunLinear(const LinearArgs& args) {
+  if (args.type == LinearType::kF32) return RunFloatLinear(args);
   const Cut cut = CutTasks(args, ThreadCount());
   ParallelTasks(cut.row_parts * cut.col_parts, [&](int64_t n, int worker) {
     LinearTask task;
