@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
@@ -11,6 +12,16 @@ from torch.nn import functional
 
 from monarchrt_train.prompts import Tokenizer
 from monarchrt_train.taehv import FRAMES_PER_LATENT, Taehv
+
+THINGS_MAX = 3  # of a clip
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a clip's captions would be if it had only some of its things."""
+
+    things: tuple[int, ...]  # their numbers in the second plane of `labels`, THINGS_MAX at most
+    captions: tuple[str, ...]  # n - 1: of the things whose bits the number n has
 
 
 class ClipSource(Protocol):
@@ -37,6 +48,10 @@ class ClipSource(Protocol):
         device: torch.device,
     ) -> Tensor:
         """What the cells of a grid show: world.label_maps."""
+        ...
+
+    def partly(self, seeds: Sequence[int]) -> list[Told]:
+        """Captions of some of the things of each clip, as if the others were not there."""
         ...
 
 
@@ -101,7 +116,7 @@ class LatentSource:
         self, seeds: Sequence[int], latent_frames: int, labels: bool = False
     ) -> dict[str, Tensor]:
         """latents [B, latent_frames, C, h, w], ids int64 [B, text_len], lengths [B], and if wanted
-        labels uint8 [B, latent_frames, 3, h, w] of the source."""
+        labels uint8 [B, latent_frames, 3, h, w] of the source and the columns of `parts`."""
         frames = video_frames(latent_frames)
         video = self._source.clips(seeds, frames, self._size, self._device)
         latents = self._autoencoder.encode(to_float(video))
@@ -109,7 +124,21 @@ class LatentSource:
         if labels:
             middle, grid = middle_frames(latent_frames), tuple(latents.shape[-2:])
             rows["labels"] = self._source.labels(seeds, middle, grid, self._device)
+            rows |= self.parts(seeds)
         return rows
+
+    def parts(self, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """things uint8 [B, THINGS_MAX], 0 where none is; part_ids [B, 2 ** THINGS_MAX, text_len]
+        and part_lengths: captions of the things whose bits the place has; empty at place 0."""
+        told = self._source.partly(seeds)
+        count = 2**THINGS_MAX
+        captions = [("", *x.captions, *[""] * count)[:count] for x in told]
+        text = self.text([caption for row in captions for caption in row])
+        things = [(*x.things, *[0] * THINGS_MAX)[:THINGS_MAX] for x in told]
+        return {
+            "things": torch.tensor(things, dtype=torch.uint8, device=self._device),
+            **{f"part_{name}": x.unflatten(0, (len(told), count)) for name, x in text.items()},
+        }
 
     def text(self, captions: Sequence[str]) -> dict[str, Tensor]:
         ids, lengths = self._tokenizer.batch(captions, self._text_len)
@@ -134,6 +163,13 @@ class Squares:
     def captions(self, seeds: Sequence[int]) -> list[str]:
         scenes = [self._draw(seed) for seed in seeds]
         return [f"a {colour} square moves {way}" for colour, way, _ in scenes]
+
+    def partly(self, seeds: Sequence[int]) -> list[Told]:
+        numbers = [1 + list(self.COLOURS).index(self._draw(seed)[0]) for seed in seeds]
+        return [
+            Told((number,), (caption,))
+            for number, caption in zip(numbers, self.captions(seeds), strict=True)
+        ]
 
     def labels(
         self,

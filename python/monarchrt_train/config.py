@@ -99,7 +99,9 @@ class View:
 
     batch: int
     steps: int = 1
-    frames: int = 0  # latent frames: 1, a picture, or a multiple of CHUNK_FRAMES; 0: all
+    # Latent frames: 1, any of the clip; a multiple of CHUNK_FRAMES, its first ones; 0: all. With
+    # one chunk every token must be made from the prompt: nothing is seen of a past.
+    frames: int = 0
     box: tuple[int, ...] = ()  # rows and columns of latents, around a thing; (): all
 
     def __post_init__(self) -> None:

@@ -231,7 +231,7 @@ class Trainer:
         pixels = self.config.generation.size(phase.grid_scale)
         at_once = PIXELS_AT_ONCE // (FRAMES_PER_LATENT * latent_frames * pixels[0] * pixels[1])
         latents = self.latent_source(self.source, phase)
-        labels = self.probe is not None or any(x.box for x in phase.views)
+        labels = self.probe is not None or bool(phase.views)
         return Supply(self.run, latents, latent_frames, share(size), max(1, at_once), labels)
 
     def train(self, phase: FlowPhase) -> None:

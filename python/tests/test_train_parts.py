@@ -12,17 +12,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from monarchrt_train import budget, checkpoint, config, metrics, package, prompts, shards, text
 from monarchrt_train.attention import Attention, dense, monarch
-from monarchrt_train.clips import Pool, Squares, video_frames
+from monarchrt_train.clips import LatentSource, Pool, Squares, video_frames
 from monarchrt_train.config import Optimizer, View
 from monarchrt_train.distill import Generated, Scorer
 from monarchrt_train.flow import flow_loss, velocities
 from monarchrt_train.learner import Learner
 from monarchrt_train.rollout import KvCache
 from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean
+from monarchrt_train.sources import training_source
 from monarchrt_train.taehv import Taehv, TaehvConfig, fold_statistics
 from monarchrt_train.umt5 import Umt5Encoder, relative_buckets
 from monarchrt_train.views import view
 from monarchrt_train.wan import Bidirectional, TeacherForced, WanConfig, WanTransformer
+from monarchrt_train.world import sample_scene
+from monarchrt_train.world.captions import COLOR_WORDS
 from monarchrt_train.world.scene import COLORS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -61,7 +64,15 @@ def numbered_clips(count: int, frames: int, rows: int, cols: int) -> dict[str, t
     sizes = (count, frames, rows, cols)
     where = torch.meshgrid(*(torch.arange(n) for n in sizes), indexing="ij")
     labels = torch.zeros(count, frames, 3, rows, cols, dtype=torch.uint8)
-    return {"latents": torch.stack(where, 2), "labels": labels, "ids": torch.arange(count)}
+    return {
+        "latents": torch.stack(where, 2),
+        "labels": labels,
+        "ids": torch.full((count, 1), 9),
+        "lengths": torch.full((count,), 9),
+        "things": torch.zeros(count, 3, dtype=torch.uint8),
+        "part_ids": torch.arange(8).view(1, 8, 1).expand(count, 8, 1),  # of what they tell
+        "part_lengths": torch.arange(8).expand(count, 8),
+    }
 
 
 def test_a_view_is_a_box_of_frames_around_a_thing() -> None:
@@ -71,7 +82,6 @@ def test_a_view_is_a_box_of_frames_around_a_thing() -> None:
     generator = torch.Generator().manual_seed(1)
     got = view(clips, View(batch=64, frames=1, box=(4, 5)), generator)
     assert got["latents"].shape == (64, 1, 4, 4, 5)
-    assert torch.equal(got["ids"], clips["ids"])
     clip, frame, row, col = got["latents"].unbind(2)
     assert torch.equal(clip[:, 0, 0, 0], torch.arange(64))
     for x, axis in ((row, 2), (col, 3)):
@@ -83,16 +93,73 @@ def test_a_view_is_a_box_of_frames_around_a_thing() -> None:
     assert 16 < int(shown[1].sum()) < 48
 
 
+def test_a_view_has_the_prompt_of_the_things_it_shows() -> None:
+    clips = numbered_clips(48, 3, 8, 24)
+    clips["things"][:] = torch.tensor([5, 3, 0])
+    clips["labels"][:, :, :, 2:6, 2:6] = 5
+    clips["labels"][:, 1:, :, 2:6, 9:13] = 3  # not there in the first frame
+    generator = torch.Generator().manual_seed(1)
+    for wanted in (View(batch=48, frames=1), View(batch=48, box=(8, 9))):
+        got = view(clips, wanted, generator)
+        places = set()
+        for labels, ids, length in zip(
+            got["labels"][:, :, 1], got["ids"], got["lengths"], strict=True
+        ):
+            shares = [
+                (labels == number).sum() / (16 * frames)
+                for number, frames in ((5, labels.shape[0]), (3, min(2, labels.shape[0])))
+            ]
+            cut = any(0.05 < share < 0.5 for share in shares)
+            want = 0 if cut else sum((share >= 0.5) << n for n, share in enumerate(shares))
+            assert int(ids[0]) == int(length) == want
+            places.add(int(want))
+        assert places == ({1, 3} if wanted.frames else {0, 1, 2, 3})
+
+
+def test_parts_of_a_caption_tell_of_these_things() -> None:
+    seeds = [n for n in range(60) if len(sample_scene(n).things) == 3][:3]
+    source = training_source()
+    for told, whole, seed in zip(source.partly(seeds), source.captions(seeds), seeds, strict=True):
+        assert len(told.captions) == 7
+        assert told.captions[-1] == whole
+        things = sample_scene(seed).things
+        assert told.things == tuple(1 + COLORS.index(x.color) for x in things)
+        for chosen, caption in enumerate(told.captions, 1):
+            said = {x for x in COLORS if any(word in caption for word in COLOR_WORDS[x])}
+            there = {x.color for n, x in enumerate(things) if chosen >> n & 1}
+            assert said - {"green"} <= there  # green hills are no thing
+
+
+def test_rows_have_the_captions_of_parts() -> None:
+    tokenizer = prompts.Tokenizer((REPOSITORY / "models" / "demo" / "spiece.model").read_bytes())
+    torch.manual_seed(1)
+    widths = TaehvConfig(decoder_widths=(8,) * 4, encoder_widths=(8,) * 4)
+    latents = LatentSource(training_source(), Taehv(widths), tokenizer, 80, (16, 24))
+    rows = latents.rows(range(12), 1, labels=True)
+    assert rows["part_ids"].shape == (12, 8, 80)
+    assert rows["part_ids"][:, 0, 0].eq(prompts.END).all()
+    assert rows["part_lengths"][:, 0].eq(1).all()
+    counts = (rows["things"] > 0).sum(1)
+    assert len(counts.unique()) > 1
+    for n, count in enumerate(counts.tolist()):
+        last = 2**count - 1
+        assert torch.equal(rows["part_ids"][n, last], rows["ids"][n])
+        assert rows["part_lengths"][n, last] == rows["lengths"][n]
+    shown = rows["labels"][:, :, 1].flatten(1)
+    assert all(set(shown[n].tolist()) <= {0, *rows["things"][n].tolist()} for n in range(12))
+
+
 def test_a_view_of_a_clip_without_things_is_anywhere() -> None:
     clips = numbered_clips(64, 9, 6, 8)
     generator = torch.Generator().manual_seed(1)
     got = view(clips, View(batch=64, frames=3, box=(6, 4)), generator)["latents"]
     assert got.shape == (64, 3, 4, 6, 4)
     assert (got[:, :, 1].diff(dim=1) == 1).all()
-    assert set(got[:, 0, 1, 0, 0].tolist()) == set(range(7))
+    assert not got[:, 0, 1].any()  # frames that follow a past would teach a false beginning
     assert set(got[:, 0, 3, 0, 0].tolist()) == set(range(5))
     whole = view(clips, View(batch=64), generator)
     assert torch.equal(whole["latents"], clips["latents"])
+    assert whole["ids"].unique().tolist() == [9]
     for wrong in ({"box": (3,)}, {"frames": 2}):
         with pytest.raises(ValueError, match="need"):
             View(batch=1, **wrong)
