@@ -24,7 +24,7 @@ from monarchrt_train.taehv import Taehv, TaehvConfig, fold_statistics
 from monarchrt_train.umt5 import Umt5Encoder, relative_buckets
 from monarchrt_train.views import view
 from monarchrt_train.wan import Bidirectional, TeacherForced, WanConfig, WanTransformer
-from monarchrt_train.world import sample_scene
+from monarchrt_train.world import caption, sample_scene
 from monarchrt_train.world.captions import COLOR_WORDS
 from monarchrt_train.world.scene import COLORS
 
@@ -124,8 +124,8 @@ def test_parts_of_a_caption_tell_of_these_things() -> None:
         assert told.captions[-1] == whole
         things = sample_scene(seed).things
         assert told.things == tuple(1 + COLORS.index(x.color) for x in things)
-        for chosen, caption in enumerate(told.captions, 1):
-            said = {x for x in COLORS if any(word in caption for word in COLOR_WORDS[x])}
+        for chosen, some in enumerate(told.captions, 1):
+            said = {x for x in COLORS if any(word in some for word in COLOR_WORDS[x])}
             there = {x.color for n, x in enumerate(things) if chosen >> n & 1}
             assert said - {"green"} <= there  # green hills are no thing
 
@@ -313,21 +313,32 @@ def test_tokenizer(tmp_path: Path) -> None:
     assert not (ids[0] == prompts.UNKNOWN).any()
 
 
-def test_places_of_colours() -> None:
-    captions = [
-        "a red ball falls and a turquoise box spins in front of green hills",
-        "green hills behind a green star, a violet ring and a pink moon",
-        "a thing does not move",
-    ]
+def test_each_word_says_whose_it_is() -> None:
     tokenizer = prompts.Tokenizer((REPOSITORY / "models" / "demo" / "spiece.model").read_bytes())
-    ids, _ = tokenizer.batch(captions, 40)
-    places = text.color_places(tokenizer, ids)
-    assert places.shape == (3, len(COLORS))
-    for row, words in enumerate((("red", "turquoise"), ("green", "violet", "pink"), ())):
-        found = {int(ids[row, at]) for at in places[row] if at >= 0}
-        assert found == {tokenizer.ids(word, 9)[0] for word in words}
-    green = int(places[1, COLORS.index("green")])
-    assert green == ids[1].tolist().index(tokenizer.ids("green", 9)[0], 1)  # not that of the hills
+    told = [caption(sample_scene(n, count=2 + n % 2), n) for n in range(60)]
+    ids, lengths = tokenizer.batch([x.text for x in told], 96)
+    for x, end, length in zip(told, tokenizer.ends(ids), lengths, strict=True):
+        assert end[length - 2] == len(x.text)
+    owner = text.owners(tokenizer, ids, told)
+    want = text.word_targets(owner, [x.mentions for x in told])
+    star, camera = (tokenizer.ids(word, 9)[0] for word in ("star", "camera"))
+    seen = 0
+    for n, x in enumerate(told):
+        for at, piece in enumerate(ids[n].tolist()):
+            things = x.mentions["objects"]
+            stars = [k for k, thing in enumerate(things) if thing.get("shape") == "star"]
+            if piece == star and owner[n, at] >= 0 and len(stars) == 1:
+                color = things[stars[0]].get("color")
+                number = COLORS.index(color) if color else len(COLORS)
+                assert int(owner[n, at]) == stars[0]
+                assert int(want["at_color"][n, at]) == number
+                seen += 1
+            if piece in (camera, prompts.END, prompts.PAD):
+                assert int(want["at_shape"][n, at]) == text.ABSENT
+        for thing, (start, stop) in enumerate(x.clauses):
+            words = x.text[start:stop].lower()
+            assert tokenizer.ids(words, 99)[1:-1] == ids[n][owner[n] == thing].tolist()[1:]
+    assert seen > 5
 
 
 def test_heads_look_around_at_first() -> None:
