@@ -58,6 +58,9 @@ class Optimizer:
     betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float = 1.0
     muon: bool = False  # for the matrices of the layers
+    # Of Muon alone; 0: learning_rate. Muon's usual 0.02 (entries of a step of N x N then have a
+    # root mean square of 0.02 / sqrt(N)) is 0.1 / sqrt(N) here: 0.00625 for 256.
+    muon_learning_rate: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ class Learner:
     """AdamW; with `settings.muon` the matrices of the layers go by Muon instead.
 
     Muon (Jordan et al. 2024) makes all singular values of a matrix's step alike. Its steps are as
-    large as those of AdamW at the same learning rate (Liu et al. 2025, "Muon is scalable").
+    large as those of AdamW at the same learning rate (Liu et al. 2025, "Muon is scalable"); with
+    `settings.muon_learning_rate` it has one of its own.
     """
 
     def __init__(
@@ -86,21 +87,24 @@ class Learner:
         for optimizer in self.optimizers[1:]:
             for x in optimizer.param_groups[0]["params"]:
                 x.grad = torch.where(finite, x.grad, 0)
-        for optimizer in self.optimizers:
+        s, schedule = self.settings, self.schedule(step)
+        rates = (s.learning_rate, s.muon_learning_rate or s.learning_rate)
+        for optimizer, rate in zip(self.optimizers, rates, strict=False):
             for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate(step)
+                group["lr"] = rate * schedule
             optimizer.step()
         self._updates += 1
         if self.ema is not None:
             self._average(step)
         return norm
 
-    def learning_rate(self, step: int) -> float:
+    def schedule(self, step: int) -> float:
+        """The share of the learning rates: a warm-up, then half a cosine."""
         s = self.settings
         warm = min(1.0, (self._updates + 1) / s.warmup_steps)
         spent = self._spent()
         done = min(1.0, step / s.decay_steps) if spent is None else spent
-        return s.learning_rate * warm * (0.55 + 0.45 * math.cos(math.pi * done))
+        return warm * (0.55 + 0.45 * math.cos(math.pi * done))
 
     @torch.no_grad()
     def _average(self, step: int) -> None:

@@ -40,12 +40,13 @@ def part_config(content: dict, part: Part) -> dict:
         stage["steps"] = FOR_EVER
     for optimizer in ("optimizer", "critic"):
         if optimizer in stage:
-            faster = part.learning_rate_factor * stage[optimizer]["learning_rate"]
-            stage[optimizer] = {
-                **stage[optimizer],
-                "learning_rate": faster,
-                "decay_steps": FOR_EVER,
+            rates = ("learning_rate", "muon_learning_rate")
+            faster = {
+                rate: part.learning_rate_factor * stage[optimizer][rate]
+                for rate in rates
+                if rate in stage[optimizer]
             }
+            stage[optimizer] = {**stage[optimizer], **faster, "decay_steps": FOR_EVER}
     stage.update(part.change)
     return {**content, part.stage: stage}
 

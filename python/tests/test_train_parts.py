@@ -468,3 +468,22 @@ def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
         assert torch.equal(value, moments[key]), key
     learner.update(learner.module(x).sum(), 2)
     assert not torch.equal(learner.module.weight, before["weight"])
+
+
+def test_muon_has_a_learning_rate_of_its_own() -> None:
+    """The first step of a square matrix is that of its sign in all directions."""
+
+    def moved(**settings: float) -> tuple[float, float]:
+        torch.manual_seed(3)
+        module = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([torch.nn.Linear(64, 64)])})
+        linear = module["blocks"][0]
+        before = linear.weight.detach().clone(), linear.bias.detach().clone()
+        options = Optimizer(warmup_steps=1, weight_decay=0, muon=True, **settings)
+        Learner(module, options).update(linear(torch.randn(99, 64)).square().sum(), 0)
+        weight, bias = (x.detach() - y for x, y in zip(linear.parameters(), before, strict=True))
+        return float(weight.square().mean().sqrt()), float(bias.square().mean().sqrt())
+
+    alike, usual = moved(learning_rate=1e-3), moved(learning_rate=1e-3, muon_learning_rate=0.0125)
+    assert alike[1] == usual[1] == pytest.approx(1e-3, rel=0.01)  # AdamW's first step
+    assert alike[0] == pytest.approx(0.2e-3, rel=0.2)
+    assert usual[0] == pytest.approx(0.02 / 64**0.5, rel=0.2)  # Muon's own 0.02

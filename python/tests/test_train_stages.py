@@ -24,7 +24,7 @@ from monarchrt_train import (
 )
 from monarchrt_train.attention import Attention
 from monarchrt_train.clips import Squares
-from monarchrt_train.config import Config, DistillPhase, from_dict, load
+from monarchrt_train.config import Config, DistillPhase, Part, from_dict, load
 from monarchrt_train.golden import write_run
 from monarchrt_train.run import Run
 from monarchrt_train.wan import WanTransformer
@@ -326,6 +326,10 @@ def test_a_recipe_runs_its_parts_and_keeps_what_they_learn(work: Path, tmp_path:
     (tmp_path / "spiece.model").unlink()
     with pytest.raises(SystemExit, match="2"):
         recipe.main(command)
+    content["flow"]["optimizer"]["muon_learning_rate"] = 0.25
+    part = Part("flow", 1, phase=small, learning_rate_factor=2)
+    optimizer = recipe.part_config(content, part)["flow"]["optimizer"]
+    assert (optimizer["learning_rate"], optimizer["muon_learning_rate"]) == (6e-3, 0.5)
     with pytest.raises(ValueError, match="recipe has no field minutes"):
         load_recipe(content | {"recipe": [{"stage": "flow", "share": 1, "minutes": 3}]})
 
