@@ -66,10 +66,16 @@ def middle_frames(latent_frames: int) -> list[float]:
 
 
 class Pool:
-    """A ring of rows of tensors: the newest replace the oldest."""
+    """A ring of rows of tensors: the newest replace the oldest.
 
-    def __init__(self, size: int):
-        self.size, self._next, self._filled = size, 0, 0
+    first: where the ring begins. Pools that hold the same rows hold them at the same places if each
+    began with the number of its first row, so they draw the same.
+    """
+
+    def __init__(self, size: int, first: int = 0):
+        self.size, self._first, self._filled = size, first % size, 0
+        self._next = self._first
+        self.made, self.drawn = 0, 0  # rows, so far
         self._columns: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
@@ -83,11 +89,15 @@ class Pool:
             at = (self._next + torch.arange(count, device=value.device)) % self.size
             self._columns[name][at] = value
         self._next = (self._next + count) % self.size
+        self.made += count
         self._filled = min(self.size, self._filled + count)
 
     def draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         device = generator.device
         at = torch.randint(self._filled, (count,), generator=generator, device=device)
+        if self._filled < self.size:
+            at = (self._first + at) % self.size
+        self.drawn += count
         return {name: column[at] for name, column in self._columns.items()}
 
 

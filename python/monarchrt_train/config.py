@@ -124,7 +124,7 @@ class FlowPhase:
     grid_scale: int = 1  # 2: pictures of half the width and height
     pool: int = 4096  # encoded clips kept
     first: int = 512  # clips made before the first step
-    fresh: int = 4  # clips made in each step
+    fresh: int = 4  # clips made in each step; 0: each start has clips of its own, and no others
     first_seed: int = 0  # of the clips; with another one it sees others
     views: tuple[View, ...] = ()  # steps that come after each step with whole clips
     fill_minutes: float = 60.0  # for making clips before the first step, at most

@@ -32,6 +32,7 @@ from monarchrt_train.views import view
 from monarchrt_train.wan import TeacherForced, WanTransformer
 
 PIXELS_AT_ONCE = 64 << 20  # of video, encoded together when the pool is filled
+FRESH_STEPS = 8  # new clips come for so many steps at once: few are as slow to paint as many
 HELD_OUT_CLIPS, HELD_OUT_AT_ONCE = 32, 8
 
 
@@ -154,8 +155,9 @@ class Supply:
         size: int,
         at_once: int,
         labels: bool,
+        first_seed: int = 0,
     ):
-        self.pool = Pool(size)
+        self.pool = Pool(size, first_seed)
         self._run, self._latents, self._frames = run, latents, latent_frames
         self._at_once, self._labels = at_once, labels
 
@@ -227,29 +229,41 @@ class Trainer:
                 grid_scale=phase.grid_scale,
             )
 
-    def supply(self, phase: FlowPhase, latent_frames: int, size: int) -> Supply:
+    def supply(self, phase: FlowPhase) -> Supply:
+        """A pool with the clips that are due at this step.
+
+        With as many clips in it as there is room for, and fresh ones, it is that of a run that came
+        here without a break. Without fresh ones every start has clips of its own.
+        """
+        first, fresh, latent_frames = share(phase.first), share(phase.fresh), phase.latent_frames
+        due = fresh * (self.step - self.step % FRESH_STEPS) if fresh else first * self.step
         pixels = self.config.generation.size(phase.grid_scale)
         at_once = PIXELS_AT_ONCE // (FRAMES_PER_LATENT * latent_frames * pixels[0] * pixels[1])
         latents = self.latent_source(self.source, phase)
         labels = self.probe is not None or bool(phase.views)
-        return Supply(self.run, latents, latent_frames, share(size), max(1, at_once), labels)
+        seed, size = phase.first_seed + due, share(phase.pool)
+        out = Supply(self.run, latents, latent_frames, size, max(1, at_once), labels, seed)
+        out.fill(seed, first, 60 * phase.fill_minutes)
+        self.run.log(self.step, {"clips": len(out.pool), "clips_wanted": first}, always=True)
+        return out
 
     def train(self, phase: FlowPhase) -> None:
         """Until the phase's last step or the deadline."""
         run, first, fresh = self.run, share(phase.first), share(phase.fresh)
         self.model.transformer.recompute = phase.recompute
-        clips = self.supply(phase, phase.latent_frames, phase.pool)
-        clips.fill(phase.first_seed + fresh * self.step, first, 60 * phase.fill_minutes)
+        clips, start = self.supply(phase), self.step
         turns = [View(phase.batch)] + [x for x in phase.views for _ in range(x.steps)]
         for step in run.steps(self.step, phase.until_step):
-            if fresh:
-                clips.render(phase.first_seed + first + fresh * step, fresh)
+            if fresh and (step % FRESH_STEPS == 0 or step == start):
+                due = fresh * (step - step % FRESH_STEPS)
+                clips.render(phase.first_seed + first + due, fresh * FRESH_STEPS)
             generator = run.generator(step)
             wanted = turns[step % len(turns)]
             rows = view(clips.pool.draw(share(wanted.batch), generator), wanted, generator)
             values = self.learn(phase, step, rows, generator)
             kind = ("picture_" if wanted.frames == 1 else "") + ("box_" if wanted.box else "")
-            run.log(step, {kind + name: value for name, value in values.items()})
+            values = {kind + name: value for name, value in values.items()}
+            run.log(step, values | {"draws": clips.pool.drawn / clips.pool.made})
             self.step = step + 1
             if run.time_to_save():
                 self.save()

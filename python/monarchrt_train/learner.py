@@ -43,7 +43,7 @@ class Learner:
         help_with = {} if helper is None else dict(helper.named_parameters(prefix="helper"))
         self._all = self._parameters | help_with
         self.optimizers = self._optimizers()
-        self._updates = 0  # since this start
+        self._updates = 0  # that the moments know of
 
     @staticmethod
     def _is_matrix(name: str, x: Tensor) -> bool:
@@ -129,15 +129,20 @@ class Learner:
         return out
 
     def restore(self, saved: Checkpoint, name: str = "weights", ema: str = "ema") -> None:
-        """Takes what `saved` has; it must have weights or their average."""
+        """Takes what `saved` has; it must have weights or their average.
+
+        The warm-up goes on where it was; if moments of some weights are missing, it begins anew.
+        """
         self.module.load_state_dict(saved.weights(name, ema))
         if self.ema is not None:
             self.ema.load_state_dict(saved.weights(ema, name))
         moments = saved.parts.get(f"{name}_optimizer", {})
         muons = {x for o in self.optimizers[1:] for x in o.param_groups[0]["params"]}
+        updates = []
         for key, x in self._parameters.items():
             fields = ("momentum_buffer",) if x in muons else ("exp_avg", "exp_avg_sq")
             if not all(f"{key}.{field}" in moments for field in fields):
+                updates.append(0)
                 continue
             state: dict[str, Tensor] = {
                 # In the memory format of the parameter, which the fused optimizer relies on.
@@ -147,4 +152,6 @@ class Learner:
             if x not in muons:
                 step = moments[f"{key}.step"]
                 state["step"] = step.float().to(x.device if x.is_cuda else "cpu")
+                updates.append(int(step))
             self.optimizers[1 if x in muons else 0].state[x] = state
+        self._updates = min(updates, default=0)

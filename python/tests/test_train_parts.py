@@ -411,6 +411,18 @@ def test_pool_keeps_the_newest() -> None:
     assert set(pool.draw(99, generator)["x"].tolist()) == {2, 3, 4, 5}
 
 
+def test_a_pool_that_begins_later_draws_the_same() -> None:
+    long, later = Pool(4), Pool(4, 6)
+    for start in range(0, 10, 2):
+        long.put({"x": torch.arange(start, start + 2)})
+    for start in (6, 8):
+        later.put({"x": torch.arange(start, start + 2)})
+        drawn = later.draw(99, torch.Generator().manual_seed(1))["x"]
+        assert set(drawn.tolist()) == set(range(6, start + 2))
+    assert torch.equal(long.draw(99, torch.Generator().manual_seed(1))["x"], drawn)
+    assert (long.made, long.drawn, later.made, later.drawn) == (10, 99, 4, 198)
+
+
 def test_budget() -> None:
     assert budget.monarch_flop(3, 21, 30, 52, 12 * 128) == pytest.approx(65e9, rel=0.01)
     assert budget.dense_flop(3, 21, 30, 52, 12 * 128) == pytest.approx(942e9, rel=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ from monarchrt_train import (
 )
 from monarchrt_train.attention import Attention
 from monarchrt_train.clips import Squares
-from monarchrt_train.config import Config, DistillPhase, Part, from_dict, load
+from monarchrt_train.config import Config, DistillPhase, FlowPhase, Part, from_dict, load
 from monarchrt_train.golden import write_run
 from monarchrt_train.run import Run
 from monarchrt_train.wan import WanTransformer
@@ -131,15 +132,36 @@ def test_pictures_and_boxes_come_between_clips(work: Path, tmp_path: Path) -> No
     assert mean(losses[0][-4:]) < 0.9 * mean(losses[0][:4])
 
 
-def test_a_pool_takes_no_longer_than_it_may(work: Path, tmp_path: Path) -> None:
+def pool_of(trainer: flow.Trainer, phase: FlowPhase) -> tuple[set[tuple], float]:
+    """The captions in the pool that the trainer would start with, and how many clips it has."""
+    supply = trainer.supply(phase)
+    rows = supply.pool.draw(256, torch.Generator().manual_seed(1))
+    return {tuple(x) for x in rows["latents"].flatten(1)[:, :4].tolist()}, len(supply.pool)
+
+
+def test_a_pool_takes_no_longer_than_it_may(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(work, tmp_path, dirs_exist_ok=True)
     trainer = flow.Trainer(Run("flow", "", arguments(tmp_path)), SQUARES, HELD_OUT)
-    supply = trainer.supply(trainer.stage.phases[0], 3, 8)
-    supply._at_once = 2
-    supply.fill(0, 8, seconds=0)
-    assert len(supply.pool) == 2
-    supply.fill(0, 8, seconds=60)
-    assert len(supply.pool) == 8
+    monkeypatch.setattr(flow, "PIXELS_AT_ONCE", 2 * 12 * 32 * 48)
+    phase = FlowPhase(9, latent_frames=3, pool=8, first=8, fresh=0)
+    for minutes, clips in ((0.0, 2), (1.0, 8)):
+        assert pool_of(trainer, dataclasses.replace(phase, fill_minutes=minutes))[1] == clips
+        line = log(tmp_path, "flow")[-1]
+        assert (line["clips"], line["clips_wanted"]) == (clips, 8)
+
+
+def test_a_later_start_has_other_clips(work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work, tmp_path, dirs_exist_ok=True)
+    trainer = flow.Trainer(Run("flow", "", arguments(tmp_path)), SQUARES, HELD_OUT)
+    for fresh in (0, 1):
+        phase = FlowPhase(99, latent_frames=3, pool=8, first=8, fresh=fresh)
+        pools = []
+        for trainer.step in (0, 0, 8):
+            pools.append(pool_of(trainer, phase)[0])
+        assert pools[0] == pools[1]
+        assert not pools[0] & pools[2]
 
 
 def test_an_autoencoder_goes_on_from_its_file(work: Path, tmp_path: Path) -> None:
@@ -199,9 +221,10 @@ def test_a_stage_resumes_from_what_was_carried(work: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("muon", [False, True])
 def test_resuming_changes_nothing(work: Path, tmp_path: Path, muon: bool) -> None:
-    """A run in two parts draws the same and ends with the same weights as one in one part."""
+    """A run in two parts draws the same and ends with the same weights as one in one part, though
+    it stops amid the warm-up and amid the steps that new clips are made for."""
     ends = []
-    for name, limits in (("whole", (4,)), ("parts", (2, 4))):
+    for name, limits in (("whole", (12,)), ("parts", (10, 12))):
         folder = tmp_path / name
         folder.mkdir()
         for file in ("spiece.model", "autoencoder.safetensors"):
@@ -209,15 +232,22 @@ def test_resuming_changes_nothing(work: Path, tmp_path: Path, muon: bool) -> Non
         for limit in limits:
             config = json.loads(CONFIG.read_text())
             config["flow"]["phases"] = [
-                {"until_step": limit, "batch": 2, "pool": 4, "first": 4, "fresh": 0}
+                {
+                    "until_step": limit,
+                    "latent_frames": 3,
+                    "batch": 2,
+                    "pool": 8,
+                    "first": 8,
+                    "fresh": 1,
+                }
             ]
-            config["flow"]["optimizer"] |= {"warmup_steps": 1, "muon": muon}
+            config["flow"]["optimizer"] |= {"warmup_steps": 11, "muon": muon}
             (folder / "config.json").write_text(json.dumps(config))
             more = [f"--config={folder / 'config.json'}"]
             flow.main([*arguments(folder), *more], SQUARES, HELD_OUT)
         ends.append(checkpoint.load(folder / "flow" / "checkpoint"))
     whole, parts = ends
-    assert whole.step == parts.step == 4
+    assert whole.step == parts.step == 12
     for part, tensors in whole.parts.items():
         for name, x in tensors.items():
             torch.testing.assert_close(parts.parts[part][name], x, rtol=0, atol=0, msg=name)
