@@ -9,6 +9,7 @@ of, as its own will. Phases grow the picture and the clip.
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 import torch
@@ -31,6 +32,7 @@ from monarchrt_train.taehv import FRAMES_PER_LATENT
 from monarchrt_train.views import view
 from monarchrt_train.wan import TeacherForced, WanTransformer
 
+TAKEN = "text_encoder"  # in the notes of a checkpoint: the digest of the one of `text` it took
 PIXELS_AT_ONCE = 64 << 20  # of video, encoded together when the pool is filled
 FRESH_STEPS = 8  # new clips come for so many steps at once: few are as slow to paint as many
 HELD_OUT_CLIPS, HELD_OUT_AT_ONCE = 32, 8
@@ -144,6 +146,15 @@ def text_encoder_of(run: Run, stage: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): x for k, x in weights.items() if k.startswith(prefix)}
 
 
+def digest(tensors: dict[str, Tensor]) -> str:
+    """Of weights, the same for a copy of them in bfloat16."""
+    out = hashlib.sha256()
+    for name, x in sorted(tensors.items()):
+        out.update(name.encode())
+        out.update(x.to(torch.bfloat16).view(torch.int16).numpy().tobytes())
+    return out.hexdigest()
+
+
 class Supply:
     """Encoded clips of one length, in a pool."""
 
@@ -186,6 +197,7 @@ class Trainer:
         self.step = saved.step if saved else 0
         if saved:
             self.learner.restore(saved)
+        self.notes = dict(saved.notes) if saved else {}
         if not saved or self.stage.take_text_encoder:
             self._take_text_encoder()
         self.attention = self.stage.attention
@@ -205,11 +217,13 @@ class Trainer:
         return learner
 
     def _take_text_encoder(self) -> None:
-        """That of the stage `text`, if it has run."""
+        """That of the stage `text`, if it has run; each once, because it learns on here."""
         encoder = text_encoder_of(self.run, "text")
-        if encoder:
+        name = digest(encoder)
+        if encoder and self.notes.get(TAKEN) != name:
             for model in (self.model, self.learner.ema):
                 model.text_encoder.load_state_dict(encoder)
+            self.notes[TAKEN] = name
 
     def latent_source(self, source: ClipSource, phase: FlowPhase) -> LatentSource:
         text_len = self.config.model.transformer.text_len
@@ -283,7 +297,7 @@ class Trainer:
         return values | {"gradient": self.learner.update(loss, step)}
 
     def save(self) -> None:
-        self.run.save(self.step, self.learner.parts())
+        self.run.save(self.step, self.learner.parts(), self.notes)
 
     @torch.no_grad()
     def validate(self, phase: FlowPhase) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -386,6 +387,34 @@ def test_checkpoint_falls_back_on_the_average(tmp_path: Path) -> None:
     assert torch.equal(loaded.weights()["x"], torch.ones(2))
     with pytest.raises(KeyError, match="ema"):
         loaded.weights("critic", "critic_ema")
+
+
+def test_a_checkpoint_is_there_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "c"
+    for step in (1, 2):
+        saved = checkpoint.Checkpoint(step, {"ema": {"x": torch.ones(2)}}, {"about": str(step)})
+        checkpoint.save(folder, saved)
+    assert [x.name for x in tmp_path.iterdir()] == ["c"]
+    moves: list[Path] = []
+
+    def stop(self: Path, target: Path) -> None:
+        """Like a machine that goes away before the second move."""
+        moves.append(self)
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+        os.rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stop)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(folder, checkpoint.Checkpoint(3, {"ema": {"x": torch.ones(2)}}))
+    monkeypatch.undo()
+    assert checkpoint.exists(folder)
+    assert (checkpoint.load(folder).step, checkpoint.load(folder).notes) == (2, {"about": "2"})
+    checkpoint.save(folder, checkpoint.Checkpoint(4, {"ema": {"x": torch.ones(2)}}))
+    assert checkpoint.load(folder).step == 4
+    assert [x.name for x in tmp_path.iterdir()] == ["c"]
 
 
 def test_metrics() -> None:

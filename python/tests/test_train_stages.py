@@ -95,6 +95,18 @@ def test_the_text_encoder_learns_and_is_taken(work: Path, tmp_path: Path) -> Non
             for name, x in model.text_encoder.state_dict().items():
                 torch.testing.assert_close(x, want[f"text_encoder.{name}"], rtol=0, atol=0)
         shutil.copytree(work / "flow", tmp_path / "flow", dirs_exist_ok=True)
+    trainer.model.text_encoder.norm.weight.data.fill_(7)  # it learns on
+    trainer.learner.ema.text_encoder.norm.weight.data.fill_(7)
+    trainer.save()
+    for dtype in (None, torch.bfloat16):  # the encoder of `text` may come back as it was carried
+        saved = checkpoint.load(tmp_path / "text" / "checkpoint")
+        checkpoint.save(tmp_path / "text" / "checkpoint", saved, dtype)
+        again = flow.Trainer(Run("flow", "", [*arguments(tmp_path), take]), SQUARES, HELD_OUT)
+        assert again.model.text_encoder.norm.weight.eq(7).all()
+    saved.parts["ema"]["text_encoder.norm.weight"] += 1  # another one is taken
+    checkpoint.save(tmp_path / "text" / "checkpoint", saved)
+    again = flow.Trainer(Run("flow", "", [*arguments(tmp_path), take]), SQUARES, HELD_OUT)
+    assert not again.model.text_encoder.norm.weight.eq(7).any()
 
 
 def test_the_tokens_learn_what_is_where(work: Path, tmp_path: Path) -> None:
