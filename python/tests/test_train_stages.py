@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from monarchrt_train import (
     autoencoder,
     checkpoint,
     distill,
     flow,
+    merge,
     monarch,
     package,
     recipe,
@@ -374,6 +377,52 @@ def test_a_recipe_runs_its_parts_and_keeps_what_they_learn(work: Path, tmp_path:
     assert (optimizer["learning_rate"], optimizer["muon_learning_rate"]) == (6e-3, 0.5)
     with pytest.raises(ValueError, match="recipe has no field minutes"):
         load_recipe(content | {"recipe": [{"stage": "flow", "share": 1, "minutes": 3}]})
+
+
+def test_a_second_try_has_the_time_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, lines = [0.0], []
+
+    def fail(line: list[str], check: bool) -> subprocess.CompletedProcess:
+        lines.append(line)
+        clock[0] += 90
+        return subprocess.CompletedProcess(line, 1)
+
+    monkeypatch.setattr(recipe.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(recipe.subprocess, "run", fail)
+    args = argparse.Namespace(work=tmp_path, minutes=10, processes=1, no_compile=False)
+    part = Part("flow", 0.4, phase={"batch": 2}, compile=True)
+    assert not recipe.run_part(0, part, args, json.loads(CONFIG.read_text()))
+    assert ["--minutes=4.0" in lines[0], "--minutes=2.5" in lines[1]] == [True, True]
+    assert ["--compile" in line for line in lines] == [True, False]
+
+
+def test_a_change_of_weights_is_added_to_another_model(work: Path, tmp_path: Path) -> None:
+    new = checkpoint.load(work / "flow" / "checkpoint", ["ema"])
+    names = [name for name in new.parts["ema"] if name.startswith("transformer.")]
+    old = {name: x + 1 for name, x in new.parts["ema"].items()}
+    checkpoint.save(tmp_path / "old", checkpoint.Checkpoint(1, {"ema": old}))
+    few = {name.removeprefix("transformer."): old[name] + 0.5 for name in names}
+    save_file(few, tmp_path / "few.safetensors")
+    flags = [str(work / "flow" / "checkpoint"), f"--plus={tmp_path / 'few.safetensors'}"]
+    flags += [f"--minus={tmp_path / 'old'}", "--scale=2"]
+    merge.main([*flags, f"--out={tmp_path / 'monarch' / 'checkpoint'}"])
+    for file in ("spiece.model", "autoencoder.safetensors"):
+        shutil.copy(work / file, tmp_path)
+    model = package.trained_model(load(CONFIG), tmp_path, "monarch").video
+    for name, x in model.state_dict().items():
+        want = new.parts["ema"][name] + (1 if name in names else 0)
+        torch.testing.assert_close(x, want, rtol=0, atol=1e-6, msg=name)
+    merge.main([*flags, f"--out={tmp_path / 'one.safetensors'}"])
+    one = load_file(tmp_path / "one.safetensors")
+    assert one.keys() == few.keys()
+    for name, x in one.items():
+        assert torch.equal(x, model.transformer.state_dict()[name].bfloat16())
+    del few[next(iter(few))]
+    save_file(few, tmp_path / "few.safetensors")
+    with pytest.raises(ValueError, match="need the same tensors"):
+        merge.main([*flags, f"--out={tmp_path / 'two'}"])
 
 
 def test_a_stage_says_which_one_comes_before(work: Path, tmp_path: Path) -> None:
