@@ -100,7 +100,7 @@ def _sources(plan: Plan) -> dict[str, Source]:
     def generated(method: str) -> Source:
         def source() -> Iterator[tuple[int, np.ndarray]]:
             for i, path in made(plan.out / method, plan.clips).items():
-                yield i, read(path, size)
+                yield i, read(path, size, frames)
 
         return source
 

@@ -55,6 +55,17 @@ def test_a_ratio_counts_whole_clips():
     assert bootstrap.ratio(right, np.zeros(4), seed=1) is None
 
 
+def test_a_change_is_that_of_the_ratios() -> None:
+    before = np.array([[9.0, 10], [1, 2], [4, 4]])
+    after = np.array([[5.0, 10], [4, 8], [2, 4]])  # a clip may be asked more of: things too many
+    estimate = bootstrap.difference(before, after, seed=1)
+    assert estimate.value == pytest.approx(11 / 22 - 14 / 16)
+    shares = [bootstrap.ratio(*x.T, seed=1).value for x in (before, after)]
+    assert estimate.value == pytest.approx(shares[1] - shares[0])
+    assert estimate.low < estimate.value < estimate.high
+    assert estimate.clips == 3
+
+
 def picture() -> np.ndarray:
     return clip(3, "val", frames=1)[0]
 

@@ -127,9 +127,11 @@ def test_a_missing_binary_is_one_line(model, tmp_path, capsys):
 
 def test_raw_frames_of_another_size_are_refused(tmp_path):
     (tmp_path / "0001.rgb").write_bytes(bytes(2 * 4 * 6 * 3))
-    assert read(tmp_path / "0001.rgb", (4, 6)).shape == (2, 4, 6, 3)
+    assert read(tmp_path / "0001.rgb", (4, 6), 2).shape == (2, 4, 6, 3)
     with pytest.raises(ValueError, match="no frames of 7x5"):
-        read(tmp_path / "0001.rgb", (5, 7))
+        read(tmp_path / "0001.rgb", (5, 7), 2)
+    with pytest.raises(ValueError, match="has 2 frames, need 3"):
+        read(tmp_path / "0001.rgb", (4, 6), 3)
 
 
 def test_the_network_learns_and_shrinks_clips():
