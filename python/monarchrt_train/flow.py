@@ -275,7 +275,8 @@ class Trainer:
             wanted = turns[step % len(turns)]
             rows = view(clips.pool.draw(share(wanted.batch), generator), wanted, generator)
             values = self.learn(phase, step, rows, generator)
-            kind = ("picture_" if wanted.frames == 1 else "") + ("box_" if wanted.box else "")
+            kind = {0: "", 1: "picture_"}.get(wanted.frames, "first_")
+            kind += "box_" if wanted.box else ""
             values = {kind + name: value for name, value in values.items()}
             run.log(step, values | {"draws": clips.pool.drawn / clips.pool.made})
             self.step = step + 1

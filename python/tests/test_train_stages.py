@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import os
 import shutil
@@ -377,6 +378,48 @@ def test_a_recipe_runs_its_parts_and_keeps_what_they_learn(work: Path, tmp_path:
     assert (optimizer["learning_rate"], optimizer["muon_learning_rate"]) == (6e-3, 0.5)
     with pytest.raises(ValueError, match="recipe has no field minutes"):
         load_recipe(content | {"recipe": [{"stage": "flow", "share": 1, "minutes": 3}]})
+
+
+def small(phase: dict) -> dict:
+    """A phase of a recipe at the size of smoke.json."""
+    sizes = {"batch": 2, "pool": 16, "first": 4, "fresh": 1, "box": [2, 3]}
+    out = {name: sizes[name] if x and name in sizes else x for name, x in phase.items()}
+    return out | {name: [small(x) for x in phase[name]] for name in ("views",) if name in phase}
+
+
+def test_the_recipe_of_the_demo_runs(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its parts, from a flow that is carried, with the sizes of smoke.json on a CPU."""
+    content = json.loads(CONFIG.read_text())
+    content["recipe"] = json.loads(CONFIG.with_name("demo.json").read_text())["recipe"]
+    for part in content["recipe"]:
+        part["phase"] = small(part.get("phase", {}))
+    content["distill"]["critic_only_steps"] = 0
+    content["flow"] |= {"probe_weight": 0.05, "probe_block": 1}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    for name in ("spiece.model", "autoencoder.safetensors"):
+        shutil.copy(work / name, tmp_path)
+    tokenizer.main(arguments(tmp_path))  # of the world's words, as are the clips of a recipe
+    carried = checkpoint.load(work / "flow" / "checkpoint", ["ema"])
+    checkpoint.save(tmp_path / "flow" / "checkpoint", carried, torch.bfloat16)
+
+    def run(line: list[str], check: bool) -> subprocess.CompletedProcess:
+        """Here, because many processes take long to start."""
+        module = importlib.import_module(line[2])
+        module.main([*(x for x in line[3:] if x != "--compile"), "--device=cpu", "--log-every=1"])
+        return subprocess.CompletedProcess(line, 0)
+
+    monkeypatch.setattr(recipe.subprocess, "run", run)
+    command = [f"--config={tmp_path / 'config.json'}", f"--work={tmp_path}", "--minutes=0.4"]
+    recipe.main([*command, f"--keep={tmp_path / 'kept'}", "--processes=1"])
+    assert (tmp_path / "parts_done").read_text() == "7\n"
+    for name in ("loss", "box_loss", "first_loss", "probe"):
+        assert series(tmp_path, "flow", name)
+    assert flow.TAKEN in checkpoint.load(tmp_path / "kept" / "flow").notes
+    for stage in ("text", "distill", "monarch"):
+        assert checkpoint.load(tmp_path / "kept" / stage).step > 0
+    package.trained_model(load(CONFIG), tmp_path, "monarch")
 
 
 def test_a_second_try_has_the_time_that_is_left(
