@@ -140,6 +140,8 @@ class FlowStage:
     text_dropout: float = 0.1
     history_noise: float = 0.1  # largest sigma of the noise on half of the histories
     take_text_encoder: bool = False  # that of the stage text, once, though the checkpoint has one
+    # Without a loss of its own the encoder forgets in the flow what `text` taught it (README.md).
+    train_text_encoder: bool = True
     probe_weight: float = 0.0  # of PlaceProbe's loss, beside that of the velocity; 0: none
     probe_block: int = 3  # the probe reads after so many
 

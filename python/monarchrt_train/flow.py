@@ -192,6 +192,7 @@ class Trainer:
         self.tokenizer = load_tokenizer(run)
         self.autoencoder = load_autoencoder(run)
         self.model = new_model(run, self.tokenizer)
+        self.model.text_encoder.requires_grad_(self.stage.train_text_encoder)
         self.learner = self._learner()
         saved = run.checkpoint()
         self.step = saved.step if saved else 0

@@ -34,12 +34,13 @@ class Learner:
     ):
         """spent: how much of the training is over, 0 to 1; None: step / decay_steps.
 
-        helper learns along, and is neither averaged nor saved.
+        helper learns along, and is neither averaged nor saved. What needs no gradient in the module
+        stays as it is.
         """
         self.module, self.settings, self._decay = module, settings, ema_decay
         self._spent = spent
         self.ema = copy.deepcopy(module).requires_grad_(False) if ema_decay is not None else None
-        self._parameters = dict(module.named_parameters())
+        self._parameters = {n: x for n, x in module.named_parameters() if x.requires_grad}
         help_with = {} if helper is None else dict(helper.named_parameters(prefix="helper"))
         self._all = self._parameters | help_with
         self.optimizers = self._optimizers()
@@ -110,7 +111,7 @@ class Learner:
     def _average(self, step: int) -> None:
         decay = min(self._decay, (1 + step) / (10 + step))
         averages = list(self.ema.parameters())
-        torch._foreach_lerp_(averages, list(self._parameters.values()), 1 - decay)
+        torch._foreach_lerp_(averages, list(self.module.parameters()), 1 - decay)
 
     def _state(self, x: Tensor) -> dict[str, Tensor]:
         """What an optimizer remembers of a parameter."""

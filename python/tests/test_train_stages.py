@@ -252,8 +252,8 @@ def test_resuming_changes_nothing(work: Path, tmp_path: Path, muon: bool) -> Non
                     "until_step": limit,
                     "latent_frames": 3,
                     "batch": 2,
-                    "pool": 8,
-                    "first": 8,
+                    "pool": 12,
+                    "first": 12,
                     "fresh": 1,
                 }
             ]
@@ -396,7 +396,8 @@ def test_the_recipe_of_the_demo_runs(
     for part in content["recipe"]:
         part["phase"] = small(part.get("phase", {}))
     content["distill"]["critic_only_steps"] = 0
-    content["flow"] |= {"probe_weight": 0.05, "probe_block": 1}
+    content["flow"] |= {"probe_weight": 0.05, "probe_block": 1, "train_text_encoder": False}
+    content["flow"]["optimizer"]["muon"] = True
     (tmp_path / "config.json").write_text(json.dumps(content))
     for name in ("spiece.model", "autoencoder.safetensors"):
         shutil.copy(work / name, tmp_path)
@@ -417,6 +418,11 @@ def test_the_recipe_of_the_demo_runs(
     for name in ("loss", "box_loss", "first_loss", "probe"):
         assert series(tmp_path, "flow", name)
     assert flow.TAKEN in checkpoint.load(tmp_path / "kept" / "flow").notes
+    learnt, used = (
+        checkpoint.load(tmp_path / stage / "checkpoint").parts["ema"] for stage in ("text", "flow")
+    )
+    for name, x in used.items():  # the encoder is that of the text stage, and stays it
+        assert not name.startswith("text_encoder.") or torch.equal(x, learnt[name]), name
     for stage in ("text", "distill", "monarch"):
         assert checkpoint.load(tmp_path / "kept" / stage).step > 0
     package.trained_model(load(CONFIG), tmp_path, "monarch")
