@@ -92,7 +92,7 @@ class TextStage:
     # Numbers of things, in turn; () as the world has them. One thing teaches nothing of whose
     # shape is whose.
     counts: tuple[int, ...] = ()
-    look_around: bool = False  # position biases start anew (Umt5Encoder.look_around)
+    look_around: bool = False  # position biases and queries start anew (Umt5Encoder.look_around)
     ema_decay: float = 0.99
 
 

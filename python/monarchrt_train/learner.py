@@ -34,8 +34,8 @@ class Learner:
     ):
         """spent: how much of the training is over, 0 to 1; None: step / decay_steps.
 
-        helper learns along, and is neither averaged nor saved. What needs no gradient in the module
-        stays as it is.
+        A parameter may have an attribute `rate`: its share of the learning rate. helper learns
+        along, and is neither averaged nor saved. What needs no gradient stays as it is.
         """
         self.module, self.settings, self._decay = module, settings, ema_decay
         self._spent = spent
@@ -54,23 +54,34 @@ class Learner:
         s = self.settings
         turned = [x for n, x in self._all.items() if s.muon and self._is_matrix(n, x)]
         others = [x for x in self._all.values() if not any(x is y for y in turned)]
-        groups = [
-            {"params": [x for x in others if x.dim() > 1], "weight_decay": s.weight_decay},
-            {"params": [x for x in others if x.dim() <= 1], "weight_decay": 0.0},
-        ]
         out: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(groups, lr=s.learning_rate, betas=s.betas, fused=True)
+            torch.optim.AdamW(
+                [
+                    *self._groups([x for x in others if x.dim() > 1], s.weight_decay),
+                    *self._groups([x for x in others if x.dim() <= 1], 0.0),
+                ],
+                lr=s.learning_rate,
+                betas=s.betas,
+                fused=True,
+            )
         ]
         if turned:
-            out.append(
-                torch.optim.Muon(
-                    turned,
-                    lr=s.learning_rate,
-                    weight_decay=s.weight_decay,
-                    adjust_lr_fn="match_rms_adamw",
-                )
-            )
+            groups = self._groups(turned, s.weight_decay)
+            out.append(torch.optim.Muon(groups, lr=s.learning_rate, adjust_lr_fn="match_rms_adamw"))
         return out
+
+    @staticmethod
+    def _groups(parameters: list[Tensor], weight_decay: float) -> list[dict]:
+        """Those of one `rate` together."""
+        groups: dict[float, list[Tensor]] = {}
+        for x in parameters:
+            groups.setdefault(getattr(x, "rate", 1.0), []).append(x)
+        return [
+            {"params": x, "rate": rate, "weight_decay": weight_decay} for rate, x in groups.items()
+        ]
+
+    def _muons(self) -> list[Tensor]:
+        return [x for o in self.optimizers[1:] for g in o.param_groups for x in g["params"]]
 
     def update(self, loss: Tensor, step: int) -> Tensor:
         """One step of the optimizers. -> the norm of the gradient.
@@ -85,14 +96,13 @@ class Learner:
         finite = torch.isfinite(norm)
         # The fused step looks at this on the device, so nobody waits for a GPU; Muon does not.
         self.optimizers[0].found_inf = (~finite).float()
-        for optimizer in self.optimizers[1:]:
-            for x in optimizer.param_groups[0]["params"]:
-                x.grad = torch.where(finite, x.grad, 0)
+        for x in self._muons():
+            x.grad = torch.where(finite, x.grad, 0)
         s, schedule = self.settings, self.schedule(step)
         rates = (s.learning_rate, s.muon_learning_rate or s.learning_rate)
         for optimizer, rate in zip(self.optimizers, rates, strict=False):
             for group in optimizer.param_groups:
-                group["lr"] = rate * schedule
+                group["lr"] = rate * schedule * group["rate"]
             optimizer.step()
         self._updates += 1
         if self.ema is not None:
@@ -138,7 +148,7 @@ class Learner:
         if self.ema is not None:
             self.ema.load_state_dict(saved.weights(ema, name))
         moments = saved.parts.get(f"{name}_optimizer", {})
-        muons = {x for o in self.optimizers[1:] for x in o.param_groups[0]["params"]}
+        muons = set(self._muons())
         updates = []
         for key, x in self._parameters.items():
             fields = ("momentum_buffer",) if x in muons else ("exp_avg", "exp_avg_sq")

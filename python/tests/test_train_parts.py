@@ -352,6 +352,44 @@ def test_heads_look_around_at_first() -> None:
     assert after[3, 4:].sum() > 0.6
 
 
+def test_an_encoder_that_reads_words_only_looks_around_again() -> None:
+    """Large queries drown the biases of positions."""
+    torch.manual_seed(1)
+    encoder = Umt5Encoder(SMOKE.model.text)
+    ids, lengths = torch.randint(4, 300, (1, 12)), torch.tensor([12])
+    turned = ids.clone()
+    turned[:, 3:5] = ids[:, [4, 3]]  # the words change places
+
+    def seen() -> float:
+        with torch.no_grad():
+            before, after = encoder(ids, lengths), encoder(turned, lengths)
+        return float((before - after)[:, 5:].norm() / before[:, 5:].norm())
+
+    fresh = seen()
+    for block in encoder.blocks:
+        block.attn.q.weight.data *= 100
+        block.pos_embedding.embedding.weight.data.zero_()
+    assert seen() < 0.01 * fresh
+    encoder.look_around()
+    assert 0.5 * fresh < seen() < 2 * fresh
+
+
+@pytest.mark.parametrize("muon", [False, True])
+def test_queries_take_steps_of_their_size(muon: bool) -> None:
+    torch.manual_seed(1)
+    model = torch.nn.ModuleDict({"text_encoder": Umt5Encoder(SMOKE.model.text)})
+    attention = model["text_encoder"].blocks[0].attn
+    before = {n: x.detach().clone() for n, x in attention.named_parameters()}
+    learner = Learner(model, Optimizer(warmup_steps=1, weight_decay=0, muon=muon))
+    rows = model["text_encoder"](torch.randint(4, 300, (4, 12)), torch.full((4,), 12))
+    learner.update((rows * torch.randn(rows.shape)).sum(), 0)
+    q, k = (
+        (attention.get_parameter(n).detach() - before[n]).square().mean().sqrt()
+        for n in ("q.weight", "k.weight")
+    )
+    assert float(q / k) == pytest.approx((32 // 2) ** -0.5, rel=0.1)
+
+
 def test_package_round_trip(tmp_path: Path) -> None:
     captions = Squares().captions(range(64))
     model = package.random_model(SMOKE.model, SMOKE.generation, captions, 4)
