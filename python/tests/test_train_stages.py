@@ -411,8 +411,13 @@ def test_the_recipe_of_the_demo_runs(
         module.main([*(x for x in line[3:] if x != "--compile"), "--device=cpu", "--log-every=1"])
         return subprocess.CompletedProcess(line, 0)
 
+    def steps(self: Run, first: int, last: int) -> range:
+        """A few, however busy the machine is."""
+        return range(first, min(last, first + 6))
+
     monkeypatch.setattr(recipe.subprocess, "run", run)
-    command = [f"--config={tmp_path / 'config.json'}", f"--work={tmp_path}", "--minutes=0.4"]
+    monkeypatch.setattr(Run, "steps", steps)
+    command = [f"--config={tmp_path / 'config.json'}", f"--work={tmp_path}", "--minutes=9"]
     recipe.main([*command, f"--keep={tmp_path / 'kept'}", "--processes=1"])
     assert (tmp_path / "parts_done").read_text() == "7\n"
     for name in ("loss", "box_loss", "first_loss", "probe"):
