@@ -47,6 +47,22 @@ def ratio(part: np.ndarray, whole: np.ndarray, seed: int) -> Estimate | None:
     return Estimate(float(part.sum() / whole.sum()), low, high, int((whole > 0).sum()))
 
 
+def difference(before: np.ndarray, after: np.ndarray, seed: int) -> Estimate:
+    """How much `ratio` changes between two looks at the same clips, each [clips, (part, whole)].
+
+    That is the difference of the ratios of sums, not the mean of the changes of each clip.
+    """
+    at = resamples(len(before), seed)
+    looks = np.stack([before, after])  # [2, clips, 2]
+    sums = looks[:, at].sum(2)  # [2, rounds, 2]
+    there = (sums[..., 1] > 0).all(0)
+    ratios = sums[:, there, 0] / sums[:, there, 1]
+    total = looks.sum(1)
+    value = total[:, 0] / total[:, 1]
+    low, high = quantiles(ratios[1] - ratios[0])
+    return Estimate(float(value[1] - value[0]), low, high, len(before))
+
+
 def mean(values: np.ndarray, seed: int) -> Estimate:
     """The mean of numbers [clips], with the percentile interval."""
     return ratio(values, np.ones(len(values)), seed)

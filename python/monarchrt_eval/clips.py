@@ -48,14 +48,18 @@ class Engine:
         subprocess.run([*map(str, command), "--no-cache"], check=True)
 
 
-def read(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [T, H, W, 3] of a file of raw RGB; `size` is (H, W)."""
+def read(path: Path, size: tuple[int, int], frames: int) -> np.ndarray:
+    """uint8 [frames, H, W, 3] of a file of raw RGB; `size` is (H, W). ValueError if it has another
+    number of frames: clips of several lengths must not meet in one row."""
     pixels = np.fromfile(path, np.uint8)
     if len(pixels) == 0 or len(pixels) % (size[0] * size[1] * 3):
         raise ValueError(
             f"[clips] {path} has {len(pixels)} bytes, no frames of {size[1]}x{size[0]}"
         )
-    return pixels.reshape(-1, *size, 3)
+    video = pixels.reshape(-1, *size, 3)
+    if len(video) != frames:
+        raise ValueError(f"[clips] {path} has {len(video)} frames, need {frames}")
+    return video
 
 
 def made(folder: Path, clips: int) -> dict[int, Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from monarchrt_eval import report
-from monarchrt_eval.bootstrap import Estimate, mean
+from monarchrt_eval.bootstrap import Estimate, difference
 from monarchrt_eval.checker import observe
 from monarchrt_eval.clips import Engine, made, read
 from monarchrt_eval.measure import Counts, adherence, counts, real_clip, steady
@@ -61,8 +61,8 @@ def measure(engine: Engine, methods: tuple[str, ...], clips: int, out: Path, gen
                 "adherence": adherence([clip[part].counts for clip in each], seed),
                 "steadiness": steady([clip[part].steadiness for clip in each], seed),
             }
-        first, last = (np.array([np.divide(*c[p].counts["all"]) for c in each]) for p in PARTS)
-        change[method] = mean(last - first, seed)
+        first, last = (np.array([c[p].counts["all"] for c in each], float) for p in PARTS)
+        change[method] = difference(first, last, seed)
     text = report.adherence(rows) + "\n" + report.steadiness(rows) + "\n"
     text += report.lines(["", "change %"], [[k, report.cell(v, 0, 100)] for k, v in change.items()])
     settings = {"model": str(engine.model), "frames": engine.frames, "seed": seed}
@@ -84,4 +84,4 @@ def _clips(
     if generate:
         engine.generate(method, out / "drift.txt", folder)
     for i, path in made(folder, len(scenes)).items():
-        yield i, read(path, engine.size())
+        yield i, read(path, engine.size(), engine.frames)

@@ -11,7 +11,7 @@ import torch
 
 from monarchrt_eval import features
 from monarchrt_eval.bootstrap import Estimate, mean, ratio
-from monarchrt_eval.checker import ATTRIBUTES, compare, observe
+from monarchrt_eval.checker import ATTRIBUTES, OF_FOUND, compare, compare_found, observe
 from monarchrt_eval.features import FeatureNetwork
 from monarchrt_eval.temporal import Steadiness, steadiness
 from monarchrt_train.world import Scene, render
@@ -81,13 +81,18 @@ Counts = dict[str, tuple[int, int]]  # (right, asked) of each attribute
 
 
 def counts(pairs: Iterable[tuple[dict, dict]]) -> Counts:
-    """Of pairs of what was asked for and what was observed, all together; with "all" of them."""
-    total = {name: [0, 0] for name in (*ATTRIBUTES, "all")}
+    """Of pairs of what was asked for and what was observed, all together; with "all" of them, and
+    apart from that "NAME, found" of `compare_found`."""
+    found = {name: f"{name}, found" for name in OF_FOUND}
+    total = {name: [0, 0] for name in (*ATTRIBUTES, *found.values(), "all")}
     for asked, observed in pairs:
         for name, hits in compare(asked, observed).items():
             for key in (name, "all"):
                 total[key][0] += sum(hits)
                 total[key][1] += len(hits)
+        for name, hits in compare_found(asked, observed).items():
+            total[found[name]][0] += sum(hits)
+            total[found[name]][1] += len(hits)
     return {name: (right, asked) for name, (right, asked) in total.items()}
 
 
@@ -95,6 +100,17 @@ def adherence(clips: list[Counts], seed: int) -> dict[str, Estimate | None]:
     """Of each attribute, and of all together, the share that shows; None of what nobody asked."""
     rows = {name: np.array([c[name] for c in clips], float) for name in clips[0]}
     return {name: ratio(row[:, 0], row[:, 1], seed) for name, row in rows.items()}
+
+
+def by_things(asks: list[dict], clips: list[Counts], seed: int) -> dict[str, dict]:
+    """The adherence of the clips that were asked for one thing, for two, and so on."""
+    numbers = [len(asked["objects"]) for asked in asks]
+    return {
+        f"{number} thing{'s' * (number > 1)}": adherence(
+            [c for c, n in zip(clips, numbers, strict=True) if n == number], seed
+        )
+        for number in sorted(set(numbers))
+    }
 
 
 def steady(clips: list[Steadiness], seed: int) -> dict[str, Estimate]:

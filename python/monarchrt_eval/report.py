@@ -5,7 +5,9 @@ from pathlib import Path
 
 from monarchrt_eval.bootstrap import Estimate
 
-Rows = dict[str, dict]  # of each row "adherence", "steadiness" and "frechet", where it has them
+Rows = dict[
+    str, dict
+]  # of each row "adherence" and what else it has: "by_things", "steadiness", "frechet"
 
 STEADINESS = {  # heading and digits, all in percent
     "warp_error": ("warp error", 2),
@@ -49,6 +51,17 @@ def adherence(rows: Rows) -> str:
         for name, row in rows.items()
     ]
     return lines(["%", "clips", *names], body)
+
+
+def by_things(rows: Rows) -> str:
+    """The same table, the rows that have it by how many things were asked for."""
+    return adherence(
+        {
+            f"{name}, {number}": {"adherence": part}
+            for name, row in rows.items()
+            for number, part in row.get("by_things", {}).items()
+        }
+    )
 
 
 def steadiness(rows: Rows) -> str:

@@ -14,7 +14,7 @@ import torch
 from monarchrt_eval import report
 from monarchrt_eval.bootstrap import Estimate
 from monarchrt_eval.checker import observe
-from monarchrt_eval.measure import adherence, counts
+from monarchrt_eval.measure import adherence, by_things, counts
 from monarchrt_eval.sheet import Strip, draw_sheet
 from monarchrt_eval.torch_clips import Sampler
 from monarchrt_eval.workers import spread
@@ -77,8 +77,9 @@ def measure(plan: Plan, tell: Callable[[str], None]) -> dict[str, Estimate | Non
     plan.out.mkdir(parents=True, exist_ok=True)
     seen = spread(observe, frames(), plan.workers)
     each = [counts([(asks, what)]) for (_, asks), what in zip(pairs, seen, strict=True)]
-    row = {"adherence": adherence(each, plan.seed)}
-    text = report.adherence({plan.stage: row})
+    parts = by_things([asks for _, asks in pairs], each, plan.seed)
+    row = {"adherence": adherence(each, plan.seed), "by_things": parts}
+    text = report.adherence({plan.stage: row}) + "\n" + report.by_things({plan.stage: row})
     report.write(plan.out, plan.stage, {"plan": str(plan), "row": row}, text)
     write_png(plan.out / f"{plan.stage}.png", draw_sheet(strips))
     tell(text)

@@ -16,7 +16,15 @@ import torch
 from monarchrt_eval import features, frechet, report
 from monarchrt_eval.clips import Engine, made, read
 from monarchrt_eval.features import FeatureNetwork
-from monarchrt_eval.measure import Measured, Measurer, adherence, counts, real_clip, steady
+from monarchrt_eval.measure import (
+    Measured,
+    Measurer,
+    adherence,
+    by_things,
+    counts,
+    real_clip,
+    steady,
+)
 from monarchrt_eval.sheet import Strip, draw_sheet
 from monarchrt_eval.workers import spread
 from monarchrt_train.package import import_package
@@ -92,7 +100,7 @@ def _sources(plan: Plan) -> dict[str, Source]:
     def generated(method: str) -> Source:
         def source() -> Iterator[tuple[int, np.ndarray]]:
             for i, path in made(plan.out / method, plan.clips).items():
-                yield i, read(path, size)
+                yield i, read(path, size, frames)
 
         return source
 
@@ -109,6 +117,7 @@ def _row(
     each = [counts([(asks[i], clip.observed)]) for i, clip in clips.items()]
     row = {
         "adherence": adherence(each, seed),
+        "by_things": by_things([asks[i] for i in clips], each, seed),
         "steadiness": steady([clip.steadiness for clip in clips.values()], seed),
     }
     if len(clips) > 1 and reference is not None:
@@ -161,7 +170,8 @@ def make_table(plan: Plan, tell: Tell) -> str:
         if name in plan.methods and "shuffled" not in rows:
             rows["shuffled"] = shuffled(asks, clips, seed)
         # After each row, so that a run that is stopped leaves what it has.
-        text = report.adherence(rows) + "\n" + report.steadiness(rows)
+        tables = (report.adherence, report.steadiness, report.by_things)
+        text = "\n".join(table(rows) for table in tables)
         report.write(plan.out, "table", {"settings": _settings(plan), "rows": rows}, text)
         sheet = draw_sheet([(pairs[i][0], strips[i]) for i in sorted(strips)])
         write_png(plan.out / "sheet.png", sheet)

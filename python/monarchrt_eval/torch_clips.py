@@ -168,7 +168,10 @@ class Sampler:
 
 
 def write(sampler: Sampler, method: str, texts: Sequence[str], frames: int, folder: Path) -> None:
-    """The files that the engine would write."""
+    """The files that the engine would write, each there only when it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, pixels in sampler.clips(method, texts, frames):
-        pixels.tofile(folder / f"{i + 1:04d}.rgb")
+        whole = folder / f"{i + 1:04d}.rgb"
+        part = whole.with_suffix(".part")
+        pixels.tofile(part)
+        part.replace(whole)

@@ -13,7 +13,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -30,6 +30,7 @@ INDEX_FILE = "checkpoint.json"
 class Checkpoint:
     step: int
     parts: Parts
+    notes: dict[str, str] = field(default_factory=dict)
 
     def weights(self, name: str = "weights", instead: str = "ema") -> dict[str, Tensor]:
         """The part `name`, or `instead`."""
@@ -51,15 +52,31 @@ def save(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype | None = None)
         for number, group in enumerate(shards(plain), 1):
             files[part].append(f"{part}-{number:03}.safetensors")
             save_file(group, fresh / files[part][-1])
-    index = {"step": checkpoint.step, "parts": files}
+    index = {"step": checkpoint.step, "parts": files, "notes": checkpoint.notes}
     (fresh / INDEX_FILE).write_text(json.dumps(index, indent=1) + "\n")
+    # At every moment one of the two is whole: `load` takes the old one if it must.
+    old = _old(folder)
     if folder.exists():
-        shutil.rmtree(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
     fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(folder: Path) -> Path:
+    """Where the checkpoint before is while a new one takes its place."""
+    return folder.with_name(folder.name + ".old")
+
+
+def _whole(folder: Path) -> Path:
+    """`folder`, or what was there before a `save` that did not come to its end."""
+    there = (folder / INDEX_FILE).is_file() or not (_old(folder) / INDEX_FILE).is_file()
+    return folder if there else _old(folder)
 
 
 def load(folder: Path, parts: Collection[str] | None = None) -> Checkpoint:
     """The checkpoint with those of `parts` that it has; None: all."""
+    folder = _whole(folder)
     index = json.loads((folder / INDEX_FILE).read_text())
     return Checkpoint(
         index["step"],
@@ -68,11 +85,12 @@ def load(folder: Path, parts: Collection[str] | None = None) -> Checkpoint:
             for part, files in index["parts"].items()
             if parts is None or part in parts
         },
+        index.get("notes", {}),
     )
 
 
 def exists(folder: Path) -> bool:
-    return (folder / INDEX_FILE).is_file()
+    return (_whole(folder) / INDEX_FILE).is_file()
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
@@ -11,6 +12,16 @@ from torch.nn import functional
 
 from monarchrt_train.prompts import Tokenizer
 from monarchrt_train.taehv import FRAMES_PER_LATENT, Taehv
+
+THINGS_MAX = 3  # of a clip
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a clip's captions would be if it had only some of its things."""
+
+    things: tuple[int, ...]  # their numbers in the second plane of `labels`, THINGS_MAX at most
+    captions: tuple[str, ...]  # n - 1: of the things whose bits the number n has
 
 
 class ClipSource(Protocol):
@@ -39,6 +50,10 @@ class ClipSource(Protocol):
         """What the cells of a grid show: world.label_maps."""
         ...
 
+    def partly(self, seeds: Sequence[int]) -> list[Told]:
+        """Captions of some of the things of each clip, as if the others were not there."""
+        ...
+
 
 def video_frames(latent_frames: int) -> int:
     return FRAMES_PER_LATENT * (latent_frames - 1) + 1
@@ -51,10 +66,16 @@ def middle_frames(latent_frames: int) -> list[float]:
 
 
 class Pool:
-    """A ring of rows of tensors: the newest replace the oldest."""
+    """A ring of rows of tensors: the newest replace the oldest.
 
-    def __init__(self, size: int):
-        self.size, self._next, self._filled = size, 0, 0
+    first: where the ring begins. Pools that hold the same rows hold them at the same places if each
+    began with the number of its first row, so they draw the same.
+    """
+
+    def __init__(self, size: int, first: int = 0):
+        self.size, self._first, self._filled = size, first % size, 0
+        self._next = self._first
+        self.made, self.drawn = 0, 0  # rows, so far
         self._columns: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
@@ -68,11 +89,15 @@ class Pool:
             at = (self._next + torch.arange(count, device=value.device)) % self.size
             self._columns[name][at] = value
         self._next = (self._next + count) % self.size
+        self.made += count
         self._filled = min(self.size, self._filled + count)
 
     def draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         device = generator.device
         at = torch.randint(self._filled, (count,), generator=generator, device=device)
+        if self._filled < self.size:
+            at = (self._first + at) % self.size
+        self.drawn += count
         return {name: column[at] for name, column in self._columns.items()}
 
 
@@ -101,7 +126,7 @@ class LatentSource:
         self, seeds: Sequence[int], latent_frames: int, labels: bool = False
     ) -> dict[str, Tensor]:
         """latents [B, latent_frames, C, h, w], ids int64 [B, text_len], lengths [B], and if wanted
-        labels uint8 [B, latent_frames, 3, h, w] of the source."""
+        labels uint8 [B, latent_frames, 3, h, w] of the source and the columns of `parts`."""
         frames = video_frames(latent_frames)
         video = self._source.clips(seeds, frames, self._size, self._device)
         latents = self._autoencoder.encode(to_float(video))
@@ -109,7 +134,21 @@ class LatentSource:
         if labels:
             middle, grid = middle_frames(latent_frames), tuple(latents.shape[-2:])
             rows["labels"] = self._source.labels(seeds, middle, grid, self._device)
+            rows |= self.parts(seeds)
         return rows
+
+    def parts(self, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """things uint8 [B, THINGS_MAX], 0 where none is; part_ids [B, 2 ** THINGS_MAX, text_len]
+        and part_lengths: captions of the things whose bits the place has; empty at place 0."""
+        told = self._source.partly(seeds)
+        count = 2**THINGS_MAX
+        captions = [("", *x.captions, *[""] * count)[:count] for x in told]
+        text = self.text([caption for row in captions for caption in row])
+        things = [(*x.things, *[0] * THINGS_MAX)[:THINGS_MAX] for x in told]
+        return {
+            "things": torch.tensor(things, dtype=torch.uint8, device=self._device),
+            **{f"part_{name}": x.unflatten(0, (len(told), count)) for name, x in text.items()},
+        }
 
     def text(self, captions: Sequence[str]) -> dict[str, Tensor]:
         ids, lengths = self._tokenizer.batch(captions, self._text_len)
@@ -134,6 +173,13 @@ class Squares:
     def captions(self, seeds: Sequence[int]) -> list[str]:
         scenes = [self._draw(seed) for seed in seeds]
         return [f"a {colour} square moves {way}" for colour, way, _ in scenes]
+
+    def partly(self, seeds: Sequence[int]) -> list[Told]:
+        numbers = [1 + list(self.COLOURS).index(self._draw(seed)[0]) for seed in seeds]
+        return [
+            Told((number,), (caption,))
+            for number, caption in zip(numbers, self.captions(seeds), strict=True)
+        ]
 
     def labels(
         self,

@@ -58,6 +58,9 @@ class Optimizer:
     betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float = 1.0
     muon: bool = False  # for the matrices of the layers
+    # Of Muon alone; 0: learning_rate. Muon's usual 0.02 (entries of a step of N x N then have a
+    # root mean square of 0.02 / sqrt(N)) is 0.1 / sqrt(N) here: 0.00625 for 256.
+    muon_learning_rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class TextStage:
     # Numbers of things, in turn; () as the world has them. One thing teaches nothing of whose
     # shape is whose.
     counts: tuple[int, ...] = ()
-    look_around: bool = False  # position biases start anew (Umt5Encoder.look_around)
+    look_around: bool = False  # position biases and queries start anew (Umt5Encoder.look_around)
     ema_decay: float = 0.99
 
 
@@ -99,7 +102,9 @@ class View:
 
     batch: int
     steps: int = 1
-    frames: int = 0  # latent frames: 1, a picture, or a multiple of CHUNK_FRAMES; 0: all
+    # Latent frames: 1, any of the clip; a multiple of CHUNK_FRAMES, its first ones; 0: all. With
+    # one chunk every token must be made from the prompt: nothing is seen of a past.
+    frames: int = 0
     box: tuple[int, ...] = ()  # rows and columns of latents, around a thing; (): all
 
     def __post_init__(self) -> None:
@@ -119,7 +124,7 @@ class FlowPhase:
     grid_scale: int = 1  # 2: pictures of half the width and height
     pool: int = 4096  # encoded clips kept
     first: int = 512  # clips made before the first step
-    fresh: int = 4  # clips made in each step
+    fresh: int = 4  # clips made in each step; 0: each start has clips of its own, and no others
     first_seed: int = 0  # of the clips; with another one it sees others
     views: tuple[View, ...] = ()  # steps that come after each step with whole clips
     fill_minutes: float = 60.0  # for making clips before the first step, at most
@@ -134,7 +139,9 @@ class FlowStage:
     ema_decay: float = 0.9995
     text_dropout: float = 0.1
     history_noise: float = 0.1  # largest sigma of the noise on half of the histories
-    take_text_encoder: bool = False  # that of the stage text, though the checkpoint has one
+    take_text_encoder: bool = False  # that of the stage text, once, though the checkpoint has one
+    # Without a loss of its own the encoder forgets in the flow what `text` taught it (README.md).
+    train_text_encoder: bool = True
     probe_weight: float = 0.0  # of PlaceProbe's loss, beside that of the velocity; 0: none
     probe_block: int = 3  # the probe reads after so many
 

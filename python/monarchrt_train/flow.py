@@ -9,6 +9,7 @@ of, as its own will. Phases grow the picture and the clip.
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 import torch
@@ -31,7 +32,9 @@ from monarchrt_train.taehv import FRAMES_PER_LATENT
 from monarchrt_train.views import view
 from monarchrt_train.wan import TeacherForced, WanTransformer
 
+TAKEN = "text_encoder"  # in the notes of a checkpoint: the digest of the one of `text` it took
 PIXELS_AT_ONCE = 64 << 20  # of video, encoded together when the pool is filled
+FRESH_STEPS = 8  # new clips come for so many steps at once: few are as slow to paint as many
 HELD_OUT_CLIPS, HELD_OUT_AT_ONCE = 32, 8
 
 
@@ -143,6 +146,15 @@ def text_encoder_of(run: Run, stage: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): x for k, x in weights.items() if k.startswith(prefix)}
 
 
+def digest(tensors: dict[str, Tensor]) -> str:
+    """Of weights, the same for a copy of them in bfloat16."""
+    out = hashlib.sha256()
+    for name, x in sorted(tensors.items()):
+        out.update(name.encode())
+        out.update(x.to(torch.bfloat16).view(torch.int16).numpy().tobytes())
+    return out.hexdigest()
+
+
 class Supply:
     """Encoded clips of one length, in a pool."""
 
@@ -154,8 +166,9 @@ class Supply:
         size: int,
         at_once: int,
         labels: bool,
+        first_seed: int = 0,
     ):
-        self.pool = Pool(size)
+        self.pool = Pool(size, first_seed)
         self._run, self._latents, self._frames = run, latents, latent_frames
         self._at_once, self._labels = at_once, labels
 
@@ -179,11 +192,13 @@ class Trainer:
         self.tokenizer = load_tokenizer(run)
         self.autoencoder = load_autoencoder(run)
         self.model = new_model(run, self.tokenizer)
+        self.model.text_encoder.requires_grad_(self.stage.train_text_encoder)
         self.learner = self._learner()
         saved = run.checkpoint()
         self.step = saved.step if saved else 0
         if saved:
             self.learner.restore(saved)
+        self.notes = dict(saved.notes) if saved else {}
         if not saved or self.stage.take_text_encoder:
             self._take_text_encoder()
         self.attention = self.stage.attention
@@ -203,11 +218,13 @@ class Trainer:
         return learner
 
     def _take_text_encoder(self) -> None:
-        """That of the stage `text`, if it has run."""
+        """That of the stage `text`, if it has run; each once, because it learns on here."""
         encoder = text_encoder_of(self.run, "text")
-        if encoder:
+        name = digest(encoder)
+        if encoder and self.notes.get(TAKEN) != name:
             for model in (self.model, self.learner.ema):
                 model.text_encoder.load_state_dict(encoder)
+            self.notes[TAKEN] = name
 
     def latent_source(self, source: ClipSource, phase: FlowPhase) -> LatentSource:
         text_len = self.config.model.transformer.text_len
@@ -227,29 +244,42 @@ class Trainer:
                 grid_scale=phase.grid_scale,
             )
 
-    def supply(self, phase: FlowPhase, latent_frames: int, size: int) -> Supply:
+    def supply(self, phase: FlowPhase) -> Supply:
+        """A pool with the clips that are due at this step.
+
+        With as many clips in it as there is room for, and fresh ones, it is that of a run that came
+        here without a break. Without fresh ones every start has clips of its own.
+        """
+        first, fresh, latent_frames = share(phase.first), share(phase.fresh), phase.latent_frames
+        due = fresh * (self.step - self.step % FRESH_STEPS) if fresh else first * self.step
         pixels = self.config.generation.size(phase.grid_scale)
         at_once = PIXELS_AT_ONCE // (FRAMES_PER_LATENT * latent_frames * pixels[0] * pixels[1])
         latents = self.latent_source(self.source, phase)
-        labels = self.probe is not None or any(x.box for x in phase.views)
-        return Supply(self.run, latents, latent_frames, share(size), max(1, at_once), labels)
+        labels = self.probe is not None or bool(phase.views)
+        seed, size = phase.first_seed + due, share(phase.pool)
+        out = Supply(self.run, latents, latent_frames, size, max(1, at_once), labels, seed)
+        out.fill(seed, first, 60 * phase.fill_minutes)
+        self.run.log(self.step, {"clips": len(out.pool), "clips_wanted": first}, always=True)
+        return out
 
     def train(self, phase: FlowPhase) -> None:
         """Until the phase's last step or the deadline."""
         run, first, fresh = self.run, share(phase.first), share(phase.fresh)
         self.model.transformer.recompute = phase.recompute
-        clips = self.supply(phase, phase.latent_frames, phase.pool)
-        clips.fill(phase.first_seed + fresh * self.step, first, 60 * phase.fill_minutes)
+        clips, start = self.supply(phase), self.step
         turns = [View(phase.batch)] + [x for x in phase.views for _ in range(x.steps)]
         for step in run.steps(self.step, phase.until_step):
-            if fresh:
-                clips.render(phase.first_seed + first + fresh * step, fresh)
+            if fresh and (step % FRESH_STEPS == 0 or step == start):
+                due = fresh * (step - step % FRESH_STEPS)
+                clips.render(phase.first_seed + first + due, fresh * FRESH_STEPS)
             generator = run.generator(step)
             wanted = turns[step % len(turns)]
             rows = view(clips.pool.draw(share(wanted.batch), generator), wanted, generator)
             values = self.learn(phase, step, rows, generator)
-            kind = ("picture_" if wanted.frames == 1 else "") + ("box_" if wanted.box else "")
-            run.log(step, {kind + name: value for name, value in values.items()})
+            kind = {0: "", 1: "picture_"}.get(wanted.frames, "first_")
+            kind += "box_" if wanted.box else ""
+            values = {kind + name: value for name, value in values.items()}
+            run.log(step, values | {"draws": clips.pool.drawn / clips.pool.made})
             self.step = step + 1
             if run.time_to_save():
                 self.save()
@@ -269,7 +299,7 @@ class Trainer:
         return values | {"gradient": self.learner.update(loss, step)}
 
     def save(self) -> None:
-        self.run.save(self.step, self.learner.parts())
+        self.run.save(self.step, self.learner.parts(), self.notes)
 
     @torch.no_grad()
     def validate(self, phase: FlowPhase) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, distributed
 
-from monarchrt_train.clips import ClipSource
+from monarchrt_train.clips import ClipSource, Told
 
 
 def join(device: str) -> torch.device:
@@ -80,6 +80,9 @@ class Share:
 
     def captions(self, seeds: Sequence[int]) -> list[str]:
         return self._source.captions(self._own(seeds))
+
+    def partly(self, seeds: Sequence[int]) -> list[Told]:
+        return self._source.partly(self._own(seeds))
 
     def clips(
         self,

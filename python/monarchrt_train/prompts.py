@@ -49,6 +49,12 @@ class Tokenizer:
     def __len__(self) -> int:
         return self._processor.get_piece_size()
 
+    def ends(self, ids: Tensor) -> Tensor:
+        """Where in its text each piece of `ids` [B, L] ends, in characters: int64 [B, L]. Of texts
+        that are clean, of known pieces."""
+        lengths = torch.tensor([len(self._processor.id_to_piece(n)) for n in range(len(self))])
+        return lengths[ids].cumsum(1) - 1  # a text begins with a space that is not there
+
     def ids(self, text: str, text_len: int) -> list[int]:
         """At most text_len ids, the end of text included."""
         return [*self._processor.encode(clean(text))[: text_len - 1], END]

@@ -5,8 +5,9 @@ python -m monarchrt_train.recipe --config FILE --work DIR --minutes 25 --keep KE
 The parts are those of the configuration's `recipe`; WORK must have what `tokenizer` and
 `autoencoder` make. After each part, what it has learnt is copied to KEEP/STAGE (average and critic,
 bfloat16): a machine that is taken away costs the part under way. A part that fails is tried once
-more without `--compile`, then left out, and the exit code is 1. A second call begins with the first
-part that is not done; with `--parts` a call ends after so many, where calls may not last long.
+more without `--compile` in what is left of its time, then left out, and the exit code is 1. A
+second call begins with the first part that is not done; with `--parts` a call ends after so many,
+where calls may not last long.
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ def part_config(content: dict, part: Part) -> dict:
         stage["steps"] = FOR_EVER
     for optimizer in ("optimizer", "critic"):
         if optimizer in stage:
-            faster = part.learning_rate_factor * stage[optimizer]["learning_rate"]
-            stage[optimizer] = {
-                **stage[optimizer],
-                "learning_rate": faster,
-                "decay_steps": FOR_EVER,
+            rates = ("learning_rate", "muon_learning_rate")
+            faster = {
+                rate: part.learning_rate_factor * stage[optimizer][rate]
+                for rate in rates
+                if rate in stage[optimizer]
             }
+            stage[optimizer] = {**stage[optimizer], **faster, "decay_steps": FOR_EVER}
     stage.update(part.change)
     return {**content, part.stage: stage}
 
@@ -73,10 +75,11 @@ def run_part(number: int, part: Part, args: argparse.Namespace, content: dict) -
     path = args.work / f"part-{number}.json"
     path.write_text(json.dumps(part_config(content, part), indent=1) + "\n")
     minutes = part.share * args.minutes
-    line = command(part, path, args.work, minutes, args.processes)
     compiled = ["--compile"] if part.compile and not args.no_compile else []
+    begin = time.monotonic()
     for flags in [compiled, []] if compiled else [[]]:
-        begin = time.monotonic()
+        left = minutes - (time.monotonic() - begin) / 60
+        line = command(part, path, args.work, max(0.0, left), args.processes)
         done = subprocess.run([*line, *flags], check=False).returncode == 0
         print(f"part {number}, {part.stage}: {time.monotonic() - begin:.0f} s", flush=True)
         if done:

@@ -115,9 +115,9 @@ class Run:
         folder = (self.work / stage if stage else self.folder) / "checkpoint"
         return checkpoint.load(folder) if checkpoint.exists(folder) else None
 
-    def save(self, step: int, parts: Parts) -> None:
+    def save(self, step: int, parts: Parts, notes: dict[str, str] | None = None) -> None:
         if not parallel.rank():
-            checkpoint.save(self.folder / "checkpoint", Checkpoint(step, parts))
+            checkpoint.save(self.folder / "checkpoint", Checkpoint(step, parts, notes or {}))
         self._last_save = time.monotonic()
 
     def time_to_save(self) -> bool:

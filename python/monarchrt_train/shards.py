@@ -30,6 +30,11 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
     path.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
+def save_file_of(tensors: dict[str, Tensor], path: Path, dtype: torch.dtype) -> None:
+    """One file, whatever its size."""
+    _save({key: x.detach().to("cpu", dtype).contiguous() for key, x in tensors.items()}, path)
+
+
 def save_tensors(folder: Path, name: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> str:
     """Writes one safetensors file or shards with an index. -> the file to open."""
     tensors = {key: x.detach().to("cpu", dtype).contiguous() for key, x in tensors.items()}

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from monarchrt_train import world
+from monarchrt_train.clips import Told
+from monarchrt_train.world.scene import COLORS
+
+
+def _told(scene: world.Scene, seed: int) -> Told:
+    captions = []
+    for chosen in range(1, 2 ** len(scene.things)):
+        some = tuple(thing for n, thing in enumerate(scene.things) if chosen >> n & 1)
+        captions.append(world.caption(dataclasses.replace(scene, things=some), seed).text)
+    return Told(tuple(1 + COLORS.index(x.color) for x in scene.things), tuple(captions))
 
 
 class World:
@@ -22,6 +33,9 @@ class World:
     def captions(self, seeds: Sequence[int]) -> list[str]:
         scenes = self._scenes(seeds)
         return [world.caption(x, seed).text for x, seed in zip(scenes, seeds, strict=True)]
+
+    def partly(self, seeds: Sequence[int]) -> list[Told]:
+        return [_told(scene, seed) for scene, seed in zip(self._scenes(seeds), seeds, strict=True)]
 
     def clips(
         self,

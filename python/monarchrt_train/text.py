@@ -5,9 +5,10 @@ python -m monarchrt_train.text --config FILE --work DIR --minutes 10
 A probe asks its rows, by attention, what shape, size, motion, direction and speed the thing of each
 colour has, and what background, camera and number of things there are; "not said" is an answer,
 too. So rows bind attributes to things, which pictures teach only slowly: a wrong colour changes few
-pixels. Other heads must say the same of a thing from the row of its colour's word alone, without
-attention: that is learnt much sooner. The probe is thrown away. If there is a flow already, its
-encoder is the start, and the flow takes the result with `take_text_encoder`.
+pixels. Other heads must say the same of a thing, and its colour, from the row of each word that
+speaks of it, alone and without attention: so the row of "heart" says that it is the blue one. The
+probe is thrown away. If there is a flow already, its encoder is the start, and the flow takes the
+result with `take_text_encoder`.
 """
 
 from __future__ import annotations
@@ -29,9 +30,8 @@ from monarchrt_train.parallel import rank, share
 from monarchrt_train.prompts import Tokenizer
 from monarchrt_train.run import Run
 from monarchrt_train.umt5 import Umt5Config, Umt5Encoder
-from monarchrt_train.world import caption, sample_scene
+from monarchrt_train.world import Caption, caption, sample_scene
 from monarchrt_train.world import scene as world
-from monarchrt_train.world.captions import COLOR_WORDS
 
 OF_A_THING = {
     "shape": world.SHAPES,
@@ -40,12 +40,13 @@ OF_A_THING = {
     "direction": ("left", "right", "clockwise", "counterclockwise"),
     "speed": world.SPEEDS,
 }
+OF_A_WORD = {"color": world.COLORS, **OF_A_THING}
 OF_THE_SCENE = {
     "background": world.BACKGROUNDS,
     "camera": tuple(world.CAMERAS),
     "count": tuple(world.COUNTS),
 }
-ABSENT = -100  # no thing of that colour: nothing to say of it
+ABSENT = -100  # no thing of that colour, a word of no thing: nothing to say
 HELD_OUT_CAPTIONS = 1024
 SEEDS_AT_ONCE = 4000
 Mentions = dict  # the form of world.labels
@@ -75,24 +76,24 @@ def targets(mentions: list[Mentions]) -> dict[str, Tensor]:
     return {name: torch.tensor(rows) for name, rows in out.items()}
 
 
-def color_places(tokenizer: Tokenizer, ids: Tensor) -> Tensor:
-    """Where the word of each colour stands in ids [n, L]: int64 [n, colours], -1 if nowhere.
+def owners(tokenizer: Tokenizer, ids: Tensor, told: list[Caption]) -> Tensor:
+    """The thing that each piece of ids [n, L] speaks of: int64 [n, L], -1 if none."""
+    ends = tokenizer.ends(ids)
+    out = torch.full_like(ids, -1)
+    for row, end, caption_ in zip(out, ends, told, strict=True):
+        for thing, (start, stop) in enumerate(caption_.clauses):
+            row[(end > start) & (end <= stop)] = thing
+    return out
 
-    Words of several pieces are not looked for, nor the green of "green hills".
-    """
 
-    def pieces(word: str) -> list[int]:
-        return tokenizer.ids(word, len(word) + 2)[:-1]
-
-    following = functional.pad(ids[:, 1:], (0, 1))
-    landscape = torch.tensor(pieces("hills")[:1])
-    out = []
-    for color in world.COLORS:
-        words = [pieces(word) for word in COLOR_WORDS[color]]
-        known = torch.tensor([word[0] for word in words if len(word) == 1], dtype=torch.int64)
-        here = torch.isin(ids, known) & ~torch.isin(following, landscape)
-        out.append(torch.where(here.any(1), here.int().argmax(1), -1))
-    return torch.stack(out, 1)
+def word_targets(owner: Tensor, mentions: list[Mentions]) -> dict[str, Tensor]:
+    """What each word should say of its thing: of each attribute int8 [n, L]."""
+    out, most = {}, len(world.COUNTS)
+    for name, values in OF_A_WORD.items():
+        said = [[_number(values, thing.get(name)) for thing in m["objects"]] for m in mentions]
+        table = torch.tensor([(row + [ABSENT] * most)[:most] for row in said])
+        out[f"at_{name}"] = table.gather(1, owner.clamp(min=0)).where(owner >= 0, ABSENT).char()
+    return out
 
 
 class Probe(nn.Module):
@@ -103,12 +104,12 @@ class Probe(nn.Module):
         answers = {"there": ("no", "yes"), **OF_A_THING, **OF_THE_SCENE}
         self.heads = nn.ModuleDict({n: nn.Linear(c.dim, len(v) + 1) for n, v in answers.items()})
         self.at_word = nn.ModuleDict(
-            {n: nn.Linear(c.dim, len(v) + 1) for n, v in OF_A_THING.items()}
+            {n: nn.Linear(c.dim, len(v) + 1) for n, v in OF_A_WORD.items()}
         )
 
-    def forward(self, rows: Tensor, lengths: Tensor, places: Tensor) -> dict[str, Tensor]:
-        """rows [B, L, dim] of the encoder, places of `color_places` -> logits in the order of
-        `targets`; those of the words' own rows under "at_NAME"."""
+    def forward(self, rows: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """rows [B, L, dim] of the encoder -> logits in the order of `targets`; those of the words'
+        own rows [B, L, values] under "at_NAME"."""
         padding = torch.arange(rows.shape[1], device=rows.device)[None] >= lengths[:, None]
         asked = self.questions.expand(len(rows), -1, -1)
         told, _ = self.attention(asked, rows, rows, key_padding_mask=padding, need_weights=False)
@@ -116,8 +117,7 @@ class Probe(nn.Module):
             name: head(told[:, 0] if name in OF_THE_SCENE else told[:, 1:])
             for name, head in self.heads.items()
         }
-        own = rows.gather(1, places.clamp(min=0)[..., None].expand(-1, -1, rows.shape[2]))
-        return said | {f"at_{name}": head(own) for name, head in self.at_word.items()}
+        return said | {f"at_{name}": head(rows) for name, head in self.at_word.items()}
 
 
 class EncoderWithProbe(nn.Module):
@@ -125,8 +125,8 @@ class EncoderWithProbe(nn.Module):
         super().__init__()
         self.text_encoder, self.probe = Umt5Encoder(c), Probe(c)
 
-    def forward(self, ids: Tensor, lengths: Tensor, places: Tensor) -> dict[str, Tensor]:
-        return self.probe(self.text_encoder(ids, lengths), lengths, places)
+    def forward(self, ids: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        return self.probe(self.text_encoder(ids, lengths), lengths)
 
 
 def loss(said: dict[str, Tensor], want: dict[str, Tensor]) -> Tensor:
@@ -148,8 +148,8 @@ def share_right(said: dict[str, Tensor], want: dict[str, Tensor]) -> dict[str, T
 def captions(
     tokenizer: Tokenizer, text_len: int, split: str, seeds: range, counts: Sequence[int] = ()
 ) -> dict[str, Tensor]:
-    """Captions of these scenes and what they say: ids [n, text_len], lengths [n], `places` of
-    `color_places`, `targets`, and under "at_NAME" those of things whose colour has a place.
+    """Captions of these scenes and what they say: ids [n, text_len], lengths [n], `targets` and
+    `word_targets`.
 
     counts: numbers of things, in turn; empty: as the world has them.
     """
@@ -160,10 +160,9 @@ def captions(
     told = [caption(sample_scene(seed, split, count(seed)), seed) for seed in seeds]
     ids, lengths = tokenizer.batch([x.text for x in told], text_len)
     ids = functional.pad(ids, (0, text_len - ids.shape[1]))
-    places = color_places(tokenizer, ids)
-    want = targets([x.mentions for x in told])
-    own = {f"at_{name}": want[name].where(places >= 0, ABSENT) for name in OF_A_THING}
-    return {"ids": ids, "lengths": lengths, "places": places, **want, **own}
+    mentions = [x.mentions for x in told]
+    own = word_targets(owners(tokenizer, ids, told), mentions)
+    return {"ids": ids, "lengths": lengths, **targets(mentions), **own}
 
 
 def _captions(task: tuple[bytes, int, str, range, Sequence[int]]) -> dict[str, np.ndarray]:
@@ -187,8 +186,8 @@ def many_captions(
 
 def ask(model: EncoderWithProbe, rows: dict[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
     """What the probe says, and what it should."""
-    asked = ("ids", "lengths", "places")
-    want = {name: x for name, x in rows.items() if name not in asked}
+    asked = ("ids", "lengths")
+    want = {name: x.long() for name, x in rows.items() if name not in asked}
     return model(*(rows[name] for name in asked)), want
 
 

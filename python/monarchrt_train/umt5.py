@@ -66,6 +66,8 @@ class SelfAttention(nn.Module):
         self.k = nn.Linear(c.dim, c.dim_attn, bias=False)
         self.v = nn.Linear(c.dim, c.dim_attn, bias=False)
         self.o = nn.Linear(c.dim_attn, c.dim, bias=False)
+        # Scores are not scaled, so queries are smaller than elsewhere, and so are their steps.
+        self.q.weight.rate = (c.dim_attn // c.heads) ** -0.5
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """x [B, L, dim], bias [B, heads, L, L] with -inf at padding keys -> [B, L, dim]."""
@@ -130,8 +132,6 @@ class Umt5Encoder(nn.Module):
         c = self.config
         nn.init.normal_(self.token_embedding.weight)
         for block in self.blocks:
-            # Scores are not scaled, so the queries are small.
-            nn.init.normal_(block.attn.q.weight, std=(c.dim * c.dim_attn / c.heads) ** -0.5)
             for weight in (block.attn.k.weight, block.attn.v.weight, block.ffn.fc1.weight):
                 nn.init.normal_(weight, std=c.dim**-0.5)
             nn.init.normal_(block.ffn.gate[0].weight, std=c.dim**-0.5)
@@ -141,11 +141,14 @@ class Umt5Encoder(nn.Module):
 
     @torch.no_grad()
     def look_around(self) -> None:
-        """Position biases by which heads in turn look before, after, around and anywhere.
+        """Position biases by which heads in turn look before, after, around and anywhere, and
+        queries so small that the biases count.
 
-        Small ones would have to grow by hundreds of times a step of AdamW before an encoder
-        knows which word stands beside which; until then it reads captions as bags of words.
+        Small biases would have to grow by hundreds of times a step of AdamW before an encoder
+        knows which word stands beside which, and large queries drown them; until then it reads
+        captions as bags of words.
         """
+        c = self.config
         distance = bucket_distances(self.config.buckets)
         aside = distance.abs() + WRONG_SIDE
         looks = (
@@ -155,6 +158,7 @@ class Umt5Encoder(nn.Module):
             torch.zeros_like(distance),
         )
         for block in self.blocks:
+            nn.init.normal_(block.attn.q.weight, std=(c.dim * c.dim_attn / c.heads) ** -0.5)
             for head, bias in enumerate(block.pos_embedding.embedding.weight.T):
                 bias.copy_((-SLOPE * looks[head % len(looks)]).clamp(min=LOWEST_BIAS))
 

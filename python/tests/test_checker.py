@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import monarchrt_eval.checker
-from monarchrt_eval.checker import compare, observe, tally
+from monarchrt_eval.checker import compare, compare_found, observe, tally
 from monarchrt_eval.checker.camera import camera_path
 from monarchrt_eval.checker.geometry import name_shape, occupancy, turn
 from monarchrt_eval.checker.motion import Path as MotionPath
@@ -126,10 +126,13 @@ def test_comparison_finds_every_mistake():
     assert result["shape"] == [False, False]
     assert result["direction"] == [False]
     assert "camera" not in result  # nobody asked
+    assert compare_found(asked, bad) == {"shape": [False], "motion": [True]}
     assert tally([result, compare(asked, good)])["color"] == (3, 4)
     crowd = good | {"count": 4, "objects": [ball, star, ball, star]}
     assert tally([compare(asked, crowd)])["color"] == (2, 4)
     assert tally([compare(asked, crowd)])["direction"] == (1, 3)
+    assert compare_found(asked, crowd) == {"shape": [True, True], "motion": [True, True]}
+    assert compare_found(asked, {"objects": []}) == {"shape": [], "motion": []}
     assert tally([result])["camera"] == (0, 0)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from monarchrt_eval import bootstrap, frechet, report, temporal
 from monarchrt_eval.checker.validate import clip
-from monarchrt_eval.measure import adherence, counts
+from monarchrt_eval.measure import adherence, by_things, counts
 
 cv2.setNumThreads(1)
 
@@ -55,6 +55,17 @@ def test_a_ratio_counts_whole_clips():
     assert bootstrap.ratio(right, np.zeros(4), seed=1) is None
 
 
+def test_a_change_is_that_of_the_ratios() -> None:
+    before = np.array([[9.0, 10], [1, 2], [4, 4]])
+    after = np.array([[5.0, 10], [4, 8], [2, 4]])  # a clip may be asked more of: things too many
+    estimate = bootstrap.difference(before, after, seed=1)
+    assert estimate.value == pytest.approx(11 / 22 - 14 / 16)
+    shares = [bootstrap.ratio(*x.T, seed=1).value for x in (before, after)]
+    assert estimate.value == pytest.approx(shares[1] - shares[0])
+    assert estimate.low < estimate.value < estimate.high
+    assert estimate.clips == 3
+
+
 def picture() -> np.ndarray:
     return clip(3, "val", frames=1)[0]
 
@@ -97,5 +108,14 @@ def test_adherence_of_known_clips():
     rows = adherence(each, seed=1)
     assert (rows["background"].value, rows["shape"].value, rows["all"].value) == (0.5, 1, 0.75)
     assert rows["camera"] is None
+    assert (rows["shape, found"].value, rows["motion, found"]) == (1, None)
+    two = asked | {"count": 2, "objects": [red, red | {"color": "blue", "shape": "star"}]}
+    each.append(counts([(two, good)]))
+    assert each[-1]["all"] == (3, 6)  # the rest of what is found does not count once more
+    parts = by_things([asked] * 4 + [two], each, seed=1)
+    assert [parts[n]["all"].value for n in ("1 thing", "2 things")] == [0.75, 0.5]
+    assert parts["2 things"]["shape, found"].value == 1
+    text = report.by_things({"x": {"by_things": parts}, "y": {}})
+    assert [line[:12] for line in text.splitlines()[2:]] == ["| x, 1 thing", "| x, 2 thing"]
     text = report.adherence({"x": {"adherence": rows}})
     assert text.splitlines()[2].startswith(f"| x | 4 | {report.cell(rows['all'], 0, 100)} | 100 (")

@@ -79,6 +79,7 @@ def test_the_table_from_one_command(model):
     assert rows["window"]["adherence"]["all"]["clips"] == CLIPS
     out = model.parent / "out"
     assert f"| window | {CLIPS} |" in (out / "table.md").read_text()
+    assert "| window, 1 thing | " in (out / "table.md").read_text()
     sheet = cv2.imread(str(out / "sheet.png"))
     assert sheet.shape[0] > CLIPS * 3 * 96
     (out / "dense" / "0002.rgb").unlink()
@@ -87,7 +88,7 @@ def test_the_table_from_one_command(model):
     assert less["rows"]["real"] == rows["real"]
     assert len(list((out / "measured").iterdir())) == CLIPS + 1  # dense as real; window all alike
     plain = table(model, "--methods", "dense", "--no-generate", "--no-frechet")
-    assert plain["rows"]["dense"].keys() == {"adherence", "steadiness"}
+    assert plain["rows"]["dense"].keys() == {"adherence", "by_things", "steadiness"}
     assert plain["rows"]["real"]["adherence"] == rows["real"]["adherence"]
 
 
@@ -126,9 +127,11 @@ def test_a_missing_binary_is_one_line(model, tmp_path, capsys):
 
 def test_raw_frames_of_another_size_are_refused(tmp_path):
     (tmp_path / "0001.rgb").write_bytes(bytes(2 * 4 * 6 * 3))
-    assert read(tmp_path / "0001.rgb", (4, 6)).shape == (2, 4, 6, 3)
+    assert read(tmp_path / "0001.rgb", (4, 6), 2).shape == (2, 4, 6, 3)
     with pytest.raises(ValueError, match="no frames of 7x5"):
-        read(tmp_path / "0001.rgb", (5, 7))
+        read(tmp_path / "0001.rgb", (5, 7), 2)
+    with pytest.raises(ValueError, match="has 2 frames, need 3"):
+        read(tmp_path / "0001.rgb", (4, 6), 3)
 
 
 def test_the_network_learns_and_shrinks_clips():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from monarchrt_train import budget, checkpoint, config, metrics, package, prompts, shards, text
 from monarchrt_train.attention import Attention, dense, monarch
-from monarchrt_train.clips import Pool, Squares, video_frames
+from monarchrt_train.clips import LatentSource, Pool, Squares, video_frames
 from monarchrt_train.config import Optimizer, View
 from monarchrt_train.distill import Generated, Scorer
 from monarchrt_train.flow import flow_loss, velocities
 from monarchrt_train.learner import Learner
 from monarchrt_train.rollout import KvCache
 from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean
+from monarchrt_train.sources import training_source
 from monarchrt_train.taehv import Taehv, TaehvConfig, fold_statistics
 from monarchrt_train.umt5 import Umt5Encoder, relative_buckets
 from monarchrt_train.views import view
 from monarchrt_train.wan import Bidirectional, TeacherForced, WanConfig, WanTransformer
+from monarchrt_train.world import caption, sample_scene
+from monarchrt_train.world.captions import COLOR_WORDS
 from monarchrt_train.world.scene import COLORS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -61,7 +65,15 @@ def numbered_clips(count: int, frames: int, rows: int, cols: int) -> dict[str, t
     sizes = (count, frames, rows, cols)
     where = torch.meshgrid(*(torch.arange(n) for n in sizes), indexing="ij")
     labels = torch.zeros(count, frames, 3, rows, cols, dtype=torch.uint8)
-    return {"latents": torch.stack(where, 2), "labels": labels, "ids": torch.arange(count)}
+    return {
+        "latents": torch.stack(where, 2),
+        "labels": labels,
+        "ids": torch.full((count, 1), 9),
+        "lengths": torch.full((count,), 9),
+        "things": torch.zeros(count, 3, dtype=torch.uint8),
+        "part_ids": torch.arange(8).view(1, 8, 1).expand(count, 8, 1),  # of what they tell
+        "part_lengths": torch.arange(8).expand(count, 8),
+    }
 
 
 def test_a_view_is_a_box_of_frames_around_a_thing() -> None:
@@ -71,7 +83,6 @@ def test_a_view_is_a_box_of_frames_around_a_thing() -> None:
     generator = torch.Generator().manual_seed(1)
     got = view(clips, View(batch=64, frames=1, box=(4, 5)), generator)
     assert got["latents"].shape == (64, 1, 4, 4, 5)
-    assert torch.equal(got["ids"], clips["ids"])
     clip, frame, row, col = got["latents"].unbind(2)
     assert torch.equal(clip[:, 0, 0, 0], torch.arange(64))
     for x, axis in ((row, 2), (col, 3)):
@@ -83,16 +94,73 @@ def test_a_view_is_a_box_of_frames_around_a_thing() -> None:
     assert 16 < int(shown[1].sum()) < 48
 
 
+def test_a_view_has_the_prompt_of_the_things_it_shows() -> None:
+    clips = numbered_clips(48, 3, 8, 24)
+    clips["things"][:] = torch.tensor([5, 3, 0])
+    clips["labels"][:, :, :, 2:6, 2:6] = 5
+    clips["labels"][:, 1:, :, 2:6, 9:13] = 3  # not there in the first frame
+    generator = torch.Generator().manual_seed(1)
+    for wanted in (View(batch=48, frames=1), View(batch=48, box=(8, 9))):
+        got = view(clips, wanted, generator)
+        places = set()
+        for labels, ids, length in zip(
+            got["labels"][:, :, 1], got["ids"], got["lengths"], strict=True
+        ):
+            shares = [
+                (labels == number).sum() / (16 * frames)
+                for number, frames in ((5, labels.shape[0]), (3, min(2, labels.shape[0])))
+            ]
+            cut = any(0.05 < share < 0.5 for share in shares)
+            want = 0 if cut else sum((share >= 0.5) << n for n, share in enumerate(shares))
+            assert int(ids[0]) == int(length) == want
+            places.add(int(want))
+        assert places == ({1, 3} if wanted.frames else {0, 1, 2, 3})
+
+
+def test_parts_of_a_caption_tell_of_these_things() -> None:
+    seeds = [n for n in range(60) if len(sample_scene(n).things) == 3][:3]
+    source = training_source()
+    for told, whole, seed in zip(source.partly(seeds), source.captions(seeds), seeds, strict=True):
+        assert len(told.captions) == 7
+        assert told.captions[-1] == whole
+        things = sample_scene(seed).things
+        assert told.things == tuple(1 + COLORS.index(x.color) for x in things)
+        for chosen, some in enumerate(told.captions, 1):
+            said = {x for x in COLORS if any(word in some for word in COLOR_WORDS[x])}
+            there = {x.color for n, x in enumerate(things) if chosen >> n & 1}
+            assert said - {"green"} <= there  # green hills are no thing
+
+
+def test_rows_have_the_captions_of_parts() -> None:
+    tokenizer = prompts.Tokenizer((REPOSITORY / "models" / "demo" / "spiece.model").read_bytes())
+    torch.manual_seed(1)
+    widths = TaehvConfig(decoder_widths=(8,) * 4, encoder_widths=(8,) * 4)
+    latents = LatentSource(training_source(), Taehv(widths), tokenizer, 80, (16, 24))
+    rows = latents.rows(range(12), 1, labels=True)
+    assert rows["part_ids"].shape == (12, 8, 80)
+    assert rows["part_ids"][:, 0, 0].eq(prompts.END).all()
+    assert rows["part_lengths"][:, 0].eq(1).all()
+    counts = (rows["things"] > 0).sum(1)
+    assert len(counts.unique()) > 1
+    for n, count in enumerate(counts.tolist()):
+        last = 2**count - 1
+        assert torch.equal(rows["part_ids"][n, last], rows["ids"][n])
+        assert rows["part_lengths"][n, last] == rows["lengths"][n]
+    shown = rows["labels"][:, :, 1].flatten(1)
+    assert all(set(shown[n].tolist()) <= {0, *rows["things"][n].tolist()} for n in range(12))
+
+
 def test_a_view_of_a_clip_without_things_is_anywhere() -> None:
     clips = numbered_clips(64, 9, 6, 8)
     generator = torch.Generator().manual_seed(1)
     got = view(clips, View(batch=64, frames=3, box=(6, 4)), generator)["latents"]
     assert got.shape == (64, 3, 4, 6, 4)
     assert (got[:, :, 1].diff(dim=1) == 1).all()
-    assert set(got[:, 0, 1, 0, 0].tolist()) == set(range(7))
+    assert not got[:, 0, 1].any()  # frames that follow a past would teach a false beginning
     assert set(got[:, 0, 3, 0, 0].tolist()) == set(range(5))
     whole = view(clips, View(batch=64), generator)
     assert torch.equal(whole["latents"], clips["latents"])
+    assert whole["ids"].unique().tolist() == [9]
     for wrong in ({"box": (3,)}, {"frames": 2}):
         with pytest.raises(ValueError, match="need"):
             View(batch=1, **wrong)
@@ -246,21 +314,32 @@ def test_tokenizer(tmp_path: Path) -> None:
     assert not (ids[0] == prompts.UNKNOWN).any()
 
 
-def test_places_of_colours() -> None:
-    captions = [
-        "a red ball falls and a turquoise box spins in front of green hills",
-        "green hills behind a green star, a violet ring and a pink moon",
-        "a thing does not move",
-    ]
+def test_each_word_says_whose_it_is() -> None:
     tokenizer = prompts.Tokenizer((REPOSITORY / "models" / "demo" / "spiece.model").read_bytes())
-    ids, _ = tokenizer.batch(captions, 40)
-    places = text.color_places(tokenizer, ids)
-    assert places.shape == (3, len(COLORS))
-    for row, words in enumerate((("red", "turquoise"), ("green", "violet", "pink"), ())):
-        found = {int(ids[row, at]) for at in places[row] if at >= 0}
-        assert found == {tokenizer.ids(word, 9)[0] for word in words}
-    green = int(places[1, COLORS.index("green")])
-    assert green == ids[1].tolist().index(tokenizer.ids("green", 9)[0], 1)  # not that of the hills
+    told = [caption(sample_scene(n, count=2 + n % 2), n) for n in range(60)]
+    ids, lengths = tokenizer.batch([x.text for x in told], 96)
+    for x, end, length in zip(told, tokenizer.ends(ids), lengths, strict=True):
+        assert end[length - 2] == len(x.text)
+    owner = text.owners(tokenizer, ids, told)
+    want = text.word_targets(owner, [x.mentions for x in told])
+    star, camera = (tokenizer.ids(word, 9)[0] for word in ("star", "camera"))
+    seen = 0
+    for n, x in enumerate(told):
+        for at, piece in enumerate(ids[n].tolist()):
+            things = x.mentions["objects"]
+            stars = [k for k, thing in enumerate(things) if thing.get("shape") == "star"]
+            if piece == star and owner[n, at] >= 0 and len(stars) == 1:
+                color = things[stars[0]].get("color")
+                number = COLORS.index(color) if color else len(COLORS)
+                assert int(owner[n, at]) == stars[0]
+                assert int(want["at_color"][n, at]) == number
+                seen += 1
+            if piece in (camera, prompts.END, prompts.PAD):
+                assert int(want["at_shape"][n, at]) == text.ABSENT
+        for thing, (start, stop) in enumerate(x.clauses):
+            words = x.text[start:stop].lower()
+            assert tokenizer.ids(words, 99)[1:-1] == ids[n][owner[n] == thing].tolist()[1:]
+    assert seen > 5
 
 
 def test_heads_look_around_at_first() -> None:
@@ -271,6 +350,44 @@ def test_heads_look_around_at_first() -> None:
     assert before[3, :3].sum() > 0.6
     assert after[3].argmax() == 4
     assert after[3, 4:].sum() > 0.6
+
+
+def test_an_encoder_that_reads_words_only_looks_around_again() -> None:
+    """Large queries drown the biases of positions."""
+    torch.manual_seed(1)
+    encoder = Umt5Encoder(SMOKE.model.text)
+    ids, lengths = torch.randint(4, 300, (1, 12)), torch.tensor([12])
+    turned = ids.clone()
+    turned[:, 3:5] = ids[:, [4, 3]]  # the words change places
+
+    def seen() -> float:
+        with torch.no_grad():
+            before, after = encoder(ids, lengths), encoder(turned, lengths)
+        return float((before - after)[:, 5:].norm() / before[:, 5:].norm())
+
+    fresh = seen()
+    for block in encoder.blocks:
+        block.attn.q.weight.data *= 100
+        block.pos_embedding.embedding.weight.data.zero_()
+    assert seen() < 0.01 * fresh
+    encoder.look_around()
+    assert 0.5 * fresh < seen() < 2 * fresh
+
+
+@pytest.mark.parametrize("muon", [False, True])
+def test_queries_take_steps_of_their_size(muon: bool) -> None:
+    torch.manual_seed(1)
+    model = torch.nn.ModuleDict({"text_encoder": Umt5Encoder(SMOKE.model.text)})
+    attention = model["text_encoder"].blocks[0].attn
+    before = {n: x.detach().clone() for n, x in attention.named_parameters()}
+    learner = Learner(model, Optimizer(warmup_steps=1, weight_decay=0, muon=muon))
+    rows = model["text_encoder"](torch.randint(4, 300, (4, 12)), torch.full((4,), 12))
+    learner.update((rows * torch.randn(rows.shape)).sum(), 0)
+    q, k = (
+        (attention.get_parameter(n).detach() - before[n]).square().mean().sqrt()
+        for n in ("q.weight", "k.weight")
+    )
+    assert float(q / k) == pytest.approx((32 // 2) ** -0.5, rel=0.1)
 
 
 def test_package_round_trip(tmp_path: Path) -> None:
@@ -310,6 +427,34 @@ def test_checkpoint_falls_back_on_the_average(tmp_path: Path) -> None:
         loaded.weights("critic", "critic_ema")
 
 
+def test_a_checkpoint_is_there_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "c"
+    for step in (1, 2):
+        saved = checkpoint.Checkpoint(step, {"ema": {"x": torch.ones(2)}}, {"about": str(step)})
+        checkpoint.save(folder, saved)
+    assert [x.name for x in tmp_path.iterdir()] == ["c"]
+    moves: list[Path] = []
+
+    def stop(self: Path, target: Path) -> None:
+        """Like a machine that goes away before the second move."""
+        moves.append(self)
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+        os.rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stop)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(folder, checkpoint.Checkpoint(3, {"ema": {"x": torch.ones(2)}}))
+    monkeypatch.undo()
+    assert checkpoint.exists(folder)
+    assert (checkpoint.load(folder).step, checkpoint.load(folder).notes) == (2, {"about": "2"})
+    checkpoint.save(folder, checkpoint.Checkpoint(4, {"ema": {"x": torch.ones(2)}}))
+    assert checkpoint.load(folder).step == 4
+    assert [x.name for x in tmp_path.iterdir()] == ["c"]
+
+
 def test_metrics() -> None:
     torch.manual_seed(5)
     video = torch.rand(2, 3, 3, 24, 32)
@@ -331,6 +476,18 @@ def test_pool_keeps_the_newest() -> None:
     pool.put({"x": torch.arange(3, 6)})
     assert len(pool) == 4
     assert set(pool.draw(99, generator)["x"].tolist()) == {2, 3, 4, 5}
+
+
+def test_a_pool_that_begins_later_draws_the_same() -> None:
+    long, later = Pool(4), Pool(4, 6)
+    for start in range(0, 10, 2):
+        long.put({"x": torch.arange(start, start + 2)})
+    for start in (6, 8):
+        later.put({"x": torch.arange(start, start + 2)})
+        drawn = later.draw(99, torch.Generator().manual_seed(1))["x"]
+        assert set(drawn.tolist()) == set(range(6, start + 2))
+    assert torch.equal(long.draw(99, torch.Generator().manual_seed(1))["x"], drawn)
+    assert (long.made, long.drawn, later.made, later.drawn) == (10, 99, 4, 198)
 
 
 def test_budget() -> None:
@@ -390,3 +547,22 @@ def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
         assert torch.equal(value, moments[key]), key
     learner.update(learner.module(x).sum(), 2)
     assert not torch.equal(learner.module.weight, before["weight"])
+
+
+def test_muon_has_a_learning_rate_of_its_own() -> None:
+    """The first step of a square matrix is that of its sign in all directions."""
+
+    def moved(**settings: float) -> tuple[float, float]:
+        torch.manual_seed(3)
+        module = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([torch.nn.Linear(64, 64)])})
+        linear = module["blocks"][0]
+        before = linear.weight.detach().clone(), linear.bias.detach().clone()
+        options = Optimizer(warmup_steps=1, weight_decay=0, muon=True, **settings)
+        Learner(module, options).update(linear(torch.randn(99, 64)).square().sum(), 0)
+        weight, bias = (x.detach() - y for x, y in zip(linear.parameters(), before, strict=True))
+        return float(weight.square().mean().sqrt()), float(bias.square().mean().sqrt())
+
+    alike, usual = moved(learning_rate=1e-3), moved(learning_rate=1e-3, muon_learning_rate=0.0125)
+    assert alike[1] == usual[1] == pytest.approx(1e-3, rel=0.01)  # AdamW's first step
+    assert alike[0] == pytest.approx(0.2e-3, rel=0.2)
+    assert usual[0] == pytest.approx(0.02 / 64**0.5, rel=0.2)  # Muon's own 0.02

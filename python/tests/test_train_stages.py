@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import importlib
 import json
 import os
 import shutil
@@ -10,12 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from monarchrt_train import (
     autoencoder,
     checkpoint,
     distill,
     flow,
+    merge,
     monarch,
     package,
     recipe,
@@ -24,7 +29,7 @@ from monarchrt_train import (
 )
 from monarchrt_train.attention import Attention
 from monarchrt_train.clips import Squares
-from monarchrt_train.config import Config, DistillPhase, from_dict, load
+from monarchrt_train.config import Config, DistillPhase, FlowPhase, Part, from_dict, load
 from monarchrt_train.golden import write_run
 from monarchrt_train.run import Run
 from monarchrt_train.wan import WanTransformer
@@ -94,6 +99,18 @@ def test_the_text_encoder_learns_and_is_taken(work: Path, tmp_path: Path) -> Non
             for name, x in model.text_encoder.state_dict().items():
                 torch.testing.assert_close(x, want[f"text_encoder.{name}"], rtol=0, atol=0)
         shutil.copytree(work / "flow", tmp_path / "flow", dirs_exist_ok=True)
+    trainer.model.text_encoder.norm.weight.data.fill_(7)  # it learns on
+    trainer.learner.ema.text_encoder.norm.weight.data.fill_(7)
+    trainer.save()
+    for dtype in (None, torch.bfloat16):  # the encoder of `text` may come back as it was carried
+        saved = checkpoint.load(tmp_path / "text" / "checkpoint")
+        checkpoint.save(tmp_path / "text" / "checkpoint", saved, dtype)
+        again = flow.Trainer(Run("flow", "", [*arguments(tmp_path), take]), SQUARES, HELD_OUT)
+        assert again.model.text_encoder.norm.weight.eq(7).all()
+    saved.parts["ema"]["text_encoder.norm.weight"] += 1  # another one is taken
+    checkpoint.save(tmp_path / "text" / "checkpoint", saved)
+    again = flow.Trainer(Run("flow", "", [*arguments(tmp_path), take]), SQUARES, HELD_OUT)
+    assert not again.model.text_encoder.norm.weight.eq(7).any()
 
 
 def test_the_tokens_learn_what_is_where(work: Path, tmp_path: Path) -> None:
@@ -131,15 +148,36 @@ def test_pictures_and_boxes_come_between_clips(work: Path, tmp_path: Path) -> No
     assert mean(losses[0][-4:]) < 0.9 * mean(losses[0][:4])
 
 
-def test_a_pool_takes_no_longer_than_it_may(work: Path, tmp_path: Path) -> None:
+def pool_of(trainer: flow.Trainer, phase: FlowPhase) -> tuple[set[tuple], float]:
+    """The captions in the pool that the trainer would start with, and how many clips it has."""
+    supply = trainer.supply(phase)
+    rows = supply.pool.draw(256, torch.Generator().manual_seed(1))
+    return {tuple(x) for x in rows["latents"].flatten(1)[:, :4].tolist()}, len(supply.pool)
+
+
+def test_a_pool_takes_no_longer_than_it_may(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(work, tmp_path, dirs_exist_ok=True)
     trainer = flow.Trainer(Run("flow", "", arguments(tmp_path)), SQUARES, HELD_OUT)
-    supply = trainer.supply(trainer.stage.phases[0], 3, 8)
-    supply._at_once = 2
-    supply.fill(0, 8, seconds=0)
-    assert len(supply.pool) == 2
-    supply.fill(0, 8, seconds=60)
-    assert len(supply.pool) == 8
+    monkeypatch.setattr(flow, "PIXELS_AT_ONCE", 2 * 12 * 32 * 48)
+    phase = FlowPhase(9, latent_frames=3, pool=8, first=8, fresh=0)
+    for minutes, clips in ((0.0, 2), (1.0, 8)):
+        assert pool_of(trainer, dataclasses.replace(phase, fill_minutes=minutes))[1] == clips
+        line = log(tmp_path, "flow")[-1]
+        assert (line["clips"], line["clips_wanted"]) == (clips, 8)
+
+
+def test_a_later_start_has_other_clips(work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work, tmp_path, dirs_exist_ok=True)
+    trainer = flow.Trainer(Run("flow", "", arguments(tmp_path)), SQUARES, HELD_OUT)
+    for fresh in (0, 1):
+        phase = FlowPhase(99, latent_frames=3, pool=8, first=8, fresh=fresh)
+        pools = []
+        for trainer.step in (0, 0, 8):
+            pools.append(pool_of(trainer, phase)[0])
+        assert pools[0] == pools[1]
+        assert not pools[0] & pools[2]
 
 
 def test_an_autoencoder_goes_on_from_its_file(work: Path, tmp_path: Path) -> None:
@@ -199,9 +237,10 @@ def test_a_stage_resumes_from_what_was_carried(work: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("muon", [False, True])
 def test_resuming_changes_nothing(work: Path, tmp_path: Path, muon: bool) -> None:
-    """A run in two parts draws the same and ends with the same weights as one in one part."""
+    """A run in two parts draws the same and ends with the same weights as one in one part, though
+    it stops amid the warm-up and amid the steps that new clips are made for."""
     ends = []
-    for name, limits in (("whole", (4,)), ("parts", (2, 4))):
+    for name, limits in (("whole", (12,)), ("parts", (10, 12))):
         folder = tmp_path / name
         folder.mkdir()
         for file in ("spiece.model", "autoencoder.safetensors"):
@@ -209,15 +248,22 @@ def test_resuming_changes_nothing(work: Path, tmp_path: Path, muon: bool) -> Non
         for limit in limits:
             config = json.loads(CONFIG.read_text())
             config["flow"]["phases"] = [
-                {"until_step": limit, "batch": 2, "pool": 4, "first": 4, "fresh": 0}
+                {
+                    "until_step": limit,
+                    "latent_frames": 3,
+                    "batch": 2,
+                    "pool": 12,
+                    "first": 12,
+                    "fresh": 1,
+                }
             ]
-            config["flow"]["optimizer"] |= {"warmup_steps": 1, "muon": muon}
+            config["flow"]["optimizer"] |= {"warmup_steps": 11, "muon": muon}
             (folder / "config.json").write_text(json.dumps(config))
             more = [f"--config={folder / 'config.json'}"]
             flow.main([*arguments(folder), *more], SQUARES, HELD_OUT)
         ends.append(checkpoint.load(folder / "flow" / "checkpoint"))
     whole, parts = ends
-    assert whole.step == parts.step == 4
+    assert whole.step == parts.step == 12
     for part, tensors in whole.parts.items():
         for name, x in tensors.items():
             torch.testing.assert_close(parts.parts[part][name], x, rtol=0, atol=0, msg=name)
@@ -326,8 +372,111 @@ def test_a_recipe_runs_its_parts_and_keeps_what_they_learn(work: Path, tmp_path:
     (tmp_path / "spiece.model").unlink()
     with pytest.raises(SystemExit, match="2"):
         recipe.main(command)
+    content["flow"]["optimizer"]["muon_learning_rate"] = 0.25
+    part = Part("flow", 1, phase=small, learning_rate_factor=2)
+    optimizer = recipe.part_config(content, part)["flow"]["optimizer"]
+    assert (optimizer["learning_rate"], optimizer["muon_learning_rate"]) == (6e-3, 0.5)
     with pytest.raises(ValueError, match="recipe has no field minutes"):
         load_recipe(content | {"recipe": [{"stage": "flow", "share": 1, "minutes": 3}]})
+
+
+def small(phase: dict) -> dict:
+    """A phase of a recipe at the size of smoke.json."""
+    sizes = {"batch": 2, "pool": 16, "first": 4, "fresh": 1, "box": [2, 3]}
+    out = {name: sizes[name] if x and name in sizes else x for name, x in phase.items()}
+    return out | {name: [small(x) for x in phase[name]] for name in ("views",) if name in phase}
+
+
+def test_the_recipe_of_the_demo_runs(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its parts, from a flow that is carried, with the sizes of smoke.json on a CPU."""
+    content = json.loads(CONFIG.read_text())
+    content["recipe"] = json.loads(CONFIG.with_name("demo.json").read_text())["recipe"]
+    for part in content["recipe"]:
+        part["phase"] = small(part.get("phase", {}))
+    content["distill"]["critic_only_steps"] = 0
+    content["flow"] |= {"probe_weight": 0.05, "probe_block": 1, "train_text_encoder": False}
+    content["flow"]["optimizer"]["muon"] = True
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    for name in ("spiece.model", "autoencoder.safetensors"):
+        shutil.copy(work / name, tmp_path)
+    tokenizer.main(arguments(tmp_path))  # of the world's words, as are the clips of a recipe
+    carried = checkpoint.load(work / "flow" / "checkpoint", ["ema"])
+    checkpoint.save(tmp_path / "flow" / "checkpoint", carried, torch.bfloat16)
+
+    def run(line: list[str], check: bool) -> subprocess.CompletedProcess:
+        """Here, because many processes take long to start."""
+        module = importlib.import_module(line[2])
+        module.main([*(x for x in line[3:] if x != "--compile"), "--device=cpu", "--log-every=1"])
+        return subprocess.CompletedProcess(line, 0)
+
+    def steps(self: Run, first: int, last: int) -> range:
+        """A few, however busy the machine is."""
+        return range(first, min(last, first + 6))
+
+    monkeypatch.setattr(recipe.subprocess, "run", run)
+    monkeypatch.setattr(Run, "steps", steps)
+    command = [f"--config={tmp_path / 'config.json'}", f"--work={tmp_path}", "--minutes=9"]
+    recipe.main([*command, f"--keep={tmp_path / 'kept'}", "--processes=1"])
+    assert (tmp_path / "parts_done").read_text() == "7\n"
+    for name in ("loss", "box_loss", "first_loss", "probe"):
+        assert series(tmp_path, "flow", name)
+    assert flow.TAKEN in checkpoint.load(tmp_path / "kept" / "flow").notes
+    learnt, used = (
+        checkpoint.load(tmp_path / stage / "checkpoint").parts["ema"] for stage in ("text", "flow")
+    )
+    for name, x in used.items():  # the encoder is that of the text stage, and stays it
+        assert not name.startswith("text_encoder.") or torch.equal(x, learnt[name]), name
+    for stage in ("text", "distill", "monarch"):
+        assert checkpoint.load(tmp_path / "kept" / stage).step > 0
+    package.trained_model(load(CONFIG), tmp_path, "monarch")
+
+
+def test_a_second_try_has_the_time_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, lines = [0.0], []
+
+    def fail(line: list[str], check: bool) -> subprocess.CompletedProcess:
+        lines.append(line)
+        clock[0] += 90
+        return subprocess.CompletedProcess(line, 1)
+
+    monkeypatch.setattr(recipe.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(recipe.subprocess, "run", fail)
+    args = argparse.Namespace(work=tmp_path, minutes=10, processes=1, no_compile=False)
+    part = Part("flow", 0.4, phase={"batch": 2}, compile=True)
+    assert not recipe.run_part(0, part, args, json.loads(CONFIG.read_text()))
+    assert ["--minutes=4.0" in lines[0], "--minutes=2.5" in lines[1]] == [True, True]
+    assert ["--compile" in line for line in lines] == [True, False]
+
+
+def test_a_change_of_weights_is_added_to_another_model(work: Path, tmp_path: Path) -> None:
+    new = checkpoint.load(work / "flow" / "checkpoint", ["ema"])
+    names = [name for name in new.parts["ema"] if name.startswith("transformer.")]
+    old = {name: x + 1 for name, x in new.parts["ema"].items()}
+    checkpoint.save(tmp_path / "old", checkpoint.Checkpoint(1, {"ema": old}))
+    few = {name.removeprefix("transformer."): old[name] + 0.5 for name in names}
+    save_file(few, tmp_path / "few.safetensors")
+    flags = [str(work / "flow" / "checkpoint"), f"--plus={tmp_path / 'few.safetensors'}"]
+    flags += [f"--minus={tmp_path / 'old'}", "--scale=2"]
+    merge.main([*flags, f"--out={tmp_path / 'monarch' / 'checkpoint'}"])
+    for file in ("spiece.model", "autoencoder.safetensors"):
+        shutil.copy(work / file, tmp_path)
+    model = package.trained_model(load(CONFIG), tmp_path, "monarch").video
+    for name, x in model.state_dict().items():
+        want = new.parts["ema"][name] + (1 if name in names else 0)
+        torch.testing.assert_close(x, want, rtol=0, atol=1e-6, msg=name)
+    merge.main([*flags, f"--out={tmp_path / 'one.safetensors'}"])
+    one = load_file(tmp_path / "one.safetensors")
+    assert one.keys() == few.keys()
+    for name, x in one.items():
+        assert torch.equal(x, model.transformer.state_dict()[name].bfloat16())
+    del few[next(iter(few))]
+    save_file(few, tmp_path / "few.safetensors")
+    with pytest.raises(ValueError, match="need the same tensors"):
+        merge.main([*flags, f"--out={tmp_path / 'two'}"])
 
 
 def test_a_stage_says_which_one_comes_before(work: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from itertools import permutations
 
 OBJECT_ATTRIBUTES = ("color", "shape", "size", "motion", "direction", "speed")
 ATTRIBUTES = ("count", "background", "camera", *OBJECT_ATTRIBUTES)
+OF_FOUND = ("shape", "motion")
 
 
 def compare(asked: dict, observed: dict) -> dict[str, list[bool]]:
@@ -19,18 +20,32 @@ def compare(asked: dict, observed: dict) -> dict[str, list[bool]]:
         if name in asked:
             result[name].append(asked[name] == observed[name])
     wanted = asked["objects"]
-    seen = observed["objects"] + [{}] * len(wanted)
-    pairs = max(
-        (list(zip(wanted, chosen, strict=True)) for chosen in permutations(seen, len(wanted))),
-        key=lambda pairs: sum(w[a] == s.get(a) for w, s in pairs for a in w),
-    )
-    for want, saw in pairs:
+    for want, saw in _matched(wanted, observed["objects"]):
         for name, value in want.items():
             result[name].append(value == saw.get(name))
     too_many = max(len(observed["objects"]) - len(wanted), 0)
     for name in {name for want in wanted for name in want}:
         result[name] += [False] * too_many
     return dict(result)
+
+
+def _matched(wanted: list[dict], seen: list[dict]) -> list[tuple[dict, dict]]:
+    """Each thing that was asked for with the one that was seen, {} for none."""
+    seen = seen + [{}] * len(wanted)
+    return max(
+        (list(zip(wanted, chosen, strict=True)) for chosen in permutations(seen, len(wanted))),
+        key=lambda pairs: sum(w[a] == s.get(a) for w, s in pairs for a in w),
+    )
+
+
+def compare_found(asked: dict, observed: dict) -> dict[str, list[bool]]:
+    """Of the things alone that are there, whether they have the shape and the motion that was
+    asked for: not of those that are missing, nor of those that nobody asked for."""
+    pairs = _matched(asked["objects"], observed["objects"])
+    return {
+        name: [want[name] == saw.get(name) for want, saw in pairs if saw and name in want]
+        for name in OF_FOUND
+    }
 
 
 def tally(results: Iterable[dict[str, list[bool]]]) -> dict[str, tuple[int, int]]:

@@ -130,6 +130,7 @@ class Caption:
 
     text: str
     mentions: dict
+    clauses: tuple[tuple[int, int], ...]  # where the text speaks of each thing: from, to
 
 
 def caption(scene: Scene, seed: int, full: bool = False) -> Caption:
@@ -144,7 +145,7 @@ def caption(scene: Scene, seed: int, full: bool = False) -> Caption:
 
     said = [_said(thing, says) for thing in scene.things]
     mentions: dict = {"count": len(said), "objects": said}
-    text = _subjects(draw, scene.things, said)
+    text, clauses = _subjects(draw, scene.things, said)
     if says("background", MENTIONED["background"]):
         mentions["background"] = scene.background
         text = _with_background(draw, text, draw.pick(BACKGROUND_WORDS[scene.background]))
@@ -154,7 +155,7 @@ def caption(scene: Scene, seed: int, full: bool = False) -> Caption:
         text = draw.pick((f"{text}, {words}", f"{text}, and {words}", f"{text} while {words}"))
     if draw.chance(0.3):
         text = text[0].upper() + text[1:] + "."
-    return Caption(text, mentions)
+    return Caption(text, mentions, _spans(text.lower(), clauses))
 
 
 def words(text: str) -> list[str]:
@@ -221,7 +222,10 @@ def _clause(draw: Draw, thing: Thing, said: dict, verb: bool) -> str:
     return " ".join(w for w in words if w)
 
 
-def _subjects(draw: Draw, things: tuple[Thing, ...], said: list[dict]) -> str:
+def _subjects(
+    draw: Draw, things: tuple[Thing, ...], said: list[dict]
+) -> tuple[str, dict[int, str]]:
+    """All of them in a sentence; of each, in the text's order, the part that speaks of it."""
     order = list(range(len(things)))
     if draw.chance(0.5):
         order.reverse()
@@ -233,9 +237,19 @@ def _subjects(draw: Draw, things: tuple[Thing, ...], said: list[dict]) -> str:
             draw.pick((" and ", ", and ", " while ")) if verb else draw.pick((" and ", ", and "))
         )
         text = ", ".join(clauses[:-1]) + joint + clauses[-1]
-    if verb:
-        return text
-    return draw.pick(("", "", VIDEO_WORDS, "there is ")) + text
+    if not verb:
+        text = draw.pick(("", "", VIDEO_WORDS, "there is ")) + text
+    return text, dict(zip(order, clauses, strict=True))
+
+
+def _spans(text: str, clauses: dict[int, str]) -> tuple[tuple[int, int], ...]:
+    """Where each clause stands; in the order of the numbers."""
+    spans, at = {}, 0
+    for thing, clause in clauses.items():
+        start = text.index(clause, at)
+        at = start + len(clause)
+        spans[thing] = (start, at)
+    return tuple(spans[thing] for thing in sorted(spans))
 
 
 def _with_background(draw: Draw, text: str, words: str) -> str:
