@@ -40,8 +40,8 @@ set(no_fuzzer_coverage $<$<BOOL:${MRT_BUILD_FUZZERS}>:-fno-sanitize=fuzzer-no-li
 
 # mrt_isa_variants(NAME SOURCE file.cc [ISAS name ...]): compiles one source once per instruction
 # set, each in its own namespace (macro MRT_ISA). The names are portable (x86-64 baseline), avx2
-# (x86-64-v3) and avx512 (x86-64-v4); all three if none is given. Such a file may define only its kernel and static helpers:
-# docs/decisions/0003-one-source-three-instruction-sets.md.
+# (x86-64-v3) and avx512 (x86-64-v4); all three if none is given. Such a file may define only its
+# kernel and static helpers: docs/decisions/0003-one-source-three-instruction-sets.md.
 function(mrt_isa_variants name)
   cmake_parse_arguments(ARG "" "SOURCE" "ISAS" ${ARGN})
   set(flags_portable "")
