@@ -58,7 +58,8 @@ class Context {
   /// Once the flag is true, models return early and leave their outputs undefined: who sets it asks
   /// stopped() after every call and throws the outputs and the stream's state away. Null: none.
   void set_stop(const std::atomic<bool>* stop) { stop_ = stop; }
-  bool stopped() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
+  /// Whoever has stopped it is then done with it: what it belongs to may be destroyed.
+  bool stopped() const { return stop_ != nullptr && stop_->load(std::memory_order_acquire); }
 
   /// Where operations record themselves; null, as at first: nowhere. It must outlive the calls.
   void set_span_log(SpanLog* log) { span_log_ = log; }
