@@ -90,8 +90,8 @@ class Record {
     return true;
   }
 
-  // Whether it has a line that says that this clip is finished, however it was made.
-  bool HasOther(int64_t index) const {
+  // Whether the last line of that clip says that it is finished, however it was made.
+  bool HasFinished(int64_t index) const {
     const auto found = last_.find(index);
     return found != last_.end() && found->second["status"] == "ok";
   }
@@ -216,7 +216,7 @@ monarchrt::Result<BatchResult> GenerateBatch(const BatchRun& batch) {
     if (!engine) {
       MRT_ASSIGN_OR_RETURN(engine, LoadEngine(run.engine));
     }
-    if (record.HasOther(clip["index"])) {
+    if (record.HasFinished(clip["index"])) {
       // The file may be replaced and this process killed before it has said so.
       MRT_RETURN_IF_ERROR(record.Append(
           {{"index", i + 1}, {"prompt", prompts[i]}, {"file", name}, {"status", "outdated"}}));

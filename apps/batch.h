@@ -22,7 +22,8 @@ monarchrt::Result<std::vector<std::string>> ParsePrompts(const std::string& text
 /// Clip number i, from 1, is OUT_DIR/000i.EXT with the seed plus i - 1. Each gives one line of JSON
 /// on standard output: index, prompt, seed, file, status ("ok", "failed", "skipped"), and frames,
 /// seconds, wall_s and fps_end_to_end or error. Lines of finished and failed clips are also
-/// appended to OUT_DIR/clips.jsonl. A clip is skipped if that file has it finished with the same
+/// appended to OUT_DIR/clips.jsonl, and one with the status "outdated" before a finished clip is
+/// made anew. A clip is skipped if that file has it finished with the same
 /// prompt, seed and settings, and the clip is there: so a batch that was stopped goes on. A clip
 /// that fails for its own prompt does not end the batch; lack of disk or memory does.
 struct BatchResult {

@@ -25,7 +25,8 @@ struct GenerationRun {
   std::string contact_sheet_path;   // empty: none
   std::vector<PromptChangeAt> prompt_changes;
   bool recache = false;
-  bool keep_cut = true;  // an interrupted clip becomes a file that ends early, else none
+  bool keep_cut = true;  // an interrupted clip becomes a file that ends early, else none; but a
+                         // fragmented MP4, which has its name already, stays
   EncodeOverlap encode_overlap = EncodeOverlap::kAuto;
 };
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 #include "base/threads.h"
@@ -42,43 +43,52 @@ class LinearKernel : public ::testing::Test {
   }
 };
 
-struct Case {
+double ToDouble(BFloat16 x) { return ToFloat(x); }
+double ToDouble(float x) { return x; }
+
+template <LinearType kType>
+struct CaseOf {
+  static constexpr DType kDType = kType == LinearType::kBF16 ? DType::kBF16 : DType::kF32;
+  using Element = std::conditional_t<kType == LinearType::kBF16, BFloat16, float>;
+
   int64_t rows, in, out;
   Tensor x, weight, bias, gate, packed;
 
-  Case(int64_t r, int64_t i, int64_t o)
+  CaseOf(int64_t r, int64_t i, int64_t o)
       : rows(r),
         in(i),
         out(o),
-        x(RandomTensor(DType::kBF16, {r, i}, 1)),
-        weight(RandomTensor(DType::kBF16, {o, i}, 2)),
+        x(RandomTensor(kDType, {r, i}, 1)),
+        weight(RandomTensor(kDType, {o, i}, 2)),
         bias(RandomTensor(DType::kF32, {o}, 3)),
         gate(RandomTensor(DType::kF32, {o}, 4)),
-        packed(DType::kBF16, {o, i}) {
-    PackLinearWeight(LinearType::kBF16, weight.view().data, in, out, packed.view().data);
+        packed(kDType, {o, i}) {
+    PackLinearWeight(kType, weight.view().data, in, out, packed.view().data);
   }
 
   /// [rows, out], with the bias.
   std::vector<double> Sums() const {
     std::vector<double> sums;
     for (int64_t at = 0; at < rows * out; ++at) {
-      const BFloat16* const inputs = x.as<BFloat16>() + at / out * in;
-      const BFloat16* const weights = weight.as<BFloat16>() + at % out * in;
+      const Element* const inputs = x.as<Element>() + at / out * in;
+      const Element* const weights = weight.as<Element>() + at % out * in;
       double sum = bias.as<float>()[at % out];
-      for (int64_t i = 0; i < in; ++i) sum += double{ToFloat(inputs[i])} * ToFloat(weights[i]);
+      for (int64_t i = 0; i < in; ++i) sum += ToDouble(inputs[i]) * ToDouble(weights[i]);
       sums.push_back(sum);
     }
     return sums;
   }
 
+  /// The first rows, as many as y has.
   void Run(const Tensor& y, Epilogue epilogue, bool add = false, bool gated = false) const {
     const StorageType storage =
         y.view().dtype == DType::kBF16 ? StorageType::kBF16 : StorageType::kF32;
-    RunWithScratch({.x = x.view().data,
+    RunWithScratch({.type = kType,
+                    .x = x.view().data,
                     .weight = packed.view().data,
                     .bias = bias.as<float>(),
                     .y = {y.view().data, storage},
-                    .rows = rows,
+                    .rows = y.view().shape[0],
                     .in = in,
                     .out = out,
                     .epilogue = epilogue,
@@ -86,6 +96,8 @@ struct Case {
                     .gate = gated ? gate.as<float>() : nullptr});
   }
 };
+using Case = CaseOf<LinearType::kBF16>;
+using FloatCase = CaseOf<LinearType::kF32>;
 
 // Rows that fill no block, inputs of one and of several depths, columns of several tasks.
 constexpr std::array<std::array<int64_t, 3>, 7> kShapes = {{{1, 32, 32},
@@ -250,52 +262,6 @@ constexpr std::array<std::array<int64_t, 3>, 8> kFloatShapes = {{{1, 1, 16},
                                                                  {7, 1200, 32},
                                                                  {193, 64, 48}}};
 
-struct FloatCase {
-  int64_t rows, in, out;
-  Tensor x, weight, bias, gate, packed;
-
-  FloatCase(int64_t r, int64_t i, int64_t o)
-      : rows(r),
-        in(i),
-        out(o),
-        x(RandomTensor(DType::kF32, {r, i}, 1)),
-        weight(RandomTensor(DType::kF32, {o, i}, 2)),
-        bias(RandomTensor(DType::kF32, {o}, 3)),
-        gate(RandomTensor(DType::kF32, {o}, 4)),
-        packed(DType::kF32, {o, i}) {
-    PackLinearWeight(LinearType::kF32, weight.view().data, in, out, packed.view().data);
-  }
-
-  /// [rows, out], with the bias.
-  std::vector<double> Sums() const {
-    std::vector<double> sums;
-    const float *const inputs = x.as<float>(), *const weights = weight.as<float>();
-    for (int64_t at = 0; at < rows * out; ++at) {
-      double sum = bias.as<float>()[at % out];
-      const float *const a = inputs + at / out * in, *const b = weights + at % out * in;
-      for (int64_t i = 0; i < in; ++i) sum += double{a[i]} * b[i];
-      sums.push_back(sum);
-    }
-    return sums;
-  }
-
-  // The first `some` rows.
-  void Run(const Tensor& y, int64_t some, Epilogue epilogue, bool add = false,
-           bool gated = false) const {
-    RunWithScratch({.type = LinearType::kF32,
-                    .x = x.view().data,
-                    .weight = packed.view().data,
-                    .bias = bias.as<float>(),
-                    .y = {y.view().data, StorageType::kF32},
-                    .rows = some,
-                    .in = in,
-                    .out = out,
-                    .epilogue = epilogue,
-                    .add = add,
-                    .gate = gated ? gate.as<float>() : nullptr});
-  }
-};
-
 // On any CPU with AVX2, though oneDNN is taken where there is AVX-512.
 class FloatLinear : public ::testing::Test {
  protected:
@@ -311,7 +277,7 @@ TEST_F(FloatLinear, EqualsTheDefinition) {
     for (const Epilogue epilogue :
          {Epilogue::kNone, Epilogue::kGeluTanh, Epilogue::kSilu, Epilogue::kRelu}) {
       const Tensor y(DType::kF32, {rows, out});
-      c.Run(y, rows, epilogue);
+      c.Run(y, epilogue);
       for (int64_t i = 0; i < rows * out; ++i) {
         const double want = Apply(epilogue, sums[static_cast<size_t>(i)]);
         const double tolerance = 1e-6 * std::abs(want) + 3e-7 * static_cast<double>(in);
@@ -329,7 +295,7 @@ TEST_F(FloatLinear, AddsWithAndWithoutAGate) {
     for (const bool gated : {false, true}) {
       const Tensor before = RandomTensor(DType::kF32, {rows, out}, 5);
       const Tensor y = RandomTensor(DType::kF32, {rows, out}, 5);
-      c.Run(y, rows, Epilogue::kNone, /*add=*/true, gated);
+      c.Run(y, Epilogue::kNone, /*add=*/true, gated);
       for (int64_t i = 0; i < rows * out; ++i) {
         const double factor = gated ? c.gate.as<float>()[i % out] : 1.0;
         const double want = before.as<float>()[i] + factor * sums[static_cast<size_t>(i)];
@@ -343,12 +309,13 @@ TEST_F(FloatLinear, AddsWithAndWithoutAGate) {
 TEST_F(FloatLinear, BitsDependOnTheRowOnly) {
   for (const auto& [rows, in, out] : kFloatShapes) {
     const FloatCase c(rows, in, out);
-    const Tensor whole(DType::kF32, {rows, out}), other(DType::kF32, {rows, out});
-    c.Run(whole, rows, Epilogue::kGeluTanh);
+    const Tensor whole(DType::kF32, {rows, out});
+    c.Run(whole, Epilogue::kGeluTanh);
     for (const int threads : {1, 3, 16}) {
       const ThreadCountScope scope(threads);
       for (const int64_t some : {rows, (rows + 1) / 2, int64_t{1}}) {
-        c.Run(other, some, Epilogue::kGeluTanh);
+        const Tensor other(DType::kF32, {some, out});
+        c.Run(other, Epilogue::kGeluTanh);
         ASSERT_EQ(std::memcmp(other.as<float>(), whole.as<float>(),
                               static_cast<size_t>(some * out) * sizeof(float)),
                   0)
@@ -364,11 +331,11 @@ TEST_F(FloatLinear, NotANumberStaysAndTheLargestDoNotBecomeIt) {
   float* const x = const_cast<float*>(c.x.as<float>());
   for (const Epilogue epilogue : {Epilogue::kGeluTanh, Epilogue::kSilu}) {
     x[0] = NAN;
-    c.Run(y, 1, epilogue);
+    c.Run(y, epilogue);
     EXPECT_TRUE(std::isnan(y.as<float>()[3]));
     for (const float large : {1e4f, -1e4f}) {
       x[0] = large;
-      c.Run(y, 1, epilogue);
+      c.Run(y, epilogue);
       const std::vector<double> sums = c.Sums();
       for (size_t i = 0; i < sums.size(); ++i) {
         const double want = std::max(0.0, sums[i]);
