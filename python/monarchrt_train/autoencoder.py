@@ -4,12 +4,14 @@ python -m monarchrt_train.autoencoder --config FILE --work DIR --minutes 8
 
 Latents are scaled to mean 0 and variance 1 per channel while training, and a little noise is added
 to them: the transformer's are not exact. At the end the scale goes into the encoder's last
-convolution, because the engine knows no statistics for TAEHV.
+convolution, because the engine knows no statistics for TAEHV. With `train_encoder` false all that
+is over: the decoder learns on, from the latents as they are.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -28,6 +30,8 @@ from monarchrt_train.taehv import Taehv, fold_statistics
 WEIGHTS_FILE = "autoencoder.safetensors"
 CHANNEL = (0, 1, 3, 4)  # the axes of latents [B, n, C, h, w] but the channels'
 CLIPS_AT_ONCE = 4  # when encoding whole pictures
+CELL = 8  # pixels, a side: where things are is known to that
+ANYWHERE = 1e-6  # weight of a cell without a thing, where one with a thing weighs 1
 
 
 def normalise(latents: Tensor) -> Tensor:
@@ -45,7 +49,11 @@ def loss(
     Squares first: small things on a plain ground have no pull on absolute differences until they
     are there. These, of pixels and of neighbours in space and time, come in over `sharpen_steps`.
     """
-    latents = normalise(model.encode(video))
+    if stage.train_encoder:
+        latents = normalise(model.encode(video))
+    else:
+        with torch.no_grad():
+            latents = model.encode(video).float()
     noise = torch.randn(latents.shape, generator=generator, device=latents.device)
     difference = model.decode(latents + stage.latent_noise * noise).float() - video
     squared = difference.square().mean()
@@ -55,18 +63,45 @@ def loss(
     return stage.squared_weight * squared + share * sharp, squared.detach()
 
 
-def cut(clips: Tensor, stage: AutoencoderStage, generator: torch.Generator) -> Tensor:
-    """uint8 clips [B, T, 3, H, W] -> float boxes of them in 0..1 [B, frames, 3, crop, crop]."""
-    extents = (clips.shape[1], clips.shape[3], clips.shape[4])
+def cut(rows: dict[str, Tensor], stage: AutoencoderStage, generator: torch.Generator) -> Tensor:
+    """Clips of a pool (`rows_of`) -> float boxes of them in 0..1 [B, frames, 3, crop, crop]."""
+    clips, things = rows["clips"], rows["things"]
+    batch, device = len(clips), generator.device
+    extents = (clips.shape[1], *clips.shape[3:])
     size = (stage.frames, stage.crop or extents[1], stage.crop or extents[2])
-    boxes = []
-    for clip in clips:
-        t, y, x = (
-            int(torch.randint(e - n + 1, (), generator=generator, device=generator.device))
-            for e, n in zip(extents, size, strict=True)
+    cell = torch.multinomial(things.flatten(1) + ANYWHERE, 1, generator=generator)[:, 0]
+    middle = torch.stack([cell // things.shape[2], cell % things.shape[2]], 1) * CELL + CELL // 2
+    u = torch.rand((batch, 4), generator=generator, device=device)
+    room = torch.tensor([e - n for e, n in zip(extents, size, strict=True)], device=device)
+    first = (u[:, :3] * (room + 1)).long()  # anywhere
+    box = torch.tensor(size[1:], device=device)
+    beside = (middle - box * (0.25 + 0.5 * u[:, 1:3])).long().clamp(min=0).minimum(room[1:])
+    around = u[:, 3:] < stage.around_things
+    first[:, 1:] = torch.where(around, beside, first[:, 1:])
+    return to_float(
+        torch.stack(
+            [
+                clip[t : t + size[0], :, y : y + size[1], x : x + size[2]]
+                for clip, (t, y, x) in zip(clips, first.tolist(), strict=True)
+            ]
         )
-        boxes.append(clip[t : t + size[0], :, y : y + size[1], x : x + size[2]])
-    return to_float(torch.stack(boxes))
+    )
+
+
+def rows_of(
+    source: ClipSource,
+    seeds: Sequence[int],
+    frames: int,
+    size: tuple[int, int],
+    device: torch.device,
+    first_frame: int,
+) -> dict[str, Tensor]:
+    """clips uint8 [B, frames, 3, height, width]; things [B, height / 8, width / 8], 1 where one is
+    in the middle frame."""
+    clips = source.clips(seeds, frames, size, device, first_frame)
+    grid = (size[0] // CELL, size[1] // CELL)
+    labels = source.labels(seeds, [first_frame + frames // 2], grid, device)
+    return {"clips": clips, "things": (labels[:, 0, 0] > 0).float()}
 
 
 @torch.no_grad()
@@ -108,7 +143,7 @@ def _finish(run: Run, model: Taehv, clips: Tensor, held_out: ClipSource, step: i
     """Writes the file that the next stages read."""
     whole = to_float(clips[:, : run.config.autoencoder.frames])
     with run.precision():
-        done = folded(model, whole)
+        done = folded(model, whole) if run.config.autoencoder.train_encoder else model
         run.log(step, report(done, held_out, run.config, run.device), always=True)
     weights = {name: x.cpu().contiguous() for name, x in done.state_dict().items()}
     save_file(weights, run.work / WEIGHTS_FILE)
@@ -131,6 +166,7 @@ def main(
     held_out = held_out or validation_source()
     model = Taehv(run.config.model.autoencoder)
     model.to(run.device, memory_format=torch.channels_last)
+    model.encoder.requires_grad_(stage.train_encoder)
     learner = Learner(model, stage.optimizer, stage.ema_decay, run.spent)
     saved = run.checkpoint() or _finished(run)
     if saved:
@@ -146,8 +182,7 @@ def main(
     def render(seed: int, count: int) -> None:
         start = seed % (stage.first_frame_max + 1)
         seeds, size = range(seed, seed + count), run.config.generation.size()
-        clips = source.clips(seeds, stage.clip_frames, size, run.device, start)
-        pool.put({"clips": clips})
+        pool.put(rows_of(source, seeds, stage.clip_frames, size, run.device, start))
 
     for start in range(0, first, CLIPS_AT_ONCE):
         render(fresh * done + start, min(CLIPS_AT_ONCE, first - start))
@@ -155,7 +190,7 @@ def main(
         generator = run.generator(step)
         if fresh:
             render(first + fresh * step, fresh)
-        video = cut(pool.draw(share(stage.batch), generator)["clips"], stage, generator)
+        video = cut(pool.draw(share(stage.batch), generator), stage, generator)
         with run.precision():
             value, squared = loss(model, video, stage, step, generator)
         norm = learner.update(value, step)

@@ -75,12 +75,16 @@ class AutoencoderStage:
     first: int = 64  # clips made before the first step
     fresh: int = 1  # clips made in each step
     crop: int = 128  # pixels, a side; 0: whole frames
+    around_things: float = 0.5  # share of the crops that are around a thing: it is what changes
     latent_noise: float = 0.05  # standard deviation, of a latent's 1
     squared_weight: float = 5.0  # of the squared error, in the loss
     edge_weight: float = 0.25  # of differences of neighbouring pixels, beside those of pixels
     sharpen_steps: int = 1500  # until these and the absolute differences count in full
     ema_decay: float = 0.999
     held_out_clips: int = 32
+    # False: the decoder alone learns, to read the latents as they are. Then a transformer that
+    # makes such latents needs no training of its own.
+    train_encoder: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,11 @@ class TextStage:
     ema_decay: float = 0.99
 
 
+def _check_box(box: tuple[int, ...]) -> None:
+    if len(box) not in (0, 2):
+        raise ValueError(f"box is {list(box)}, need rows and columns")
+
+
 @dataclass(frozen=True)
 class View:
     """Steps of the flow that see a part of the clips only (views.py)."""
@@ -108,8 +117,7 @@ class View:
     box: tuple[int, ...] = ()  # rows and columns of latents, around a thing; (): all
 
     def __post_init__(self) -> None:
-        if len(self.box) not in (0, 2):
-            raise ValueError(f"box is {list(self.box)}, need rows and columns")
+        _check_box(self.box)
         if self.frames > 1 and self.frames % CHUNK_FRAMES:
             raise ValueError(f"frames is {self.frames}, need 1 or a multiple of {CHUNK_FRAMES}")
 
@@ -158,7 +166,13 @@ class DistillPhase:
     latent_frames: int = 12
     batch: int = 8
     grid_scale: int = 1
+    # Rows and columns of latents; (): the whole picture. A flow that was trained with views knows
+    # boxes of one thing, and they are many times as cheap; their prompts tell of one.
+    box: tuple[int, ...] = ()
     recompute: bool = False
+
+    def __post_init__(self) -> None:
+        _check_box(self.box)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -214,12 +215,18 @@ class Trainer:
             rows = self.text_encoder(ids.to(self.run.device), lengths.to(self.run.device))
         return functional.pad(rows, (0, 0, 0, text_len - rows.shape[1]))
 
+    def prompts(self, phase: DistillPhase, seeds: Sequence[int]) -> list[str]:
+        """In a box there is room for one thing."""
+        if not phase.box:
+            return self.source.captions(seeds)
+        return [told.captions[0] for told in self.source.partly(seeds)]
+
     @torch.no_grad()
     def rollout(self, phase: DistillPhase, step: int, generator: torch.Generator) -> Generated:
         settings, batch = self.config.generation, share(phase.batch)
         seeds = range(batch * step, batch * (step + 1))
-        prompts = self.encode(self.source.captions(seeds))
-        size = [x // PIXELS_PER_LATENT for x in settings.size(phase.grid_scale)]
+        prompts = self.encode(self.prompts(phase, seeds))
+        size = phase.box or [x // PIXELS_PER_LATENT for x in settings.size(phase.grid_scale)]
         channels = self.config.model.transformer.in_dim
         shape = (batch, CHUNK_FRAMES, channels, *size)
         chunks = phase.latent_frames // CHUNK_FRAMES

@@ -34,7 +34,7 @@ from monarchrt_train.wan import TeacherForced, WanTransformer
 
 TAKEN = "text_encoder"  # in the notes of a checkpoint: the digest of the one of `text` it took
 PIXELS_AT_ONCE = 64 << 20  # of video, encoded together when the pool is filled
-FRESH_STEPS = 8  # new clips come for so many steps at once: few are as slow to paint as many
+FRESH_STEPS = 16  # new clips come for so many steps at once: few are as slow to paint as many
 HELD_OUT_CLIPS, HELD_OUT_AT_ONCE = 32, 8
 
 

@@ -49,8 +49,8 @@ class MemoryBlock(nn.Module):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """x [B * frames, C, H, W] -> [B * frames, C', H, W]."""
-        clip = x.unflatten(0, (-1, frames))
-        past = torch.cat([torch.zeros_like(clip[:, :1]), clip[:, :-1]], 1).flatten(0, 1)
+        past = functional.pad(x, (0, 0, 0, 0, 0, 0, 1, 0))[:-1]  # in the memory format of x
+        past[::frames] = 0
         return functional.relu(self.conv(torch.cat([x, past], 1)) + self.skip(x))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -11,10 +12,20 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from monarchrt_train import budget, checkpoint, config, metrics, package, prompts, shards, text
+from monarchrt_train import (
+    autoencoder,
+    budget,
+    checkpoint,
+    config,
+    metrics,
+    package,
+    prompts,
+    shards,
+    text,
+)
 from monarchrt_train.attention import Attention, dense, monarch
 from monarchrt_train.clips import LatentSource, Pool, Squares, video_frames
-from monarchrt_train.config import Optimizer, View
+from monarchrt_train.config import AutoencoderStage, Optimizer, View
 from monarchrt_train.distill import Generated, Scorer
 from monarchrt_train.flow import flow_loss, velocities
 from monarchrt_train.learner import Learner
@@ -566,3 +577,25 @@ def test_muon_has_a_learning_rate_of_its_own() -> None:
     assert alike[1] == usual[1] == pytest.approx(1e-3, rel=0.01)  # AdamW's first step
     assert alike[0] == pytest.approx(0.2e-3, rel=0.2)
     assert usual[0] == pytest.approx(0.02 / 64**0.5, rel=0.2)  # Muon's own 0.02
+
+
+def test_crops_are_around_things() -> None:
+    """As many as asked for, wherever the thing is; and the others are anywhere."""
+    size, device = (64, 96), torch.device("cpu")
+    rows = autoencoder.rows_of(Squares(), range(40), 5, size, device, 0)
+    assert rows["clips"].shape == (40, 5, 3, 64, 96)
+    assert rows["things"].shape == (40, 8, 12)
+    shares = []
+    for around in (0.0, 1.0):
+        stage = AutoencoderStage(frames=1, crop=24, around_things=around)
+        crops = autoencoder.cut(rows, stage, torch.Generator().manual_seed(1))
+        assert crops.shape == (40, 1, 3, 24, 24)
+        seen = crops[:, :, :, 6:18, 6:18].flatten(1)
+        shares.append(float((seen.amax(1) - seen.amin(1) > 0.1).float().mean()))
+    assert shares[0] < 0.7
+    assert shares[1] > 0.95
+    nothing = rows | {"things": torch.zeros_like(rows["things"])}
+    assert autoencoder.cut(nothing, stage, torch.Generator().manual_seed(1)).shape == crops.shape
+    whole = dataclasses.replace(stage, crop=0)
+    first = autoencoder.cut(rows, whole, torch.Generator().manual_seed(1))
+    assert first.shape == (40, 1, 3, *size)

@@ -32,6 +32,7 @@ from monarchrt_train.clips import Squares
 from monarchrt_train.config import Config, DistillPhase, FlowPhase, Part, from_dict, load
 from monarchrt_train.golden import write_run
 from monarchrt_train.run import Run
+from monarchrt_train.sources import training_source
 from monarchrt_train.wan import WanTransformer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -71,7 +72,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_losses_go_down(work: Path) -> None:
     losses = series(work, "flow", "loss")
     assert len(losses) == 60
-    assert mean(losses[-10:]) < 0.6 * mean(losses[:5])
+    assert mean(losses[-10:]) < 0.8 * mean(losses[:5])
     quality = series(work, "autoencoder", "psnr")
     assert len(quality) == 60
     assert mean(quality[-10:]) > mean(quality[:10]) + 0.7  # it starts with the best grey
@@ -174,7 +175,7 @@ def test_a_later_start_has_other_clips(work: Path, tmp_path: Path) -> None:
     for fresh in (0, 1):
         phase = FlowPhase(99, latent_frames=3, pool=8, first=8, fresh=fresh)
         pools = []
-        for trainer.step in (0, 0, 8):
+        for trainer.step in (0, 0, flow.FRESH_STEPS):
             pools.append(pool_of(trainer, phase)[0])
         assert pools[0] == pools[1]
         assert not pools[0] & pools[2]
@@ -187,6 +188,25 @@ def test_an_autoencoder_goes_on_from_its_file(work: Path, tmp_path: Path) -> Non
     reports = (log(folder, "autoencoder")[-1] for folder in (work, tmp_path))
     before, after = (x["held_out_psnr"] for x in reports)
     assert after == pytest.approx(before, abs=0.5)  # other clips make the statistics
+
+
+def test_a_decoder_learns_on_alone(work: Path, tmp_path: Path) -> None:
+    """The encoder stays bit for bit, so latents made before are still right."""
+    shutil.copy(work / "spiece.model", tmp_path)
+    before = load_file(work / "autoencoder.safetensors")
+    before["decoder.22.bias"] += 0.2  # there is something to learn again
+    save_file(before, tmp_path / "autoencoder.safetensors")
+    content = json.loads(CONFIG.read_text())
+    content["autoencoder"]["train_encoder"] = False
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    flags = [*arguments(tmp_path), f"--config={tmp_path / 'config.json'}"]
+    for more in (["--minutes=0"], []):
+        autoencoder.main([*flags, *more], SQUARES, HELD_OUT)
+    after = load_file(tmp_path / "autoencoder.safetensors")
+    for name, x in before.items():
+        assert torch.equal(x, after[name]) == name.startswith("encoder."), name
+    old, new = series(tmp_path, "autoencoder", "held_out_psnr")
+    assert new > old + 0.5
 
 
 def test_prompts_matter_more_and_more(work: Path) -> None:
@@ -345,6 +365,20 @@ def test_monarch_learns_to_answer_as_the_dense_model_does(work: Path, tmp_path: 
     before, after = distance(trainer.example), distance(trainer.learner.ema)
     assert before > 0  # Monarch is not dense attention
     assert after < 0.8 * before, (before, after)
+
+
+def test_rollouts_in_a_box_are_of_one_thing(work: Path) -> None:
+    run = Run("distill", "", arguments(work))
+    trainer = distill.Trainer(run, run.config.distill, "flow", training_source())
+    phase = DistillPhase(1, latent_frames=6, batch=8, box=(3, 2))
+    told = trainer.prompts(phase, range(8))
+    assert told == [x.captions[0] for x in training_source().partly(range(8))]
+    whole = trainer.prompts(DistillPhase(1, batch=8), range(8))
+    assert whole == training_source().captions(range(8)) != told
+    g = trainer.rollout(phase, 1, run.generator(1))
+    assert g.history.shape == (8, 6, 16, 3, 2)
+    with pytest.raises(ValueError, match="need rows and columns"):
+        DistillPhase(1, box=(3,))
 
 
 def test_a_recipe_runs_its_parts_and_keeps_what_they_learn(work: Path, tmp_path: Path) -> None:
