@@ -1,4 +1,5 @@
-// The backward pass through the attention across rows, for one column over all its keys:
+// The backward pass through the attention across rows, for one column over all its keys (of tiles
+// of more than 64 rows; others: back_columns.cuh):
 //
 //   L[i,n] = softmax over n of s q[i] . kbar[n] - c[n]     delta[i] = d_out[i] . out[i]
 //   d_x[i,n] = L * (d_out[i] . vbar[n] - delta[i])
@@ -16,14 +17,14 @@
 
 namespace mrt {
 
-template <int kHeadDim, int kWarpgroups>
-struct BackAcross : PassAcross<kHeadDim, kWarpgroups, false, StorageType::kBF16> {
-  using Base = PassAcross<kHeadDim, kWarpgroups, false, StorageType::kBF16>;
+template <int kHeadDim>
+struct BackAcross : PassAcross<kHeadDim, 2, false, StorageType::kBF16> {
+  using Base = PassAcross<kHeadDim, 2, false, StorageType::kBF16>;
   using Base::kBlocks;
   using Base::kPanels;
   using Base::kScoreTiles;
   using Base::kStages;
-  static constexpr int kRows = 64 * kWarpgroups;
+  static constexpr int kRows = Base::kThreads / 2;
   static constexpr int kChunks = kHeadDim / 8;  // of 16 bytes
 
   // Rows in the order of the means.
@@ -200,11 +201,11 @@ struct BackAcross : PassAcross<kHeadDim, kWarpgroups, false, StorageType::kBF16>
   }
 };
 
-template <int kHeadDim, int kWarpgroups>
-__global__ void __launch_bounds__(128 * kWarpgroups, kWarpgroups == 1 ? 2 : 1)
+template <int kHeadDim>
+__global__ void __launch_bounds__(BackAcross<kHeadDim>::kThreads, 1)
     BackAcrossKernel(const __grid_constant__ MonarchBackKernelArgs args) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  using Across = BackAcross<kHeadDim, kWarpgroups>;
+  using Across = BackAcross<kHeadDim>;
   extern __shared__ __align__(1024) char smem[];
   Across(args, *reinterpret_cast<typename Across::Smem*>(smem)).Run();
 #else
@@ -212,12 +213,13 @@ __global__ void __launch_bounds__(128 * kWarpgroups, kWarpgroups == 1 ? 2 : 1)
 #endif
 }
 
-template <int kHeadDim, int kStages>
+template <int kHeadDim>
 struct BackMeans {
   static constexpr int kPanels = kHeadDim / 64;
   static constexpr int kBlocks = kHeadDim / 32;  // of channels
   static constexpr int kChunks = kHeadDim / 8;   // of 16 bytes
-  static constexpr int kStepRows = 32;           // query rows at a time
+  static constexpr int kStages = 1;
+  static constexpr int kStepRows = 32;  // query rows at a time
   static constexpr int kRowsMax = 160;  // in shared memory; taller tiles are loaded for every item
 
   struct Fixed {
@@ -422,21 +424,21 @@ struct BackMeans {
   }
 };
 
-template <int kHeadDim, int kWarpgroups>
+template <int kHeadDim>
 cudaError_t LaunchBackAcross(const MonarchBackKernelArgs& args, int pairs, cudaStream_t stream) {
-  using Across = BackAcross<kHeadDim, kWarpgroups>;
+  using Across = BackAcross<kHeadDim>;
   const MonarchCudaPlan& plan = args.forward.plan;
   const int columns = pairs * plan.group_tiles * args.forward.b2;
-  return LaunchPass(BackAcrossKernel<kHeadDim, kWarpgroups>, columns * plan.unit_blocks,
-                    Across::kThreads, int{sizeof(typename Across::Smem)}, args, stream);
+  return LaunchPass(BackAcrossKernel<kHeadDim>, columns * plan.unit_blocks, Across::kThreads,
+                    int{sizeof(typename Across::Smem)}, args, stream);
 }
 
-template <int kHeadDim, int kStages>
+template <int kHeadDim>
 __global__ void __launch_bounds__(kMonarchCudaThreads, 2)
     BackMeansKernel(const __grid_constant__ MonarchBackKernelArgs args) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) char smem[];
-  BackMeans<kHeadDim, kStages>(args, smem).Run();
+  BackMeans<kHeadDim>(args, smem).Run();
 #else
   __trap();  // other GPUs are refused
 #endif
@@ -444,14 +446,9 @@ __global__ void __launch_bounds__(kMonarchCudaThreads, 2)
 
 template <int kHeadDim>
 cudaError_t LaunchBackMeans(const MonarchBackKernelArgs& args, int pairs, cudaStream_t stream) {
-  const int b1 = args.forward.b1;
   const int columns = pairs * args.forward.plan.group_tiles * args.forward.b2;
-  // Two stages where two blocks then still fit on a multiprocessor.
-  if (BackMeans<kHeadDim, 1>::RowsHeld(b1) == BackMeans<kHeadDim, 1>::kStepRows)
-    return LaunchPass(BackMeansKernel<kHeadDim, 2>, columns, kMonarchCudaThreads,
-                      BackMeans<kHeadDim, 2>::SmemBytes(b1), args, stream);
-  return LaunchPass(BackMeansKernel<kHeadDim, 1>, columns, kMonarchCudaThreads,
-                    BackMeans<kHeadDim, 1>::SmemBytes(b1), args, stream);
+  return LaunchPass(BackMeansKernel<kHeadDim>, columns, kMonarchCudaThreads,
+                    BackMeans<kHeadDim>::SmemBytes(args.forward.b1), args, stream);
 }
 
 }  // namespace mrt

@@ -261,8 +261,9 @@ struct BackKeys : BackRows<kHeadDim, kScoreTiles> {
 
   __device__ void Run() {
     const int of_head = args.plan.key_tiles * args.b1;
-    const int from_last = blockIdx.x / of_head, index = blockIdx.x - from_last * of_head;
-    const int head_of_pass = gridDim.x / of_head - 1 - from_last;
+    const int nth = blockIdx.x / of_head, index = blockIdx.x - nth * of_head;
+    // In the opposite direction of the pass before.
+    const int head_of_pass = this->back.one_pass ? nth : gridDim.x / of_head - 1 - nth;
     const int tile = args.by_b1.Quotient(index);
     this->k = index - tile * args.b1;
     // All groups of the head, or the one of this launch.

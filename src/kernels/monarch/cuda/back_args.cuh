@@ -11,6 +11,8 @@ struct MonarchBackKernelArgs {
   const Bits16* d_out = nullptr;
   float* d_q = nullptr;
   float* deltas = nullptr;  // [column, stat_rows]: d_out . out of a query row
+  int columns = 0;          // of the launch
+  bool one_pass = false;    // the gradients of means are made by BackColumns
   float* d_k_frames[kMonarchCudaFramesMax] = {};
   float* d_v_frames[kMonarchCudaFramesMax] = {};
 };
@@ -20,8 +22,11 @@ __device__ inline float* PassDeltas(const MonarchBackKernelArgs& args, int colum
 }
 
 /// The passes of the backward pass over `pairs` pairs, in this order after an average. All pairs of
-/// a head are in one launch, or each is in one of its own.
-template <int kHeadDim, int kWarpgroups>
+/// a head are in one launch, or each is in one of its own. BackColumns for tiles of at most kRows
+/// rows, BackAcross and BackMeans for taller ones.
+template <int kHeadDim, int kRows>
+cudaError_t LaunchBackColumns(const MonarchBackKernelArgs& args, int pairs, cudaStream_t stream);
+template <int kHeadDim>
 cudaError_t LaunchBackAcross(const MonarchBackKernelArgs& args, int pairs, cudaStream_t stream);
 template <int kHeadDim>
 cudaError_t LaunchBackMeans(const MonarchBackKernelArgs& args, int pairs, cudaStream_t stream);

@@ -1,4 +1,4 @@
-// RunMonarchBackwardCuda: the passes of back_across.cuh and back_along.cuh in their order.
+// RunMonarchBackwardCuda: the passes of back_columns.cuh or back_across.cuh, then back_along.cuh.
 #include <algorithm>
 #include <cmath>
 
@@ -15,7 +15,8 @@ using BackLauncher = cudaError_t (*)(const MonarchBackKernelArgs&, int, cudaStre
 // The kernels for one of kMonarchPassKernels.
 struct BackKernels {
   cudaError_t (*average)(const MonarchKernelArgs&, int, cudaStream_t);
-  BackLauncher across[2];  // by warpgroups - 1
+  BackLauncher columns[2];  // of at most 32 and 64 rows
+  BackLauncher across;
   BackLauncher means;
   BackLauncher along;
 };
@@ -24,7 +25,8 @@ template <int kIndex>
 constexpr BackKernels MakeBackKernels() {
   constexpr MonarchPassKernel kKernel = kMonarchPassKernels[kIndex];
   return {LaunchPassAverage<kIndex, AverageKind::kPass, StorageType::kBF16>,
-          {LaunchBackAcross<kKernel.head_dim, 1>, LaunchBackAcross<kKernel.head_dim, 2>},
+          {LaunchBackColumns<kKernel.head_dim, 32>, LaunchBackColumns<kKernel.head_dim, 64>},
+          LaunchBackAcross<kKernel.head_dim>,
           LaunchBackMeans<kKernel.head_dim>,
           LaunchBackAlong<kKernel.head_dim, kKernel.score_tiles>};
 }
@@ -42,13 +44,21 @@ cudaError_t LaunchAll(MonarchBackKernelArgs args, cudaStream_t stream) {
   const auto* found = std::find_if(std::begin(kBackKernels), std::end(kBackKernels),
                                    [&](const auto& k) { return k.index == plan.passes; });
   const BackKernels& kernels = found->kernels;
-  const BackLauncher passes[] = {kernels.across[plan.warpgroups - 1], kernels.means, kernels.along};
+  const int b1 = args.forward.b1;
   const int pairs = args.forward.heads * plan.groups;
   for (int& first = args.forward.first_pair; first < pairs; first += plan.pass_pairs) {
     const int count = std::min(plan.pass_pairs, pairs - first);
     cudaError_t error = kernels.average(args.forward, count, stream);
-    for (BackLauncher pass : passes)
+    const auto run = [&](BackLauncher pass) {
       if (error == cudaSuccess) error = pass(args, count, stream);
+    };
+    if (args.one_pass) {
+      run(kernels.columns[b1 > 32]);
+    } else {
+      run(kernels.across);
+      run(kernels.means);
+    }
+    run(kernels.along);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
@@ -91,6 +101,7 @@ Status RunMonarchBackwardCuda(const MonarchBackwardArgs& args, CUstream_st* stre
   char* scratch = static_cast<char*>(args.scratch);
   k.forward.log_sums = reinterpret_cast<float*>(scratch + plan.log_sums_begin);
   k.deltas = reinterpret_cast<float*>(scratch + plan.deltas_begin);
+  k.one_pass = s.b1() <= 64;
   k.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
   k.d_out = static_cast<const Bits16*>(args.d_out);
   k.d_q = args.d_q;

@@ -21,6 +21,7 @@ Result<MonarchBackwardCudaPlan> PlanMonarchBackwardCuda(const MonarchShape& s,
   // More would leave registers to nobody.
   forward.warpgroups = std::min(forward.warpgroups, 2);
   FinishMonarchCudaPlan(s, forward);
+  forward.blocks = gpu.multiprocessors;  // of BackColumns
   forward.stat_rows = (s.b1() + 3) / 4 * 4;
   const int64_t stat_bytes =
       int64_t{forward.pass_pairs} * forward.group_tiles * s.b2() * forward.stat_rows * 4;

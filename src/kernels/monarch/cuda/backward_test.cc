@@ -143,6 +143,17 @@ const MonarchShape kShapes[] = {
     {.heads = 1, .frames_q = 3, .frames_kv = 3, .rows = 45, .cols = 20, .f_tied = 3, .w_reduce = 2},
     {.heads = 1, .frames_q = 1, .frames_kv = 1, .rows = 199, .cols = 3},
     {.heads = 2, .frames_q = 6, .frames_kv = 6, .rows = 7, .cols = 30, .causal_block_frames = 2},
+    // More items than BackColumns has slots, and more columns than multiprocessors.
+    {.heads = 1, .frames_q = 2, .frames_kv = 20, .rows = 30, .cols = 6},
+    {.heads = 6, .frames_q = 3, .frames_kv = 14, .rows = 28, .cols = 8, .head_dim = 64},
+    {.heads = 3, .frames_q = 3, .frames_kv = 8, .rows = 36, .cols = 15, .head_dim = 64},
+    {.heads = 4,
+     .frames_q = 12,
+     .frames_kv = 12,
+     .rows = 34,
+     .cols = 3,
+     .head_dim = 64,
+     .causal_block_frames = 3},
 };
 
 class MonarchCudaBackwardShape : public MonarchCudaBackward,

@@ -119,6 +119,25 @@ __device__ void StoreNatural(const float (&y)[kHeadDim / 64][8][4], int half, fl
   }
 }
 
+// The same of y whose columns are in the order of the means, so that each lane holds 16 bytes of
+// consecutive channels.
+template <int kHeadDim>
+__device__ void StoreReordered(const float (&y)[kHeadDim / 64][8][4], int half, float scale,
+                               bool exists, Bits16* half_item, int key) {
+  if (!exists) return;
+#pragma unroll
+  for (int block = 0; block < kHeadDim / 32; ++block) {
+    uint32_t pairs[4];
+#pragma unroll
+    for (int u = 0; u < 4; ++u) {
+      const float(&x)[4] = y[block / 2][block % 2 * 4 + u];
+      pairs[u] = PackBf16(x[2 * half] * scale, x[2 * half + 1] * scale);
+    }
+    *reinterpret_cast<uint4*>(PassChunk(half_item, key, 4 * block + threadIdx.x % 4)) =
+        make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+  }
+}
+
 // First in every kernel of the passes: the next one may take the place of blocks that are done, and
 // nothing is read or written before the one before is done.
 __device__ inline void FollowGridBefore() {

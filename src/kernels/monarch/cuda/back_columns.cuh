@@ -1,0 +1,444 @@
+// The backward pass through the attention across rows for tiles of at most 64 rows: what BackAcross
+// and BackMeans (back_across.cuh) do, in one pass over the means. A block takes one column after
+// another:
+//
+//   up:    over the items of means, for the log sums and the deltas of its query rows
+//   down:  over the items again, from the last: d_vbar, d_kbar and d_c, which take the places of
+//          what they are the derivatives by, and d_q[i] = s sum_n d_x kbar[n]
+//
+// Keys are rows of all products, so that few query rows waste little. The last items of a column
+// are still in shared memory when the way down begins, and the others in L2. A slot that the way
+// down leaves gets the next column's items.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/common/cuda/wgmma.cuh"
+#include "kernels/monarch/cuda/back_args.cuh"
+#include "kernels/monarch/cuda/tile.cuh"
+
+namespace mrt {
+
+// kRows: of a query tile, with padding.
+template <int kHeadDim, int kRows>
+struct BackColumns {
+  static constexpr int kWarpgroups = 2, kThreads = 128 * kWarpgroups;
+  static constexpr int kPanels = kHeadDim / 64;
+  static constexpr int kChunks = kHeadDim / 8;  // of 16 bytes
+  static constexpr int kRowTiles = kRows / 8;
+  // Slot s belongs to warpgroup s % 2: nobody else waits for it or fills it.
+  static constexpr int kSlots = kRows == 32 ? 6 : 4;
+  static_assert(kSlots % kWarpgroups == 0);
+  // Items that L2 is asked to keep until the way down: 17 MB of all blocks.
+  static constexpr int kKept = 4;
+
+  using Rows = Bits16[kPanels][kRows][64];
+  using Sums = float[3][kRows];  // maximum, sum of weights, weighted sum of each query row
+  struct Smem {
+    alignas(1024) Bits16 means[kSlots][2][kPanels][kPassKeys][64];
+    alignas(1024) Rows rows[2];  // queries and d_out, channels in the order of the means
+    alignas(1024) Bits16 d_x[kWarpgroups][kPassKeys][64];
+    alignas(16) float entropies[kSlots][kPassKeys];
+    float log_sums[kRows], deltas[kRows];
+    uint64_t full[kSlots];
+  };
+  static_assert(sizeof(Sums) * 4 * kWarpgroups <= sizeof(Smem::d_x));
+  static_assert(sizeof(float) * kRows * kHeadDim <= sizeof(Smem::rows));
+  static_assert(sizeof(Smem) <= 227 * 1024);
+
+  struct Column {
+    PassPlace place;
+    int keys = 0, items = 0;  // no items: there is no such column
+  };
+
+  const MonarchBackKernelArgs& back;
+  const MonarchKernelArgs& args;
+  Smem& smem;
+  Column now, next;
+  bool mirrored = false;
+  uint32_t parities = 0;  // of the load of each slot that is waited for next
+  int warpgroup = threadIdx.x / 128, thread = threadIdx.x % 128;
+  int warp = thread / 32, lane = threadIdx.x % 32;
+  // On the way up, of query rows i = 8n + 2 (lane % 4) + e over this lane's keys.
+  float max[kRowTiles][2], sum[kRowTiles][2], weighted[kRowTiles][2];
+  float d_q[kPanels][8][4];  // of rows g and g + 8 of this warp's 16, over this warpgroup's keys
+
+  __device__ BackColumns(const MonarchBackKernelArgs& a, Smem& shared)
+      : back(a), args(a.forward), smem(shared) {}
+
+  __device__ void Run(int columns) {
+    now = FindFrom(columns - 1 - static_cast<int>(blockIdx.x));
+    if (threadIdx.x == 0) {
+      for (uint64_t& barrier : smem.full) ptx::BarrierInit(&barrier, 1);
+      ptx::BarrierInitFence();
+    }
+    __syncthreads();
+    if (thread == 0)
+      for (int p = 0; p < kSlots; ++p)
+        if (SlotOf(p) % kWarpgroups == warpgroup) LoadItem(now, p, SlotOf(p));
+    while (now.items > 0) {
+      next = FindFrom(now.place.column - static_cast<int>(gridDim.x));
+      LoadRows(args.q, smem.rows[0]);
+      LoadRows(back.d_out, smem.rows[1]);
+      ptx::FenceSharedForWgmma();
+      __syncthreads();
+      GoUp();
+      MergeSums();
+      GoDown();
+      WriteQueryGradients();
+      now = next;
+      mirrored = !mirrored;
+    }
+  }
+
+  // From the last column to the first: what the average wrote last is still in L2.
+  __device__ Column FindFrom(int index) const {
+    for (; index >= 0; index -= static_cast<int>(gridDim.x)) {
+      Column column;
+      column.place = FindPassColumn(args, index);
+      if (column.place.query_tile >= args.plan.query_tiles) continue;
+      column.keys = VisibleTiles(args, column.place.query_tile) * args.b1;
+      column.items = (column.keys + kPassKeys - 1) / kPassKeys;
+      return column;
+    }
+    return {};
+  }
+
+  // Where item p of a column lies. Slots become free in the order in which the next column, which
+  // is the other way round, needs them.
+  __device__ int SlotOf(int p) const { return mirrored ? kSlots - 1 - p % kSlots : p % kSlots; }
+
+  // If the column has that item.
+  __device__ void LoadItem(const Column& column, int p, int slot, bool again = false) {
+    if (p >= column.items) return;
+    constexpr int kMeansBytes = 2 * kPassKeys * kHeadDim * 2, kEntropyBytes = kPassKeys * 4;
+    const int to_reload = column.items - kSlots;
+    const bool keep = !again && p < to_reload && p >= to_reload - kKept;
+    const int key = p * kPassKeys;
+    ptx::BarrierArriveExpect(&smem.full[slot], kMeansBytes + kEntropyBytes);
+    ptx::BulkCopy(smem.means[slot], PassHalf<kHeadDim>(args, column.place.column, key, 0),
+                  kMeansBytes, &smem.full[slot],
+                  keep ? ptx::PolicyEvictLast() : ptx::PolicyEvictFirst());
+    ptx::BulkCopy(smem.entropies[slot], PassEntropies(args, column.place.column) + key,
+                  kEntropyBytes, &smem.full[slot]);
+  }
+  __device__ void WaitForItem(int slot) {
+    ptx::BarrierWait(&smem.full[slot], parities >> slot & 1);
+    parities ^= 1u << slot;
+  }
+  __device__ void WarpgroupBarrier() const { ptx::NamedBarrier(1 + warpgroup, 128); }
+
+  // Rows past the end are zero and weigh nothing.
+  __device__ void LoadRows(const Bits16* tensor, Rows& to) const {
+    for (int n = threadIdx.x; n < kRows * kChunks; n += kThreads) {
+      const int i = n / kChunks, chunk = n % kChunks;
+      uint4 x = {};
+      if (i < args.b1) {
+        const int token = QueryToken(args, now.place.query_tile, i, now.place.j);
+        x = __ldg(reinterpret_cast<const uint4*>(
+                      tensor + TokenOffset(args, kHeadDim, token, now.place.head)) +
+                  chunk);
+      }
+      StorePermuted(x, i, chunk, kRows, &to[0][0][0]);
+    }
+  }
+
+  __device__ __forceinline__ void GoUp() {
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) max[n][e] = kMaskedLogit, sum[n][e] = weighted[n][e] = 0;
+    for (int p = 0; p < now.items; ++p) {
+      const int slot = SlotOf(p);
+      if (slot % kWarpgroups != warpgroup) continue;
+      WaitForItem(slot);
+      AddSums(slot, now.keys - p * kPassKeys);
+      WarpgroupBarrier();
+      if (thread == 0) LoadItem(now, p + kSlots, slot);
+    }
+  }
+
+  // x [n, i] = kbar [n, d] . q [i, d], e [n, i] = vbar [n, d] . d_out [i, d]
+  __device__ __forceinline__ void Score(int slot, float (&x)[kRowTiles][4],
+                                        float (&e)[kRowTiles][4]) {
+    ptx::WgmmaFence();
+#pragma unroll
+    for (int which = 0; which < 2; ++which)
+#pragma unroll
+      for (int d = 0; d < kHeadDim; d += 16)
+        ptx::Wgmma(which == 0 ? x : e,
+                   ptx::SwizzledTile(&smem.means[slot][which][d / 64][0][d % 64]),
+                   ptx::SwizzledTile(&smem.rows[which][d / 64][0][d % 64]), d > 0);
+    ptx::WgmmaCommit();
+    ptx::WgmmaWait<0>();
+    ptx::WgmmaResult(x);
+    ptx::WgmmaResult(e);
+  }
+
+  __device__ int KeyOf(int half) const { return 16 * warp + lane / 4 + 8 * half; }
+
+  // Keys past the end hold anything.
+  __device__ __forceinline__ void AddSums(int slot, int keys_left) {
+    float x[kRowTiles][4], e[kRowTiles][4];
+    Score(slot, x, e);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const bool exists = KeyOf(half) < keys_left;
+      const float c = smem.entropies[slot][KeyOf(half)];
+#pragma unroll
+      for (int n = 0; n < kRowTiles; ++n)
+#pragma unroll
+        for (int at = 2 * half; at < 2 * half + 2; ++at) {
+          x[n][at] = exists ? fmaf(x[n][at], args.scale_log2, -c) : kMaskedLogit;
+          e[n][at] = exists ? e[n][at] : 0;
+        }
+    }
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n)
+#pragma unroll
+      for (int at = 0; at < 2; ++at) {
+        const float before = max[n][at];
+        max[n][at] = fmaxf(before, fmaxf(x[n][at], x[n][at + 2]));
+        const float factor = ptx::Exp2(before - max[n][at]);
+        const float first = ptx::Exp2(x[n][at] - max[n][at]);
+        const float second = ptx::Exp2(x[n][at + 2] - max[n][at]);
+        sum[n][at] = fmaf(sum[n][at], factor, first + second);
+        weighted[n][at] =
+            fmaf(weighted[n][at], factor, fmaf(first, e[n][at], second * e[n][at + 2]));
+      }
+  }
+
+  // Of all lanes and warps.
+  __device__ __forceinline__ void MergeSums() {
+    Sums* parts = reinterpret_cast<Sums*>(smem.d_x);
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n)
+#pragma unroll
+      for (int at = 0; at < 2; ++at) {
+        float all = max[n][at];
+        for (int lanes = 4; lanes < 32; lanes *= 2)
+          all = fmaxf(all, __shfl_xor_sync(~0u, all, lanes));
+        const float factor = ptx::Exp2(max[n][at] - all);
+        float total = sum[n][at] * factor, dot = weighted[n][at] * factor;
+        for (int lanes = 4; lanes < 32; lanes *= 2) {
+          total += __shfl_xor_sync(~0u, total, lanes);
+          dot += __shfl_xor_sync(~0u, dot, lanes);
+        }
+        if (lane >= 4) continue;
+        Sums& part = parts[threadIdx.x / 32];
+        const int i = 8 * n + 2 * lane + at;
+        part[0][i] = all, part[1][i] = total, part[2][i] = dot;
+      }
+    __syncthreads();
+    const int i = threadIdx.x;
+    if (i < kRows) {
+      float all = kMaskedLogit, total = 0, dot = 0;
+      for (int n = 0; n < kThreads / 32; ++n) all = fmaxf(all, parts[n][0][i]);
+      for (int n = 0; n < kThreads / 32; ++n) {
+        const float factor = ptx::Exp2(parts[n][0][i] - all);
+        total = fmaf(parts[n][1][i], factor, total), dot = fmaf(parts[n][2][i], factor, dot);
+      }
+      smem.log_sums[i] = i < args.b1 ? all + log2f(total) : INFINITY;
+      smem.deltas[i] = i < args.b1 ? dot / total : 0;
+    }
+    __syncthreads();
+  }
+
+  __device__ __forceinline__ void GoDown() {
+#pragma unroll
+    for (int n = 0; n < kPanels * 32; ++n) d_q[n / 32][n / 4 % 8][n % 4] = 0;
+    const int last = now.items > kSlots ? now.items : kSlots;
+    for (int p = last - 1; p >= 0; --p) {
+      const int slot = SlotOf(p);
+      if (slot % kWarpgroups != warpgroup) continue;
+      if (p < now.items) {
+        if (p + kSlots < now.items) WaitForItem(slot);  // else it is still there
+        Differentiate(p, slot);
+        WarpgroupBarrier();
+      }
+      if (thread == 0) Refill(p, slot);
+    }
+  }
+
+  // The slot of item p, on the way down.
+  __device__ void Refill(int p, int slot) {
+    if (p >= kSlots) {
+      LoadItem(now, p - kSlots, slot, true);
+    } else {
+      LoadItem(next, kSlots - 1 - p, slot);
+    }
+  }
+
+  __device__ __forceinline__ void Differentiate(int p, int slot) {
+    const int keys_left = now.keys - p * kPassKeys;
+    if (keys_left < kPassKeys) ClearKbar(slot, keys_left);
+    float d_c[2] = {0, 0};
+    uint32_t left[kRows / 16][4], d_left[kRows / 16][4];
+    {
+      float x[kRowTiles][4], e[kRowTiles][4];
+      Score(slot, x, e);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const bool exists = KeyOf(half) < keys_left;
+        d_c[half] = Weigh(half, exists, smem.entropies[slot][KeyOf(half)], x, e, left, d_left);
+      }
+    }
+    ptx::FenceSharedForWgmma();
+    WarpgroupBarrier();
+    Multiply(p, slot, left, d_left);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float total = QuadSum(d_c[half]);
+      if (KeyOf(half) < keys_left && lane % 4 == 0)
+        PassEntropies(args, now.place.column)[p * kPassKeys + KeyOf(half)] = total;
+    }
+  }
+
+  // 0 times what lies behind the last key must be 0.
+  __device__ void ClearKbar(int slot, int keys_left) {
+#pragma unroll
+    for (int panel = 0; panel < kPanels; ++panel) {
+      uint4* to = reinterpret_cast<uint4*>(&smem.means[slot][0][panel][keys_left][0]);
+      for (int n = thread; n < (kPassKeys - keys_left) * 8; n += 128) to[n] = {};
+    }
+  }
+
+  // L and d_x of this lane's key g or g + 8 as operands, d_x in shared memory too; its part of d_c.
+  __device__ __forceinline__ float Weigh(int half, bool exists, float c,
+                                         const float (&x)[kRowTiles][4],
+                                         const float (&e)[kRowTiles][4],
+                                         uint32_t (&left)[kRows / 16][4],
+                                         uint32_t (&d_left)[kRows / 16][4]) {
+    float d_c = 0;
+    const int key = KeyOf(half);
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n) {
+      const int i = 8 * n + 2 * (lane % 4);
+      const float2 log_sum = *reinterpret_cast<const float2*>(&smem.log_sums[i]);
+      const float2 delta = *reinterpret_cast<const float2*>(&smem.deltas[i]);
+      float w[2], d[2];
+#pragma unroll
+      for (int at = 0; at < 2; ++at) {
+        const float logit = fmaf(x[n][2 * half + at], args.scale_log2, -c);
+        w[at] = exists ? ptx::Exp2(logit - (at == 0 ? log_sum.x : log_sum.y)) : 0;
+        d[at] = exists ? w[at] * (e[n][2 * half + at] - (at == 0 ? delta.x : delta.y)) : 0;
+        d_c -= d[at];
+      }
+      left[n / 2][n % 2 * 2 + half] = PackBf16(w[0], w[1]);
+      const uint32_t pair = PackBf16(d[0], d[1]);
+      d_left[n / 2][n % 2 * 2 + half] = pair;
+      *reinterpret_cast<uint32_t*>(&smem.d_x[warpgroup][key][(n ^ key % 8) * 8 + 2 * (lane % 4)]) =
+          pair;
+    }
+    return d_c;
+  }
+
+  // d_vbar [n, d] = L [n, i] . d_out [i, d], d_kbar [n, d] = s d_x [n, i] . q [i, d], and
+  // d_q [i, d] += d_x [n, i] . kbar [n, d] without s.
+  __device__ __forceinline__ void Multiply(int p, int slot, const uint32_t (&left)[kRows / 16][4],
+                                           const uint32_t (&d_left)[kRows / 16][4]) {
+    float y[kPanels][8][4];
+    ptx::WgmmaFence();
+    Product(left, smem.rows[1], y);
+    ptx::WgmmaCommit();
+#pragma unroll
+    for (int step = 0; step < kPassKeys / 16; ++step)
+#pragma unroll
+      for (int panel = 0; panel < kPanels; ++panel)
+        ptx::WgmmaRowsOfBoth(d_q[panel], ptx::SwizzledTile(&smem.d_x[warpgroup][16 * step][0]),
+                             ptx::SwizzledTile(&smem.means[slot][0][panel][16 * step][0]), true);
+    ptx::WgmmaCommit();
+    ptx::WgmmaWait<1>();
+    Store(y, p, 1, 1);
+    ptx::WgmmaFence();
+    Product(d_left, smem.rows[0], y);
+    ptx::WgmmaCommit();
+    ptx::WgmmaWait<0>();
+#pragma unroll
+    for (int panel = 0; panel < kPanels; ++panel) ptx::WgmmaResult(d_q[panel]);
+    Store(y, p, 0, back.scale);
+  }
+
+  // y [n, d] = weights [n, i] . rows [i, d]
+  __device__ __forceinline__ void Product(const uint32_t (&weights)[kRows / 16][4],
+                                          const Rows& rows, float (&y)[kPanels][8][4]) {
+#pragma unroll
+    for (int step = 0; step < kRows / 16; ++step)
+#pragma unroll
+      for (int panel = 0; panel < kPanels; ++panel)
+        ptx::WgmmaRowsOfB(y[panel], weights[step], ptx::SwizzledTile(&rows[panel][16 * step][0]),
+                          step > 0);
+  }
+
+  // Into the places of what they are the derivatives by.
+  __device__ __forceinline__ void Store(float (&y)[kPanels][8][4], int p, int which, float scale) {
+#pragma unroll
+    for (int panel = 0; panel < kPanels; ++panel) ptx::WgmmaResult(y[panel]);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int key = p * kPassKeys + KeyOf(half);
+      StoreReordered<kHeadDim>(y, half, scale, key < now.keys,
+                               PassHalf<kHeadDim>(args, now.place.column, key, which), key);
+    }
+  }
+
+  // Both warpgroups' parts, through the place of the rows. Written, not added: BackQueries adds the
+  // rest.
+  __device__ __forceinline__ void WriteQueryGradients() {
+    constexpr int kHolders = 2 * kRows;  // threads of a warpgroup that hold rows
+    float* parts = reinterpret_cast<float*>(smem.rows) + thread;
+    __syncthreads();
+    if (warpgroup == 1 && thread < kHolders)
+#pragma unroll
+      for (int n = 0; n < kPanels * 32; ++n) parts[n * kHolders] = d_q[n / 32][n / 4 % 8][n % 4];
+    __syncthreads();
+    if (warpgroup == 0 && thread < kHolders) {
+#pragma unroll
+      for (int n = 0; n < kPanels * 32; ++n) d_q[n / 32][n / 4 % 8][n % 4] += parts[n * kHolders];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) WriteQueryRow(half);
+    }
+    __syncthreads();
+  }
+
+  __device__ __forceinline__ void WriteQueryRow(int half) const {
+    const int i = 16 * warp + lane / 4 + 8 * half;
+    if (i >= args.b1) return;
+    const int token = QueryToken(args, now.place.query_tile, i, now.place.j);
+    float* to = back.d_q + TokenOffset(args, kHeadDim, token, now.place.head) + lane % 4 * 8;
+#pragma unroll
+    for (int block = 0; block < kHeadDim / 32; ++block)
+#pragma unroll
+      for (int u = 0; u < 4; u += 2) {
+        const float(&first)[4] = d_q[block / 2][block % 2 * 4 + u];
+        const float(&second)[4] = d_q[block / 2][block % 2 * 4 + u + 1];
+        *reinterpret_cast<float4*>(to + 32 * block + 2 * u) =
+            make_float4(back.scale * first[2 * half], back.scale * first[2 * half + 1],
+                        back.scale * second[2 * half], back.scale * second[2 * half + 1]);
+      }
+  }
+};
+
+template <int kHeadDim, int kRows>
+__global__ void __launch_bounds__(BackColumns<kHeadDim, kRows>::kThreads, 1)
+    BackColumnsKernel(const __grid_constant__ MonarchBackKernelArgs args) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  using Columns = BackColumns<kHeadDim, kRows>;
+  extern __shared__ __align__(1024) char smem[];
+  Columns(args, *reinterpret_cast<typename Columns::Smem*>(smem)).Run(args.columns);
+#else
+  __trap();  // other GPUs are refused
+#endif
+}
+
+template <int kHeadDim, int kRows>
+cudaError_t LaunchBackColumns(const MonarchBackKernelArgs& args, int pairs, cudaStream_t stream) {
+  using Columns = BackColumns<kHeadDim, kRows>;
+  const MonarchCudaPlan& plan = args.forward.plan;
+  MonarchBackKernelArgs of_pairs = args;
+  of_pairs.columns = pairs * plan.group_tiles * args.forward.b2;
+  return LaunchPass(BackColumnsKernel<kHeadDim, kRows>, std::min(plan.blocks, of_pairs.columns),
+                    Columns::kThreads, int{sizeof(typename Columns::Smem)}, of_pairs, stream);
+}
+
+}  // namespace mrt
