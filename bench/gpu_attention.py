@@ -59,9 +59,9 @@ def random_inputs(shape):
 
 def row(op, impl, shape, cold, function, gflop=None):
     median, p95 = measure_ms(function, cold)
-    out = {"op": op, "impl": impl, "shape": shape, "dtype": "bf16", "l2": "cold" if cold else "warm",
-           "ms_median": round(median, 4), "ms_p95": round(p95, 4),
-           "gpu": torch.cuda.get_device_name()}
+    out = {"op": op, "impl": impl, "shape": shape, "dtype": "bf16",
+           "l2": "cold" if cold else "warm", "ms_median": round(median, 4),
+           "ms_p95": round(p95, 4), "gpu": torch.cuda.get_device_name()}
     return out if gflop is None else out | {"gflop": round(gflop, 1),
                                             "tflops": round(gflop / median, 1)}
 

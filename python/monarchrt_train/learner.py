@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from monarchrt_train import parallel
 from monarchrt_train.checkpoint import Checkpoint, Parts
 from monarchrt_train.config import Optimizer
+from monarchrt_train.muon import Muon
 
 LAYERS = "blocks."  # in the names of weights between a model's first and last layer
 
@@ -19,8 +20,7 @@ LAYERS = "blocks."  # in the names of weights between a model's first and last l
 class Learner:
     """AdamW; with `settings.muon` the matrices of the layers go by Muon instead.
 
-    Muon (Jordan et al. 2024) makes all singular values of a matrix's step alike. Its steps are as
-    large as those of AdamW at the same learning rate (Liu et al. 2025, "Muon is scalable"); with
+    Its steps are as large as those of AdamW at the same learning rate; with
     `settings.muon_learning_rate` it has one of its own.
     """
 
@@ -66,8 +66,7 @@ class Learner:
             )
         ]
         if turned:
-            groups = self._groups(turned, s.weight_decay)
-            out.append(torch.optim.Muon(groups, lr=s.learning_rate, adjust_lr_fn="match_rms_adamw"))
+            out.append(Muon(self._groups(turned, s.weight_decay), lr=s.learning_rate))
         return out
 
     @staticmethod

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch.distributed.run import get_args_parser
 
 from monarchrt_train import checkpoint
 from monarchrt_train.autoencoder import WEIGHTS_FILE
@@ -52,10 +53,21 @@ def part_config(content: dict, part: Part) -> dict:
     return {**content, part.stage: stage}
 
 
+def launcher(processes: int) -> list[str]:
+    """Of a module in several processes.
+
+    Each sees its own GPU alone, where torchrun can do that: then what torch.compile has made for
+    one of them serves all.
+    """
+    known = vars(get_args_parser().parse_args(["program"]))
+    alone = ["--virtual-local-rank"] if "virtual_local_rank" in known else []
+    return ["torch.distributed.run", f"--nproc-per-node={processes}", *alone, "-m"]
+
+
 def command(part: Part, config: Path, work: Path, minutes: float, processes: int) -> list[str]:
     start = [sys.executable, "-m"]
     if processes > 1 and part.stage != "text":
-        start += ["torch.distributed.run", f"--nproc-per-node={processes}", "-m"]
+        start += launcher(processes)
     flags = [f"--config={config}", f"--work={work}", f"--minutes={minutes}", "--log-every=50"]
     return [*start, f"monarchrt_train.{part.stage}", *flags, *(["--anneal"] if part.anneal else [])]
 

@@ -29,6 +29,7 @@ from monarchrt_train.config import AutoencoderStage, Optimizer, View
 from monarchrt_train.distill import Generated, Scorer
 from monarchrt_train.flow import flow_loss, velocities
 from monarchrt_train.learner import Learner
+from monarchrt_train.muon import Muon
 from monarchrt_train.rollout import KvCache
 from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean
 from monarchrt_train.sources import training_source
@@ -599,3 +600,27 @@ def test_crops_are_around_things() -> None:
     whole = dataclasses.replace(stage, crop=0)
     first = autoencoder.cut(rows, whole, torch.Generator().manual_seed(1))
     assert first.shape == (40, 1, 3, *size)
+
+
+def test_muon_is_that_of_torch() -> None:
+    """Whose products are in bfloat16, these on a CPU in float32."""
+    shapes = [(6, 6), (6, 6), (12, 6), (6, 12), (6, 6)]
+    generator = torch.Generator().manual_seed(1)
+    start = [torch.randn(x, generator=generator) for x in shapes]
+    ours, theirs = ([torch.nn.Parameter(x.clone()) for x in start] for _ in range(2))
+    mine = Muon([{"params": ours[:3]}, {"params": ours[3:]}], lr=0.02, weight_decay=0.1)
+    other = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(4):
+        for x, y in zip(ours, theirs, strict=True):
+            x.grad = torch.randn(x.shape, generator=generator)
+            y.grad = x.grad.clone()
+        mine.step()
+        other.step()
+    for x, y, z in zip(ours, theirs, start, strict=True):
+        assert (x - y).norm() < 0.02 * (y - z).norm()
+        state = mine.state[x]["momentum_buffer"], other.state[y]["momentum_buffer"]
+        torch.testing.assert_close(*state)
+    ours[0].grad = None  # one without a gradient stays
+    before = ours[0].detach().clone()
+    mine.step()
+    assert torch.equal(ours[0], before)
