@@ -185,7 +185,7 @@ def main(
         pool.put(rows_of(source, seeds, stage.clip_frames, size, run.device, start))
 
     for start in range(0, first, CLIPS_AT_ONCE):
-        render(fresh * done + start, min(CLIPS_AT_ONCE, first - start))
+        render((fresh or first) * done + start, min(CLIPS_AT_ONCE, first - start))
     for step in run.steps(done, stage.steps):
         generator = run.generator(step)
         if fresh:

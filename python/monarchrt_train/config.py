@@ -73,7 +73,7 @@ class AutoencoderStage:
     first_frame_max: int = 56
     pool: int = 256  # clips kept
     first: int = 64  # clips made before the first step
-    fresh: int = 1  # clips made in each step
+    fresh: int = 1  # clips made in each step; 0: each start has clips of its own
     crop: int = 128  # pixels, a side; 0: whole frames
     around_things: float = 0.5  # share of the crops that are around a thing: it is what changes
     latent_noise: float = 0.05  # standard deviation, of a latent's 1
