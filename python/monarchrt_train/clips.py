@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from monarchrt_train.labels import Mentions, asked
 from monarchrt_train.prompts import Tokenizer
 from monarchrt_train.taehv import FRAMES_PER_LATENT, Taehv
 
@@ -22,6 +23,7 @@ class Told:
 
     things: tuple[int, ...]  # their numbers in the second plane of `labels`, THINGS_MAX at most
     captions: tuple[str, ...]  # n - 1: of the things whose bits the number n has
+    mentions: tuple[Mentions, ...]  # what each of them says
 
 
 class ClipSource(Protocol):
@@ -48,6 +50,14 @@ class ClipSource(Protocol):
         device: torch.device,
     ) -> Tensor:
         """What the cells of a grid show: world.label_maps."""
+        ...
+
+    def mentions(self, seeds: Sequence[int]) -> list[Mentions]:
+        """What the captions say."""
+        ...
+
+    def shown(self, seeds: Sequence[int]) -> list[Mentions]:
+        """All that could be said."""
         ...
 
     def partly(self, seeds: Sequence[int]) -> list[Told]:
@@ -126,7 +136,8 @@ class LatentSource:
         self, seeds: Sequence[int], latent_frames: int, labels: bool = False
     ) -> dict[str, Tensor]:
         """latents [B, latent_frames, C, h, w], ids int64 [B, text_len], lengths [B], and if wanted
-        labels uint8 [B, latent_frames, 3, h, w] of the source and the columns of `parts`."""
+        labels uint8 [B, latent_frames, 3, h, w] of the source, the columns of `parts`, and what
+        is shown: int8, `want_` and a name of labels.targets, where what has no answer is absent."""
         frames = video_frames(latent_frames)
         video = self._source.clips(seeds, frames, self._size, self._device)
         latents = self._autoencoder.encode(to_float(video))
@@ -135,6 +146,8 @@ class LatentSource:
             middle, grid = middle_frames(latent_frames), tuple(latents.shape[-2:])
             rows["labels"] = self._source.labels(seeds, middle, grid, self._device)
             rows |= self.parts(seeds)
+            shown = asked(self._source.shown(seeds))
+            rows |= {f"want_{name}": x.char().to(self._device) for name, x in shown.items()}
         return rows
 
     def parts(self, seeds: Sequence[int]) -> dict[str, Tensor]:
@@ -174,12 +187,16 @@ class Squares:
         scenes = [self._draw(seed) for seed in seeds]
         return [f"a {colour} square moves {way}" for colour, way, _ in scenes]
 
+    def mentions(self, seeds: Sequence[int]) -> list[Mentions]:
+        colours = [self._draw(seed)[0] for seed in seeds]
+        return [{"count": 1, "objects": [{"color": x, "shape": "square"}]} for x in colours]
+
+    shown = mentions
+
     def partly(self, seeds: Sequence[int]) -> list[Told]:
         numbers = [1 + list(self.COLOURS).index(self._draw(seed)[0]) for seed in seeds]
-        return [
-            Told((number,), (caption,))
-            for number, caption in zip(numbers, self.captions(seeds), strict=True)
-        ]
+        told = zip(numbers, self.captions(seeds), self.mentions(seeds), strict=True)
+        return [Told((number,), (caption,), (said,)) for number, caption, said in told]
 
     def labels(
         self,

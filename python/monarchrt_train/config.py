@@ -154,6 +154,20 @@ class FlowStage:
     probe_block: int = 3  # the probe reads after so many
 
 
+@dataclass(frozen=True)
+class RewardStage:
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(1e-3, decay_steps=4000))
+    steps: int = 4000
+    batch: int = 32
+    latent_frames: int = 9
+    width: int = 64
+    noise: float = 0.5  # largest sigma of the noise on what it reads
+    pool: int = 2048  # encoded clips, others at each start
+    fill_minutes: float = 60.0  # for making them, at most
+    views: tuple[View, ...] = ()  # steps that come after each step with whole clips
+    ema_decay: float = 0.998
+
+
 def _distillation() -> Optimizer:
     return Optimizer(learning_rate=4e-5, betas=(0.0, 0.99))
 
@@ -187,6 +201,9 @@ class DistillStage:
     match_weight: float = 0.0  # of the squared distance from the stage before, on the same inputs
     trajectory_weight: float = 0.0  # of that from where the teacher's flow leads
     trajectory_steps: int = 16  # of Euler's method from pure noise; fewer from less
+    # Of what the stage `reward` says of the answers, for each nat; 0: nobody asks it. With 1, a
+    # gradient of norm g in an answer weighs as much as a divergence of mean size g.
+    reward_weight: float = 0.0
     critic_updates: int = 4  # for each update of the generator
     critic_only_steps: int = 50  # at the start
     ema_decay: float = 0.99
@@ -213,6 +230,7 @@ class Config:
     distill: DistillStage
     monarch: DistillStage
     text: TextStage = field(default_factory=TextStage)
+    reward: RewardStage = field(default_factory=RewardStage)
     generation: Generation = field(default_factory=Generation)
     recipe: tuple[Part, ...] = ()
     captions: int = 20000  # for the tokenizer

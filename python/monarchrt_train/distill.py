@@ -18,6 +18,8 @@ With `trajectory_weight` the answer is also drawn to the end of the teacher's fl
 input, with guidance: one answer to one input, so not a mean of many, and sharp where little noise
 is left.
 
+With `reward_weight` it is also drawn to what shows the prompt, by reward.py.
+
 With `match_weight` the answer is also drawn to that of the stage before on the same input. That is
 how Monarch attention is learnt: the dense few-step model gives one answer to one input, so nothing
 is averaged, and a gradient of little noise costs no critic.
@@ -39,8 +41,10 @@ from monarchrt_train.checkpoint import Checkpoint
 from monarchrt_train.clips import ClipSource
 from monarchrt_train.config import CHUNK_FRAMES, Config, DistillPhase, DistillStage
 from monarchrt_train.flow import load_tokenizer, new_model, per_frame, velocities
+from monarchrt_train.labels import Mentions, asked
 from monarchrt_train.learner import Learner
 from monarchrt_train.parallel import Share, share
+from monarchrt_train.reward import load_reward
 from monarchrt_train.rollout import KvCache, draw_noise, generate
 from monarchrt_train.run import Run
 from monarchrt_train.schedule import TABLE_SIZE, add_noise, sampler_sigmas, to_clean, warp
@@ -59,6 +63,7 @@ class Generated:
     history: Tensor  # clean latents [B, F, C, h, w]
     inputs: list[Tensor]  # of each denoising step, [B, F, C, h, w]
     answers: list[Tensor]  # of each denoising step: what the generator took to be clean
+    asked: dict[str, Tensor]  # what the prompts ask for: labels.asked
 
 
 class Scorer:
@@ -170,6 +175,7 @@ class Trainer:
         self.generator = copy.deepcopy(self.teacher).requires_grad_(True)
         critic = copy.deepcopy(self.teacher).requires_grad_(True)
         self.example = self._example(before) if stage.match_weight > 0 else None
+        self.reward = load_reward(run) if stage.reward_weight > 0 else None
         self.learner = Learner(self.generator, stage.optimizer, stage.ema_decay, run.spent)
         self.critic = Learner(critic, stage.critic, spent=run.spent)
         self.step = 0
@@ -215,17 +221,23 @@ class Trainer:
             rows = self.text_encoder(ids.to(self.run.device), lengths.to(self.run.device))
         return functional.pad(rows, (0, 0, 0, text_len - rows.shape[1]))
 
-    def prompts(self, phase: DistillPhase, seeds: Sequence[int]) -> list[str]:
-        """In a box there is room for one thing."""
+    def prompts(
+        self, phase: DistillPhase, seeds: Sequence[int]
+    ) -> tuple[list[str], list[Mentions]]:
+        """And what they say. In a box there is room for one thing."""
         if not phase.box:
-            return self.source.captions(seeds)
-        return [told.captions[0] for told in self.source.partly(seeds)]
+            return self.source.captions(seeds), self.source.mentions(seeds)
+        told = self.source.partly(seeds)
+        one = [(1 << seed % len(x.things)) - 1 for seed, x in zip(seeds, told, strict=True)]
+        captions = [x.captions[n] for n, x in zip(one, told, strict=True)]
+        return captions, [x.mentions[n] for n, x in zip(one, told, strict=True)]
 
     @torch.no_grad()
     def rollout(self, phase: DistillPhase, step: int, generator: torch.Generator) -> Generated:
         settings, batch = self.config.generation, share(phase.batch)
         seeds = range(batch * step, batch * (step + 1))
-        prompts = self.encode(self.prompts(phase, seeds))
+        captions, mentions = self.prompts(phase, seeds)
+        prompts = self.encode(captions)
         size = phase.box or [x // PIXELS_PER_LATENT for x in settings.size(phase.grid_scale)]
         channels = self.config.model.transformer.in_dim
         shape = (batch, CHUNK_FRAMES, channels, *size)
@@ -250,6 +262,7 @@ class Trainer:
             history=torch.cat(made.latents, 1),
             inputs=[torch.cat([chunk[s] for chunk in made.inputs], 1) for s in steps],
             answers=[torch.cat([chunk[s] for chunk in made.answers], 1) for s in steps],
+            asked={name: x.to(self.run.device) for name, x in asked(mentions).items()},
         )
 
     def pick(self, generator: torch.Generator) -> int:
@@ -275,6 +288,11 @@ class Trainer:
             trajectory = functional.mse_loss(answer, end)
             values["trajectory"] = trajectory.detach()
             loss = loss + self.stage.trajectory_weight * trajectory
+        if self.reward is not None:
+            unlikely = self.reward.loss(answer, g.asked, generator).mean()
+            values["unlikely"] = unlikely.detach()
+            scale = answer[0].numel() ** -0.5  # of a divergence's gradient, for a mean size of 1
+            loss = loss + self.stage.reward_weight * scale * unlikely
         if self.example is not None:
             with torch.no_grad():
                 text = self.example.encode_text(g.prompts)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, distributed
 
 from monarchrt_train.clips import ClipSource, Told
+from monarchrt_train.labels import Mentions
 
 
 def join(device: str) -> torch.device:
@@ -80,6 +81,12 @@ class Share:
 
     def captions(self, seeds: Sequence[int]) -> list[str]:
         return self._source.captions(self._own(seeds))
+
+    def mentions(self, seeds: Sequence[int]) -> list[Mentions]:
+        return self._source.mentions(self._own(seeds))
+
+    def shown(self, seeds: Sequence[int]) -> list[Mentions]:
+        return self._source.shown(self._own(seeds))
 
     def partly(self, seeds: Sequence[int]) -> list[Told]:
         return self._source.partly(self._own(seeds))

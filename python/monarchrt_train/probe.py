@@ -19,6 +19,18 @@ CLASSES = (1 + len(SHAPES), 1 + len(COLORS), 1 + len(MOTIONS))  # in the order o
 THING_WEIGHT = 8.0  # of a token that shows a thing; about one of fifteen does
 
 
+def cells_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of what is said of every cell: logits [B, F, H, W, sum(CLASSES)] (or [B, F, H * W, ...]),
+    labels uint8 [B, F, 3, H, W] -> [B]."""
+    wanted = labels.long().unbind(2)
+    each = sum(
+        functional.cross_entropy(x.flatten(0, -2), y.flatten(), reduction="none")
+        for x, y in zip(logits.float().split(CLASSES, -1), wanted, strict=True)
+    ).view(wanted[0].shape)
+    weight = torch.where(wanted[0] > 0, THING_WEIGHT, 1.0)
+    return (each * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+
+
 class PlaceProbe(nn.Module):
     """Reads what a block has put out in its last forward pass."""
 
@@ -38,11 +50,4 @@ class PlaceProbe(nn.Module):
     def loss(self, labels: Tensor) -> Tensor:
         """labels: of the last frames, uint8 [B, F, 3, H, W] -> [B]."""
         tokens = self._tokens.pop()[:, -labels.shape[1] :]
-        logits = self.read(tokens).float().split(CLASSES, -1)
-        wanted = labels.long().unbind(2)
-        each = sum(
-            functional.cross_entropy(x.flatten(0, -2), y.flatten(), reduction="none")
-            for x, y in zip(logits, wanted, strict=True)
-        ).view(wanted[0].shape)
-        weight = torch.where(wanted[0] > 0, THING_WEIGHT, 1.0)
-        return (each * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+        return cells_loss(self.read(tokens), labels)

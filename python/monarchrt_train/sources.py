@@ -10,15 +10,20 @@ from torch import Tensor
 
 from monarchrt_train import world
 from monarchrt_train.clips import Told
+from monarchrt_train.labels import Mentions
 from monarchrt_train.world.scene import COLORS
 
 
 def _told(scene: world.Scene, seed: int) -> Told:
-    captions = []
+    told = []
     for chosen in range(1, 2 ** len(scene.things)):
         some = tuple(thing for n, thing in enumerate(scene.things) if chosen >> n & 1)
-        captions.append(world.caption(dataclasses.replace(scene, things=some), seed).text)
-    return Told(tuple(1 + COLORS.index(x.color) for x in scene.things), tuple(captions))
+        told.append(world.caption(dataclasses.replace(scene, things=some), seed))
+    return Told(
+        tuple(1 + COLORS.index(x.color) for x in scene.things),
+        tuple(x.text for x in told),
+        tuple(x.mentions for x in told),
+    )
 
 
 class World:
@@ -30,9 +35,17 @@ class World:
     def _scenes(self, seeds: Sequence[int]) -> list[world.Scene]:
         return [world.sample_scene(seed, self._split) for seed in seeds]
 
+    def _captions(self, seeds: Sequence[int]) -> list[world.Caption]:
+        return [world.caption(x, n) for x, n in zip(self._scenes(seeds), seeds, strict=True)]
+
     def captions(self, seeds: Sequence[int]) -> list[str]:
-        scenes = self._scenes(seeds)
-        return [world.caption(x, seed).text for x, seed in zip(scenes, seeds, strict=True)]
+        return [x.text for x in self._captions(seeds)]
+
+    def mentions(self, seeds: Sequence[int]) -> list[Mentions]:
+        return [x.mentions for x in self._captions(seeds)]
+
+    def shown(self, seeds: Sequence[int]) -> list[Mentions]:
+        return [world.labels(x) for x in self._scenes(seeds)]
 
     def partly(self, seeds: Sequence[int]) -> list[Told]:
         return [_told(scene, seed) for scene, seed in zip(self._scenes(seeds), seeds, strict=True)]

@@ -25,6 +25,15 @@ from torch.nn import functional
 from monarchrt_train.clips import Pool
 from monarchrt_train.config import TextStage
 from monarchrt_train.flow import load_tokenizer, text_encoder_of
+from monarchrt_train.labels import (
+    ABSENT,
+    OF_A_THING,
+    OF_A_WORD,
+    OF_THE_SCENE,
+    Mentions,
+    number,
+    targets,
+)
 from monarchrt_train.learner import Learner
 from monarchrt_train.parallel import rank, share
 from monarchrt_train.prompts import Tokenizer
@@ -33,47 +42,8 @@ from monarchrt_train.umt5 import Umt5Config, Umt5Encoder
 from monarchrt_train.world import Caption, caption, sample_scene
 from monarchrt_train.world import scene as world
 
-OF_A_THING = {
-    "shape": world.SHAPES,
-    "size": tuple(world.SIZES),
-    "motion": world.MOTIONS,
-    "direction": ("left", "right", "clockwise", "counterclockwise"),
-    "speed": world.SPEEDS,
-}
-OF_A_WORD = {"color": world.COLORS, **OF_A_THING}
-OF_THE_SCENE = {
-    "background": world.BACKGROUNDS,
-    "camera": tuple(world.CAMERAS),
-    "count": tuple(world.COUNTS),
-}
-ABSENT = -100  # no thing of that colour, a word of no thing: nothing to say
 HELD_OUT_CAPTIONS = 1024
 SEEDS_AT_ONCE = 4000
-Mentions = dict  # the form of world.labels
-
-
-def _number(values: tuple, said: object) -> int:
-    """The place of what was said, after the last one if nothing was."""
-    return values.index(said) if said in values else len(values)
-
-
-def targets(mentions: list[Mentions]) -> dict[str, Tensor]:
-    """What the probe should say: int64 [B, colours] of each attribute of a thing and of `there`,
-    [B] of the scene's."""
-    out: dict[str, list] = {name: [] for name in ("there", *OF_A_THING, *OF_THE_SCENE)}
-    for m in mentions:
-        things = {x["color"]: x for x in m["objects"] if "color" in x}
-        out["there"].append([int(color in things) for color in world.COLORS])
-        for name, values in OF_A_THING.items():
-            out[name].append(
-                [
-                    _number(values, things[color].get(name)) if color in things else ABSENT
-                    for color in world.COLORS
-                ]
-            )
-        for name, values in OF_THE_SCENE.items():
-            out[name].append(_number(values, m.get(name)))
-    return {name: torch.tensor(rows) for name, rows in out.items()}
 
 
 def owners(tokenizer: Tokenizer, ids: Tensor, told: list[Caption]) -> Tensor:
@@ -90,7 +60,7 @@ def word_targets(owner: Tensor, mentions: list[Mentions]) -> dict[str, Tensor]:
     """What each word should say of its thing: of each attribute int8 [n, L]."""
     out, most = {}, len(world.COUNTS)
     for name, values in OF_A_WORD.items():
-        said = [[_number(values, thing.get(name)) for thing in m["objects"]] for m in mentions]
+        said = [[number(values, thing.get(name)) for thing in m["objects"]] for m in mentions]
         table = torch.tensor([(row + [ABSENT] * most)[:most] for row in said])
         out[f"at_{name}"] = table.gather(1, owner.clamp(min=0)).where(owner >= 0, ABSENT).char()
     return out

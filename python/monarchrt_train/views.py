@@ -44,7 +44,8 @@ def view(rows: dict[str, Tensor], wanted: View, generator: torch.Generator) -> d
 
 
 def _told(rows: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
-    """The prompts of the things that `labels` of a view show, of those in the frames of `rows`."""
+    """The prompts of the things that `labels` of a view show, of those in the frames of `rows`, and
+    `share` [B, THINGS_MAX]: how much of each thing that is."""
 
     def cells(all_labels: Tensor) -> Tensor:
         """[B, things]: how many show each thing."""
@@ -58,7 +59,8 @@ def _told(rows: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
     place = (told << torch.arange(told.shape[1], device=told.device)).sum(1)
     place = torch.where(((share > SEEN) & ~told).any(1), 0, place)
     clip = torch.arange(len(place), device=place.device)
-    return {name: rows[f"part_{name}"][clip, place] for name in ("ids", "lengths")}
+    prompts = {name: rows[f"part_{name}"][clip, place] for name in ("ids", "lengths")}
+    return prompts | {"share": share}
 
 
 def _frames(rows: dict[str, Tensor], count: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -49,7 +49,8 @@ def _update(rank: int, folder: str) -> None:
     assert parallel.share(6) == 3
     captions = parallel.Share(SQUARES).captions([0, 1, 2])
     assert captions == SQUARES.captions([rank, 2 + rank, 4 + rank])
-    assert parallel.Share(SQUARES).partly([1]) == SQUARES.partly([2 + rank])
+    for tell in ("partly", "mentions", "shown"):
+        assert getattr(parallel.Share(SQUARES), tell)([1]) == getattr(SQUARES, tell)([2 + rank])
     _leave()
 
 

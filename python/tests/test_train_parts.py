@@ -28,6 +28,7 @@ from monarchrt_train.clips import LatentSource, Pool, Squares, video_frames
 from monarchrt_train.config import AutoencoderStage, Optimizer, View
 from monarchrt_train.distill import Generated, Scorer
 from monarchrt_train.flow import flow_loss, velocities
+from monarchrt_train.labels import ABSENT
 from monarchrt_train.learner import Learner
 from monarchrt_train.rollout import KvCache
 from monarchrt_train.schedule import add_noise, sampler_sigmas, to_clean
@@ -285,7 +286,7 @@ def test_the_generator_moves_from_the_critic_to_the_guided_teacher() -> None:
     rows = torch.ones(2, 3, 8)
     scorer = Scorer(SMOKE, SMOKE.distill, Attention(), torch.zeros(1, 3, 8))
     answer = torch.full((2, 6, 16, 2, 3), 0.5)
-    made = Generated(prompts=rows, history=answer, inputs=[], answers=[])
+    made = Generated(prompts=rows, history=answer, inputs=[], answers=[], asked={})
     generator = torch.Generator().manual_seed(1)
     got = scorer.direction(Says(2.0, 1.0), Says(0.5, 9.0), made, answer, generator)
     real = 1.0 + SMOKE.distill.guidance * (2.0 - 1.0)
@@ -346,7 +347,7 @@ def test_each_word_says_whose_it_is() -> None:
                 assert int(want["at_color"][n, at]) == number
                 seen += 1
             if piece in (camera, prompts.END, prompts.PAD):
-                assert int(want["at_shape"][n, at]) == text.ABSENT
+                assert int(want["at_shape"][n, at]) == ABSENT
         for thing, (start, stop) in enumerate(x.clauses):
             words = x.text[start:stop].lower()
             assert tokenizer.ids(words, 99)[1:-1] == ids[n][owner[n] == thing].tolist()[1:]
