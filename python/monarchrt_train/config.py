@@ -204,7 +204,9 @@ class DistillStage:
     # Of what the stage `reward` says of the answers, for each nat; 0: nobody asks it. With 1, a
     # gradient of norm g in an answer weighs as much as a divergence of mean size g.
     reward_weight: float = 0.0
-    critic_updates: int = 4  # for each update of the generator
+    # For each rollout, each at one of its denoising steps. Rollouts cost more than updates.
+    generator_updates: int = 1
+    critic_updates: int = 4  # for each rollout
     critic_only_steps: int = 50  # at the start
     ema_decay: float = 0.99
 

@@ -318,9 +318,10 @@ class Trainer:
         with run.precision():
             g = self.rollout(phase, step, generator)
         if step >= self.stage.critic_only_steps:
-            with run.precision():
-                loss, values = self.generator_loss(g, generator)
-            values["gradient"] = self.learner.update(loss, step)
+            for _ in range(self.stage.generator_updates):
+                with run.precision():
+                    loss, values = self.generator_loss(g, generator)
+                values["gradient"] = self.learner.update(loss, step)
         for _ in range(self.stage.critic_updates if self.stage.divergence_weight > 0 else 0):
             with run.precision():
                 answer = g.answers[self.pick(generator)]

@@ -44,6 +44,13 @@ __device__ __forceinline__ uint64_t SwizzledTile(const void* begin) {
   return kSwizzle128 | kEightRows | kUnused | ((SharedAddress(begin) & 0x3FFFF) >> 4);
 }
 
+// The tile that begins so many bytes later, cheaper than its own descriptor where `begin` is known
+// only at run time.
+__device__ __forceinline__ uint64_t Later(uint64_t tile, int bytes) {
+  const uint32_t low = static_cast<uint32_t>(tile) + (bytes >> 4);  // never carries
+  return tile >> 32 << 32 | low;
+}
+
 // An asm statement needs its text in one piece.
 #define MRT_ASM_OF_16_BITS(type, before, after, ...)      \
   if constexpr (type == StorageType::kF16) {              \
@@ -259,6 +266,32 @@ __device__ __forceinline__ void WgmmaOfRegisters(float (&d)[8][4], const uint32_
       "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]),
       "+f"(d[7][2]), "+f"(d[7][3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)));
+}
+
+// d [64,64] (+)= a [64,16] * b [16,64]: both in shared memory, rows of b along the columns of d.
+template <StorageType kType = StorageType::kBF16>
+__device__ __forceinline__ void WgmmaRowsOfB(float (&d)[8][4], uint64_t a, uint64_t b,
+                                             bool accumulate) {
+  MRT_ASM_OF_16_BITS(kType,
+                     "{\n"
+                     ".reg .pred p;\n"
+                     "setp.ne.b32 p, %34, 0;\n"
+                     "wgmma.mma_async.sync.aligned.m64n64k16.f32.",
+                     " {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7, "
+                     "%8, %9, %10, %11, %12, %13, %14, %15, "
+                     "%16, %17, %18, %19, %20, %21, %22, %23, "
+                     "%24, %25, %26, %27, %28, %29, %30, %31}, "
+                     "%32, %33, p, 1, 1, 0, 1;\n"
+                     "}\n",
+                     "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]),
+                     "+f"(d[1][1]), "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]),
+                     "+f"(d[2][2]), "+f"(d[2][3]), "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]),
+                     "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]),
+                     "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), "+f"(d[6][0]),
+                     "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]),
+                     "+f"(d[7][2]), "+f"(d[7][3])
+                     : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
 }
 
 // d [64,64] (+)= a [16,64]^T * b [16,64]: both in shared memory, their rows along k.

@@ -1,6 +1,7 @@
 // What the kernels of the backward pass get, and where they keep what one leaves for the next.
 #pragma once
 
+#include "kernels/monarch/cuda/backward_plan.h"
 #include "kernels/monarch/cuda/pass_layout.cuh"
 
 namespace mrt {
@@ -13,6 +14,7 @@ struct MonarchBackKernelArgs {
   float* deltas = nullptr;  // [column, stat_rows]: d_out . out of a query row
   int columns = 0;          // of the launch
   bool one_pass = false;    // the gradients of means are made by BackColumns
+  bool runs = false;        // of MonarchBackwardCudaPlan
   float* d_k_frames[kMonarchCudaFramesMax] = {};
   float* d_v_frames[kMonarchCudaFramesMax] = {};
 };
@@ -23,7 +25,7 @@ __device__ inline float* PassDeltas(const MonarchBackKernelArgs& args, int colum
 
 /// The passes of the backward pass over `pairs` pairs, in this order after an average. All pairs of
 /// a head are in one launch, or each is in one of its own. BackColumns for tiles of at most kRows
-/// rows, BackAcross and BackMeans for taller ones.
+/// rows, BackAcross and BackMeans for taller ones. BackRuns or BackAlong by `runs`.
 template <int kHeadDim, int kRows>
 cudaError_t LaunchBackColumns(const MonarchBackKernelArgs& args, int pairs, cudaStream_t stream);
 template <int kHeadDim>
@@ -32,5 +34,7 @@ template <int kHeadDim>
 cudaError_t LaunchBackMeans(const MonarchBackKernelArgs& args, int pairs, cudaStream_t stream);
 template <int kHeadDim, int kScoreTiles>
 cudaError_t LaunchBackAlong(const MonarchBackKernelArgs& args, int pairs, cudaStream_t stream);
+template <int kHeadDim>
+cudaError_t LaunchBackRuns(const MonarchBackKernelArgs& args, int pairs, cudaStream_t stream);
 
 }  // namespace mrt

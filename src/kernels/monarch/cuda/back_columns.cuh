@@ -26,9 +26,12 @@ struct BackColumns {
   static constexpr int kPanels = kHeadDim / 64;
   static constexpr int kChunks = kHeadDim / 8;  // of 16 bytes
   static constexpr int kRowTiles = kRows / 8;
-  // Slot s belongs to warpgroup s % 2: nobody else waits for it or fills it.
+  // Slot s belongs to warpgroup s % kWarpgroups: nobody else waits for it or fills it.
   static constexpr int kSlots = kRows == 32 ? 6 : 4;
   static_assert(kSlots % kWarpgroups == 0);
+  // Warpgroups whose d_x are beside one another: a product takes 64 rows, of which each wants its
+  // own.
+  static constexpr int kPartners = 64 / kRows;
   // Items that L2 is asked to keep until the way down: 17 MB of all blocks.
   static constexpr int kKept = 4;
 
@@ -37,7 +40,7 @@ struct BackColumns {
   struct Smem {
     alignas(1024) Bits16 means[kSlots][2][kPanels][kPassKeys][64];
     alignas(1024) Rows rows[2];  // queries and d_out, channels in the order of the means
-    alignas(1024) Bits16 d_x[kWarpgroups][kPassKeys][64];
+    alignas(1024) Bits16 d_x[kWarpgroups / kPartners][kPassKeys][64];
     alignas(16) float entropies[kSlots][kPassKeys];
     float log_sums[kRows], deltas[kRows];
     uint64_t full[kSlots];
@@ -47,7 +50,7 @@ struct BackColumns {
   static_assert(sizeof(Smem) <= 227 * 1024);
 
   struct Column {
-    PassPlace place;
+    int index = 0;            // among those of the pass
     int keys = 0, items = 0;  // no items: there is no such column
   };
 
@@ -61,7 +64,8 @@ struct BackColumns {
   int warp = thread / 32, lane = threadIdx.x % 32;
   // On the way up, of query rows i = 8n + 2 (lane % 4) + e over this lane's keys.
   float max[kRowTiles][2], sum[kRowTiles][2], weighted[kRowTiles][2];
-  float d_q[kPanels][8][4];  // of rows g and g + 8 of this warp's 16, over this warpgroup's keys
+  // Of rows g and g + 8 of this warp's 16, over this warpgroup's keys. Row 0 is the first of d_x.
+  float d_q[kPanels][8][4];
 
   __device__ BackColumns(const MonarchBackKernelArgs& a, Smem& shared)
       : back(a), args(a.forward), smem(shared) {}
@@ -77,13 +81,14 @@ struct BackColumns {
       for (int p = 0; p < kSlots; ++p)
         if (SlotOf(p) % kWarpgroups == warpgroup) LoadItem(now, p, SlotOf(p));
     while (now.items > 0) {
-      next = FindFrom(now.place.column - static_cast<int>(gridDim.x));
+      next = FindFrom(now.index - static_cast<int>(gridDim.x));
       LoadRows(args.q, smem.rows[0]);
       LoadRows(back.d_out, smem.rows[1]);
       ptx::FenceSharedForWgmma();
       __syncthreads();
       GoUp();
       MergeSums();
+      FetchNextRows();
       GoDown();
       WriteQueryGradients();
       now = next;
@@ -95,9 +100,10 @@ struct BackColumns {
   __device__ Column FindFrom(int index) const {
     for (; index >= 0; index -= static_cast<int>(gridDim.x)) {
       Column column;
-      column.place = FindPassColumn(args, index);
-      if (column.place.query_tile >= args.plan.query_tiles) continue;
-      column.keys = VisibleTiles(args, column.place.query_tile) * args.b1;
+      const int tile = FindPassColumn(args, index).query_tile;
+      if (tile >= args.plan.query_tiles) continue;
+      column.index = index;
+      column.keys = VisibleTiles(args, tile) * args.b1;
       column.items = (column.keys + kPassKeys - 1) / kPassKeys;
       return column;
     }
@@ -116,11 +122,10 @@ struct BackColumns {
     const bool keep = !again && p < to_reload && p >= to_reload - kKept;
     const int key = p * kPassKeys;
     ptx::BarrierArriveExpect(&smem.full[slot], kMeansBytes + kEntropyBytes);
-    ptx::BulkCopy(smem.means[slot], PassHalf<kHeadDim>(args, column.place.column, key, 0),
-                  kMeansBytes, &smem.full[slot],
-                  keep ? ptx::PolicyEvictLast() : ptx::PolicyEvictFirst());
-    ptx::BulkCopy(smem.entropies[slot], PassEntropies(args, column.place.column) + key,
-                  kEntropyBytes, &smem.full[slot]);
+    ptx::BulkCopy(smem.means[slot], PassHalf<kHeadDim>(args, column.index, key, 0), kMeansBytes,
+                  &smem.full[slot], keep ? ptx::PolicyEvictLast() : ptx::PolicyEvictFirst());
+    ptx::BulkCopy(smem.entropies[slot], PassEntropies(args, column.index) + key, kEntropyBytes,
+                  &smem.full[slot]);
   }
   __device__ void WaitForItem(int slot) {
     ptx::BarrierWait(&smem.full[slot], parities >> slot & 1);
@@ -130,16 +135,30 @@ struct BackColumns {
 
   // Rows past the end are zero and weigh nothing.
   __device__ void LoadRows(const Bits16* tensor, Rows& to) const {
+    const PassPlace place = FindPassColumn(args, now.index);
     for (int n = threadIdx.x; n < kRows * kChunks; n += kThreads) {
       const int i = n / kChunks, chunk = n % kChunks;
       uint4 x = {};
       if (i < args.b1) {
-        const int token = QueryToken(args, now.place.query_tile, i, now.place.j);
-        x = __ldg(reinterpret_cast<const uint4*>(
-                      tensor + TokenOffset(args, kHeadDim, token, now.place.head)) +
+        const int token = QueryToken(args, place.query_tile, i, place.j);
+        x = __ldg(reinterpret_cast<const uint4*>(tensor +
+                                                 TokenOffset(args, kHeadDim, token, place.head)) +
                   chunk);
       }
       StorePermuted(x, i, chunk, kRows, &to[0][0][0]);
+    }
+  }
+
+  // Into L2, so that LoadRows() waits less.
+  __device__ void FetchNextRows() const {
+    if (next.items == 0) return;
+    constexpr int kLines = kHeadDim / 64;  // of a row
+    const PassPlace place = FindPassColumn(args, next.index);
+    for (int n = threadIdx.x; n < 2 * kLines * args.b1; n += kThreads) {
+      const int line = n % kLines, i = n / kLines % args.b1;
+      const int token = QueryToken(args, place.query_tile, i, place.j);
+      const Bits16* tensor = n < kLines * args.b1 ? args.q : back.d_out;
+      ptx::FetchLine(tensor + TokenOffset(args, kHeadDim, token, place.head) + 64 * line);
     }
   }
 
@@ -152,60 +171,74 @@ struct BackColumns {
       const int slot = SlotOf(p);
       if (slot % kWarpgroups != warpgroup) continue;
       WaitForItem(slot);
-      AddSums(slot, now.keys - p * kPassKeys);
+      if (now.keys - p * kPassKeys < kPassKeys) ClearKeys(slot, now.keys - p * kPassKeys);
+      AddSums(slot);
       WarpgroupBarrier();
       if (thread == 0) LoadItem(now, p + kSlots, slot);
     }
   }
 
-  // x [n, i] = kbar [n, d] . q [i, d], e [n, i] = vbar [n, d] . d_out [i, d]
+  // x [n, i] = kbar [n, d] . q [i, d], e [n, i] = vbar [n, d] . d_out [i, d]: two products under
+  // way, of which x comes first.
   __device__ __forceinline__ void Score(int slot, float (&x)[kRowTiles][4],
                                         float (&e)[kRowTiles][4]) {
+    const uint64_t means = ptx::SwizzledTile(smem.means[slot]);
+    const uint64_t rows = ptx::SwizzledTile(smem.rows);
     ptx::WgmmaFence();
 #pragma unroll
-    for (int which = 0; which < 2; ++which)
+    for (int which = 0; which < 2; ++which) {
 #pragma unroll
       for (int d = 0; d < kHeadDim; d += 16)
         ptx::Wgmma(which == 0 ? x : e,
-                   ptx::SwizzledTile(&smem.means[slot][which][d / 64][0][d % 64]),
-                   ptx::SwizzledTile(&smem.rows[which][d / 64][0][d % 64]), d > 0);
-    ptx::WgmmaCommit();
-    ptx::WgmmaWait<0>();
-    ptx::WgmmaResult(x);
-    ptx::WgmmaResult(e);
+                   ptx::Later(means, (which * kPanels + d / 64) * kPassKeys * 128 + d % 64 * 2),
+                   ptx::Later(rows, (which * kPanels + d / 64) * kRows * 128 + d % 64 * 2), d > 0);
+      ptx::WgmmaCommit();
+    }
   }
 
   __device__ int KeyOf(int half) const { return 16 * warp + lane / 4 + 8 * half; }
 
-  // Keys past the end hold anything.
-  __device__ __forceinline__ void AddSums(int slot, int keys_left) {
+  // Keys behind the last one: 2^(0 - c) is 0, and all else is a number.
+  __device__ void ClearKeys(int slot, int keys_left) {
+#pragma unroll
+    for (int part = 0; part < 2 * kPanels; ++part) {
+      uint4* to =
+          reinterpret_cast<uint4*>(&smem.means[slot][part / kPanels][part % kPanels][keys_left][0]);
+      for (int n = thread; n < (kPassKeys - keys_left) * 8; n += 128) to[n] = {};
+    }
+    if (thread >= keys_left && thread < kPassKeys) smem.entropies[slot][thread] = INFINITY;
+    ptx::FenceSharedForWgmma();
+    WarpgroupBarrier();
+  }
+
+  __device__ __forceinline__ void AddSums(int slot) {
     float x[kRowTiles][4], e[kRowTiles][4];
     Score(slot, x, e);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const bool exists = KeyOf(half) < keys_left;
-      const float c = smem.entropies[slot][KeyOf(half)];
-#pragma unroll
-      for (int n = 0; n < kRowTiles; ++n)
-#pragma unroll
-        for (int at = 2 * half; at < 2 * half + 2; ++at) {
-          x[n][at] = exists ? fmaf(x[n][at], args.scale_log2, -c) : kMaskedLogit;
-          e[n][at] = exists ? e[n][at] : 0;
-        }
-    }
+    const float c[2] = {smem.entropies[slot][KeyOf(0)], smem.entropies[slot][KeyOf(1)]};
+    ptx::WgmmaWait<1>();
+    ptx::WgmmaResult(x);
 #pragma unroll
     for (int n = 0; n < kRowTiles; ++n)
 #pragma unroll
       for (int at = 0; at < 2; ++at) {
+        const float first = fmaf(x[n][at], args.scale_log2, -c[0]);
+        const float second = fmaf(x[n][at + 2], args.scale_log2, -c[1]);
         const float before = max[n][at];
-        max[n][at] = fmaxf(before, fmaxf(x[n][at], x[n][at + 2]));
+        max[n][at] = fmaxf(before, fmaxf(first, second));
         const float factor = ptx::Exp2(before - max[n][at]);
-        const float first = ptx::Exp2(x[n][at] - max[n][at]);
-        const float second = ptx::Exp2(x[n][at + 2] - max[n][at]);
-        sum[n][at] = fmaf(sum[n][at], factor, first + second);
-        weighted[n][at] =
-            fmaf(weighted[n][at], factor, fmaf(first, e[n][at], second * e[n][at + 2]));
+        x[n][at] = ptx::Exp2(first - max[n][at]);
+        x[n][at + 2] = ptx::Exp2(second - max[n][at]);
+        sum[n][at] = fmaf(sum[n][at], factor, x[n][at] + x[n][at + 2]);
+        weighted[n][at] *= factor;
       }
+    ptx::WgmmaWait<0>();
+    ptx::WgmmaResult(e);
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n)
+#pragma unroll
+      for (int at = 0; at < 2; ++at)
+        weighted[n][at] =
+            fmaf(x[n][at], e[n][at], fmaf(x[n][at + 2], e[n][at + 2], weighted[n][at]));
   }
 
   // Of all lanes and warps.
@@ -271,17 +304,19 @@ struct BackColumns {
 
   __device__ __forceinline__ void Differentiate(int p, int slot) {
     const int keys_left = now.keys - p * kPassKeys;
-    if (keys_left < kPassKeys) ClearKbar(slot, keys_left);
-    float d_c[2] = {0, 0};
+    float d_c[2];
     uint32_t left[kRows / 16][4], d_left[kRows / 16][4];
     {
       float x[kRowTiles][4], e[kRowTiles][4];
       Score(slot, x, e);
+      const float c[2] = {smem.entropies[slot][KeyOf(0)], smem.entropies[slot][KeyOf(1)]};
+      ptx::WgmmaWait<1>();
+      ptx::WgmmaResult(x);
+      Weigh(c, x, left);
+      ptx::WgmmaWait<0>();
+      ptx::WgmmaResult(e);
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const bool exists = KeyOf(half) < keys_left;
-        d_c[half] = Weigh(half, exists, smem.entropies[slot][KeyOf(half)], x, e, left, d_left);
-      }
+      for (int half = 0; half < 2; ++half) d_c[half] = WeighGradients(half, x, e, d_left);
     }
     ptx::FenceSharedForWgmma();
     WarpgroupBarrier();
@@ -290,45 +325,45 @@ struct BackColumns {
     for (int half = 0; half < 2; ++half) {
       const float total = QuadSum(d_c[half]);
       if (KeyOf(half) < keys_left && lane % 4 == 0)
-        PassEntropies(args, now.place.column)[p * kPassKeys + KeyOf(half)] = total;
+        PassEntropies(args, now.index)[p * kPassKeys + KeyOf(half)] = total;
     }
   }
 
-  // 0 times what lies behind the last key must be 0.
-  __device__ void ClearKbar(int slot, int keys_left) {
-#pragma unroll
-    for (int panel = 0; panel < kPanels; ++panel) {
-      uint4* to = reinterpret_cast<uint4*>(&smem.means[slot][0][panel][keys_left][0]);
-      for (int n = thread; n < (kPassKeys - keys_left) * 8; n += 128) to[n] = {};
-    }
-  }
-
-  // L and d_x of this lane's key g or g + 8 as operands, d_x in shared memory too; its part of d_c.
-  __device__ __forceinline__ float Weigh(int half, bool exists, float c,
-                                         const float (&x)[kRowTiles][4],
-                                         const float (&e)[kRowTiles][4],
-                                         uint32_t (&left)[kRows / 16][4],
-                                         uint32_t (&d_left)[kRows / 16][4]) {
-    float d_c = 0;
-    const int key = KeyOf(half);
+  // x -> L, as operand too.
+  __device__ __forceinline__ void Weigh(const float (&c)[2], float (&x)[kRowTiles][4],
+                                        uint32_t (&left)[kRows / 16][4]) const {
 #pragma unroll
     for (int n = 0; n < kRowTiles; ++n) {
-      const int i = 8 * n + 2 * (lane % 4);
-      const float2 log_sum = *reinterpret_cast<const float2*>(&smem.log_sums[i]);
-      const float2 delta = *reinterpret_cast<const float2*>(&smem.deltas[i]);
-      float w[2], d[2];
+      const float2 log_sum =
+          *reinterpret_cast<const float2*>(&smem.log_sums[8 * n + 2 * (lane % 4)]);
 #pragma unroll
-      for (int at = 0; at < 2; ++at) {
-        const float logit = fmaf(x[n][2 * half + at], args.scale_log2, -c);
-        w[at] = exists ? ptx::Exp2(logit - (at == 0 ? log_sum.x : log_sum.y)) : 0;
-        d[at] = exists ? w[at] * (e[n][2 * half + at] - (at == 0 ? delta.x : delta.y)) : 0;
-        d_c -= d[at];
+      for (int half = 0; half < 2; ++half) {
+        float(&w)[4] = x[n];
+        const int at = 2 * half;
+        w[at] = ptx::Exp2(fmaf(w[at], args.scale_log2, -c[half]) - log_sum.x);
+        w[at + 1] = ptx::Exp2(fmaf(w[at + 1], args.scale_log2, -c[half]) - log_sum.y);
+        left[n / 2][n % 2 * 2 + half] = PackBf16(w[at], w[at + 1]);
       }
-      left[n / 2][n % 2 * 2 + half] = PackBf16(w[0], w[1]);
-      const uint32_t pair = PackBf16(d[0], d[1]);
+    }
+  }
+
+  // d_x of this lane's key g or g + 8 as operand and in shared memory; its part of d_c.
+  __device__ __forceinline__ float WeighGradients(int half, const float (&w)[kRowTiles][4],
+                                                  const float (&e)[kRowTiles][4],
+                                                  uint32_t (&d_left)[kRows / 16][4]) {
+    float d_c = 0;
+    const int key = KeyOf(half), at = 2 * half;
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n) {
+      const float2 delta = *reinterpret_cast<const float2*>(&smem.deltas[8 * n + 2 * (lane % 4)]);
+      const float first = w[n][at] * (e[n][at] - delta.x);
+      const float second = w[n][at + 1] * (e[n][at + 1] - delta.y);
+      d_c -= first + second;
+      const uint32_t pair = PackBf16(first, second);
       d_left[n / 2][n % 2 * 2 + half] = pair;
-      *reinterpret_cast<uint32_t*>(&smem.d_x[warpgroup][key][(n ^ key % 8) * 8 + 2 * (lane % 4)]) =
-          pair;
+      const int chunk = n + warpgroup % kPartners * kRowTiles;
+      *reinterpret_cast<uint32_t*>(
+          &smem.d_x[warpgroup / kPartners][key][(chunk ^ key % 8) * 8 + 2 * (lane % 4)]) = pair;
     }
     return d_c;
   }
@@ -341,12 +376,7 @@ struct BackColumns {
     ptx::WgmmaFence();
     Product(left, smem.rows[1], y);
     ptx::WgmmaCommit();
-#pragma unroll
-    for (int step = 0; step < kPassKeys / 16; ++step)
-#pragma unroll
-      for (int panel = 0; panel < kPanels; ++panel)
-        ptx::WgmmaRowsOfBoth(d_q[panel], ptx::SwizzledTile(&smem.d_x[warpgroup][16 * step][0]),
-                             ptx::SwizzledTile(&smem.means[slot][0][panel][16 * step][0]), true);
+    AddToQueries(slot);
     ptx::WgmmaCommit();
     ptx::WgmmaWait<1>();
     Store(y, p, 1, 1);
@@ -354,20 +384,32 @@ struct BackColumns {
     Product(d_left, smem.rows[0], y);
     ptx::WgmmaCommit();
     ptx::WgmmaWait<0>();
+    Store(y, p, 0, back.scale);
 #pragma unroll
     for (int panel = 0; panel < kPanels; ++panel) ptx::WgmmaResult(d_q[panel]);
-    Store(y, p, 0, back.scale);
+  }
+
+  __device__ __forceinline__ void AddToQueries(int slot) {
+    const uint64_t d_x = ptx::SwizzledTile(smem.d_x[warpgroup / kPartners]);
+    const uint64_t kbar = ptx::SwizzledTile(smem.means[slot]);
+#pragma unroll
+    for (int step = 0; step < kPassKeys / 16; ++step)
+#pragma unroll
+      for (int panel = 0; panel < kPanels; ++panel)
+        ptx::WgmmaRowsOfBoth(d_q[panel], ptx::Later(d_x, step * 16 * 128),
+                             ptx::Later(kbar, (panel * kPassKeys + step * 16) * 128), true);
   }
 
   // y [n, d] = weights [n, i] . rows [i, d]
   __device__ __forceinline__ void Product(const uint32_t (&weights)[kRows / 16][4],
                                           const Rows& rows, float (&y)[kPanels][8][4]) {
+    const uint64_t begin = ptx::SwizzledTile(rows);
 #pragma unroll
     for (int step = 0; step < kRows / 16; ++step)
 #pragma unroll
       for (int panel = 0; panel < kPanels; ++panel)
-        ptx::WgmmaRowsOfB(y[panel], weights[step], ptx::SwizzledTile(&rows[panel][16 * step][0]),
-                          step > 0);
+        ptx::WgmmaRowsOfB(y[panel], weights[step],
+                          ptx::Later(begin, (panel * kRows + 16 * step) * 128), step > 0);
   }
 
   // Into the places of what they are the derivatives by.
@@ -378,21 +420,23 @@ struct BackColumns {
     for (int half = 0; half < 2; ++half) {
       const int key = p * kPassKeys + KeyOf(half);
       StoreReordered<kHeadDim>(y, half, scale, key < now.keys,
-                               PassHalf<kHeadDim>(args, now.place.column, key, which), key);
+                               PassHalf<kHeadDim>(args, now.index, key, which), key);
     }
   }
 
-  // Both warpgroups' parts, through the place of the rows. Written, not added: BackQueries adds the
-  // rest.
+  // Both warpgroups' parts, through the place of the rows. Written, not added: what comes through
+  // the keys is added later.
   __device__ __forceinline__ void WriteQueryGradients() {
     constexpr int kHolders = 2 * kRows;  // threads of a warpgroup that hold rows
-    float* parts = reinterpret_cast<float*>(smem.rows) + thread;
+    const int holder = thread - warpgroup % kPartners * kHolders;
+    const bool holds = holder >= 0 && holder < kHolders;
+    float* parts = reinterpret_cast<float*>(smem.rows) + holder;
     __syncthreads();
-    if (warpgroup == 1 && thread < kHolders)
+    if (warpgroup == 1 && holds)
 #pragma unroll
       for (int n = 0; n < kPanels * 32; ++n) parts[n * kHolders] = d_q[n / 32][n / 4 % 8][n % 4];
     __syncthreads();
-    if (warpgroup == 0 && thread < kHolders) {
+    if (warpgroup == 0 && holds) {
 #pragma unroll
       for (int n = 0; n < kPanels * 32; ++n) d_q[n / 32][n / 4 % 8][n % 4] += parts[n * kHolders];
 #pragma unroll
@@ -402,10 +446,11 @@ struct BackColumns {
   }
 
   __device__ __forceinline__ void WriteQueryRow(int half) const {
+    const PassPlace place = FindPassColumn(args, now.index);
     const int i = 16 * warp + lane / 4 + 8 * half;
     if (i >= args.b1) return;
-    const int token = QueryToken(args, now.place.query_tile, i, now.place.j);
-    float* to = back.d_q + TokenOffset(args, kHeadDim, token, now.place.head) + lane % 4 * 8;
+    const int token = QueryToken(args, place.query_tile, i, place.j);
+    float* to = back.d_q + TokenOffset(args, kHeadDim, token, place.head) + lane % 4 * 8;
 #pragma unroll
     for (int block = 0; block < kHeadDim / 32; ++block)
 #pragma unroll

@@ -1,4 +1,5 @@
-// RunMonarchBackwardCuda: the passes of back_columns.cuh or back_across.cuh, then back_along.cuh.
+// RunMonarchBackwardCuda: the passes of back_columns.cuh or back_across.cuh, then back_runs.cuh
+// or back_along.cuh.
 #include <algorithm>
 #include <cmath>
 
@@ -19,6 +20,7 @@ struct BackKernels {
   BackLauncher across;
   BackLauncher means;
   BackLauncher along;
+  BackLauncher runs;
 };
 
 template <int kIndex>
@@ -28,7 +30,8 @@ constexpr BackKernels MakeBackKernels() {
           {LaunchBackColumns<kKernel.head_dim, 32>, LaunchBackColumns<kKernel.head_dim, 64>},
           LaunchBackAcross<kKernel.head_dim>,
           LaunchBackMeans<kKernel.head_dim>,
-          LaunchBackAlong<kKernel.head_dim, kKernel.score_tiles>};
+          LaunchBackAlong<kKernel.head_dim, kKernel.score_tiles>,
+          LaunchBackRuns<kKernel.head_dim>};
 }
 // Of those for at most 80 columns, with the index of each.
 constexpr struct {
@@ -58,7 +61,7 @@ cudaError_t LaunchAll(MonarchBackKernelArgs args, cudaStream_t stream) {
       run(kernels.across);
       run(kernels.means);
     }
-    run(kernels.along);
+    run(args.runs ? kernels.runs : kernels.along);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
@@ -102,6 +105,7 @@ Status RunMonarchBackwardCuda(const MonarchBackwardArgs& args, CUstream_st* stre
   k.forward.log_sums = reinterpret_cast<float*>(scratch + plan.log_sums_begin);
   k.deltas = reinterpret_cast<float*>(scratch + plan.deltas_begin);
   k.one_pass = s.b1() <= 64;
+  k.runs = plan.runs;
   k.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
   k.d_out = static_cast<const Bits16*>(args.d_out);
   k.d_q = args.d_q;

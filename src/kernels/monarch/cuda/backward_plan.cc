@@ -28,6 +28,9 @@ Result<MonarchBackwardCudaPlan> PlanMonarchBackwardCuda(const MonarchShape& s,
   plan.log_sums_begin = forward.scratch_bytes;
   plan.deltas_begin = plan.log_sums_begin + stat_bytes;
   plan.scratch_bytes = plan.deltas_begin + stat_bytes;
+  const int columns = forward.query_tiles * s.b2();
+  plan.runs = forward.groups == 1 && columns >= kBackRunColumnsMin && columns <= kBackRunColumns &&
+              s.b2() <= kBackRunKeys;
   return plan;
 }
 

@@ -393,6 +393,19 @@ TEST(MonarchBackwardPlan, CoversAllPairsOfAHeadInOneLaunchOrEachInItsOwn) {
   EXPECT_EQ(PlanMonarchBackwardCuda(k480p, kH100Sm90).status().code(), StatusCode::kUnavailable);
 }
 
+TEST(MonarchBackwardPlan, TakesRunsWhereAllWarpgroupsHaveWork) {
+  const auto runs = [](const MonarchShape& s) { return PlanMonarchBackwardCuda(s, kH100)->runs; };
+  EXPECT_TRUE(runs(k480p));
+  MonarchShape narrow_head = k480p;
+  narrow_head.head_dim = 64;
+  EXPECT_TRUE(runs(narrow_head));
+  MonarchShape one_frame = k480p;
+  one_frame.frames_q = 1;
+  EXPECT_FALSE(runs(one_frame));
+  EXPECT_FALSE(runs(Tiled(k480p, 3, 1)));  // one tile of queries
+  EXPECT_FALSE(runs(k720p));               // more than one group
+}
+
 TEST(MonarchCudaPlan, MayBeForced) {
   EXPECT_GE(PickMonarchCudaPlan(k480p, kH100, "resident")->resident, 0);
   EXPECT_EQ(PickMonarchCudaPlan(k480p, kH100, "ring")->resident, -1);
