@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_train_stages import CONFIG, HELD_OUT, SQUARES, arguments, mean, series
 
-from monarchrt_train import autoencoder, distill, flow, reward, tokenizer
+from monarchrt_train import autoencoder, checkpoint, distill, flow, reward, tokenizer
 from monarchrt_train.labels import ABSENT, OF_A_THING, OF_THE_SCENE, asked
 from monarchrt_train.probe import CLASSES
 from monarchrt_train.reward import PLACE, RewardModel, likelihood, wanted
@@ -153,13 +153,17 @@ def test_the_generator_heeds_it(work: Path, tmp_path: Path) -> None:
     shutil.copytree(work, tmp_path / "work")
     config = json.loads(CONFIG.read_text())
     config["distill"] |= {"divergence_weight": 0, "trajectory_weight": 0, "critic_only_steps": 0}
-    config["distill"]["phases"] = [{"until_step": 60, "batch": 8, "latent_frames": 3}]
+    config["distill"] |= {"generator_updates": 2}
+    config["distill"]["phases"] = [{"until_step": 40, "batch": 8, "latent_frames": 3}]
     config["distill"]["reward_weight"] = 3
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config))
     distill.main([*arguments(tmp_path / "work"), f"--config={path}"], SQUARES)
     unlikely = series(tmp_path / "work", "distill", "unlikely")
-    assert len(unlikely) == 60
+    assert len(unlikely) == 40
+    saved = checkpoint.load(tmp_path / "work" / "distill" / "checkpoint").parts
+    updates = [int(x) for name, x in saved["weights_optimizer"].items() if name.endswith(".step")]
+    assert set(updates) == {2 * 40}
     assert mean(unlikely[-10:]) < 0.8 * mean(unlikely[:5])
 
 

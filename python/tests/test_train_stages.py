@@ -463,7 +463,7 @@ def test_the_recipe_of_the_demo_runs(
     content["recipe"] = json.loads(CONFIG.with_name("demo.json").read_text())["recipe"]
     for part in content["recipe"]:
         part["phase"] = small(part.get("phase", {}))
-    content["distill"]["critic_only_steps"] = 0
+    content["distill"] |= {"critic_only_steps": 0, "reward_weight": 1}
     content["flow"] |= {"probe_weight": 0.05, "probe_block": 1, "train_text_encoder": False}
     content["flow"]["optimizer"]["muon"] = True
     (tmp_path / "config.json").write_text(json.dumps(content))
@@ -487,7 +487,7 @@ def test_the_recipe_of_the_demo_runs(
     monkeypatch.setattr(Run, "steps", steps)
     command = [f"--config={tmp_path / 'config.json'}", f"--work={tmp_path}", "--minutes=9"]
     recipe.main([*command, f"--keep={tmp_path / 'kept'}", "--processes=1"])
-    assert (tmp_path / "parts_done").read_text() == "7\n"
+    assert (tmp_path / "parts_done").read_text() == f"{len(content['recipe'])}\n"
     for name in ("loss", "box_loss", "first_loss", "probe"):
         assert series(tmp_path, "flow", name)
     assert flow.TAKEN in checkpoint.load(tmp_path / "kept" / "flow").notes
@@ -496,8 +496,9 @@ def test_the_recipe_of_the_demo_runs(
     )
     for name, x in used.items():  # the encoder is that of the text stage, and stays it
         assert not name.startswith("text_encoder.") or torch.equal(x, learnt[name]), name
-    for stage in ("text", "distill", "monarch"):
+    for stage in ("text", "reward", "distill", "monarch"):
         assert checkpoint.load(tmp_path / "kept" / stage).step > 0
+    assert series(tmp_path, "distill", "unlikely")
     package.trained_model(load(CONFIG), tmp_path, "monarch")
 
 
