@@ -41,13 +41,13 @@ def lines(head: list[str], rows: list[list[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in whole)
 
 
-def adherence(rows: Rows) -> str:
+def adherence(rows: Rows, digits: int = 0) -> str:
     """Attributes in percent; those of all together first."""
     names = list(next(iter(rows.values()))["adherence"])
     names = names[-1:] + names[:-1]
     body = [
         [name, str(row["adherence"]["all"].clips)]
-        + [cell(row["adherence"][n], 0, 100) for n in names]
+        + [cell(row["adherence"][n], digits, 100) for n in names]
         for name, row in rows.items()
     ]
     return lines(["%", "clips", *names], body)
@@ -62,6 +62,11 @@ def by_things(rows: Rows) -> str:
             for number, part in row.get("by_things", {}).items()
         }
     )
+
+
+def differences(rows: dict[str, dict[str, Estimate | None]]) -> str:
+    """Of adherence, in points; nothing if there are none."""
+    return adherence({name: {"adherence": row} for name, row in rows.items()}, 1) if rows else ""
 
 
 def steadiness(rows: Rows) -> str:

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 from monarchrt_eval import features, frechet, report
+from monarchrt_eval.bootstrap import Estimate, difference
 from monarchrt_eval.clips import Engine, made, read
 from monarchrt_eval.features import FeatureNetwork
 from monarchrt_eval.measure import (
+    Counts,
     Measured,
     Measurer,
     adherence,
@@ -111,19 +113,44 @@ def _sources(plan: Plan) -> dict[str, Source]:
 
 
 def _row(
-    asks: list[dict], clips: dict[int, Measured], reference: np.ndarray | None, seed: int
+    asks: list[dict],
+    each: dict[int, Counts],
+    clips: dict[int, Measured],
+    reference: np.ndarray | None,
+    seed: int,
 ) -> dict[str, dict]:
-    """All estimates of the clips with these indices."""
-    each = [counts([(asks[i], clip.observed)]) for i, clip in clips.items()]
+    """All estimates of the clips with these indices, and what each shows."""
     row = {
-        "adherence": adherence(each, seed),
-        "by_things": by_things([asks[i] for i in clips], each, seed),
+        "adherence": adherence(list(each.values()), seed),
+        "by_things": by_things([asks[i] for i in each], list(each.values()), seed),
         "steadiness": steady([clip.steadiness for clip in clips.values()], seed),
     }
     if len(clips) > 1 and reference is not None:
         embedded = np.stack([clip.features for clip in clips.values()])
         row["frechet"] = frechet.estimate(embedded, reference, seed)
     return row
+
+
+def adherence_change(
+    before: dict[int, Counts], after: dict[int, Counts], seed: int
+) -> dict[str, Estimate | None]:
+    """How much more of each attribute `after` shows, of the clips that both have, clip by clip."""
+    both = sorted(before.keys() & after.keys())
+    out: dict[str, Estimate | None] = {}
+    for name in before[both[0]]:
+        looks = [np.array([row[i][name] for i in both], float) for row in (before, after)]
+        asked = all(look[:, 1].sum() > 0 for look in looks)
+        out[name] = difference(*looks, seed) if asked else None
+    return out
+
+
+def against_dense(each: dict[str, dict[int, Counts]], seed: int) -> dict[str, dict]:
+    """How much more than with dense attention the other methods show; empty without that row."""
+    dense = each.get("dense", {})
+    others = {name: row for name, row in each.items() if name != "dense" and dense.keys() & row}
+    return {
+        f"{name} less dense": adherence_change(dense, row, seed) for name, row in others.items()
+    }
 
 
 def shuffled(asks: list[dict], clips: dict[int, Measured], seed: int) -> dict[str, dict]:
@@ -151,6 +178,7 @@ def make_table(plan: Plan, tell: Tell) -> str:
         reference = reference_features(plan, measure.network)
         tell(f"{len(reference)} real clips to compare with")
     rows: dict[str, dict] = {}
+    shown: dict[str, dict[int, Counts]] = {}  # of each method
     strips: dict[int, list[Strip]] = {}
     for name, source in _sources(plan).items():
         indices: list[int] = []
@@ -166,13 +194,18 @@ def make_table(plan: Plan, tell: Tell) -> str:
         clips: dict[int, Measured] = dict(zip(indices, measured, strict=True))
         if not clips:
             continue
-        rows[name] = _row(asks, clips, reference, seed)
-        if name in plan.methods and "shuffled" not in rows:
-            rows["shuffled"] = shuffled(asks, clips, seed)
+        each = {i: counts([(asks[i], clip.observed)]) for i, clip in clips.items()}
+        rows[name] = _row(asks, each, clips, reference, seed)
+        if name in plan.methods:
+            shown[name] = each
+            if "shuffled" not in rows:
+                rows["shuffled"] = shuffled(asks, clips, seed)
+        changes = against_dense(shown, seed)
         # After each row, so that a run that is stopped leaves what it has.
         tables = (report.adherence, report.steadiness, report.by_things)
-        text = "\n".join(table(rows) for table in tables)
-        report.write(plan.out, "table", {"settings": _settings(plan), "rows": rows}, text)
+        text = "\n".join([*(table(rows) for table in tables), report.differences(changes)])
+        content = {"settings": _settings(plan), "rows": rows, "against_dense": changes}
+        report.write(plan.out, "table", content, text)
         sheet = draw_sheet([(pairs[i][0], strips[i]) for i in sorted(strips)])
         write_png(plan.out / "sheet.png", sheet)
         tell(f"{name}: {len(clips)} clips")

@@ -77,6 +77,13 @@ def test_the_table_from_one_command(model):
     assert rows["window"]["frechet"]["value"] > rows["real"]["frechet"]["value"]
     assert rows["window"]["steadiness"]["flicker"]["value"] == 0
     assert rows["window"]["adherence"]["all"]["clips"] == CLIPS
+    (change,) = result["against_dense"].values()
+    want = right["window"] - right["dense"]
+    assert change["all"]["value"] == pytest.approx(want)
+    assert (
+        f"| window less dense | {CLIPS} | {100 * want:.1f} ("
+        in (model.parent / "out" / "table.md").read_text()
+    )
     out = model.parent / "out"
     assert f"| window | {CLIPS} |" in (out / "table.md").read_text()
     assert "| window, 1 thing | " in (out / "table.md").read_text()
