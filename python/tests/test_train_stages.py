@@ -405,10 +405,17 @@ def test_rollouts_in_a_box_are_of_one_thing(work: Path) -> None:
     run = Run("distill", "", arguments(work))
     trainer = distill.Trainer(run, run.config.distill, "flow", training_source())
     phase = DistillPhase(1, latent_frames=6, batch=8, box=(3, 2))
-    told = trainer.prompts(phase, range(8))
-    assert told == [x.captions[0] for x in training_source().partly(range(8))]
-    whole = trainer.prompts(DistillPhase(1, batch=8), range(8))
-    assert whole == training_source().captions(range(8)) != told
+    seeds, source = range(60), training_source()
+    told, said = trainer.prompts(phase, seeds)
+    chosen = []
+    for text, mentions, x in zip(told, said, source.partly(seeds), strict=True):
+        alone = [x.captions[(1 << n) - 1] for n in range(len(x.things))]
+        chosen.append(alone.index(text))
+        assert mentions == x.mentions[(1 << chosen[-1]) - 1]
+        assert len(mentions["objects"]) == 1
+    assert set(chosen) == {0, 1, 2}  # any of a clip's things
+    whole = trainer.prompts(DistillPhase(1, batch=8), seeds)
+    assert whole == (source.captions(seeds), source.mentions(seeds))
     g = trainer.rollout(phase, 1, run.generator(1))
     assert g.history.shape == (8, 6, 16, 3, 2)
     with pytest.raises(ValueError, match="need rows and columns"):
