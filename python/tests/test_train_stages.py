@@ -408,9 +408,9 @@ def test_rollouts_in_a_box_are_of_one_thing(work: Path) -> None:
     seeds, source = range(60), training_source()
     told, said = trainer.prompts(phase, seeds)
     chosen = []
-    for text, mentions, x in zip(told, said, source.partly(seeds), strict=True):
+    for caption, mentions, x in zip(told, said, source.partly(seeds), strict=True):
         alone = [x.captions[(1 << n) - 1] for n in range(len(x.things))]
-        chosen.append(alone.index(text))
+        chosen.append(alone.index(caption))
         assert mentions == x.mentions[(1 << chosen[-1]) - 1]
         assert len(mentions["objects"]) == 1
     assert set(chosen) == {0, 1, 2}  # any of a clip's things
