@@ -119,7 +119,7 @@ def _row(
     reference: np.ndarray | None,
     seed: int,
 ) -> dict[str, dict]:
-    """All estimates of the clips with these indices, and what each shows."""
+    """All estimates of clips; asks, each (what it shows) and clips by index."""
     row = {
         "adherence": adherence(list(each.values()), seed),
         "by_things": by_things([asks[i] for i in each], list(each.values()), seed),

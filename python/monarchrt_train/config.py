@@ -160,7 +160,7 @@ class RewardStage:
     steps: int = 4000
     batch: int = 32
     latent_frames: int = 9
-    width: int = 64
+    width: int = 64  # channels of the convolutions at full size, a multiple of 8
     noise: float = 0.5  # largest sigma of the noise on what it reads
     pool: int = 2048  # encoded clips, others at each start
     fill_minutes: float = 60.0  # for making them, at most
