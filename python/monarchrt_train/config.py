@@ -208,6 +208,7 @@ class DistillStage:
     generator_updates: int = 1
     critic_updates: int = 4  # for each rollout
     critic_only_steps: int = 50  # at the start
+    counts: tuple[int, ...] = ()  # of things in the prompts, in turn; () as the world has them
     ema_decay: float = 0.99
 
 

@@ -53,6 +53,7 @@ from monarchrt_train.taehv import PIXELS_PER_LATENT
 from monarchrt_train.wan import WanTransformer
 
 LOWEST, HIGHEST = 0.02, 0.98  # even shares of noise at which the scores are compared
+MOST_DRAWN = 1.0  # norm of the reward's gradient in an answer
 
 
 @dataclass
@@ -289,10 +290,8 @@ class Trainer:
             values["trajectory"] = trajectory.detach()
             loss = loss + self.stage.trajectory_weight * trajectory
         if self.reward is not None:
-            unlikely = self.reward.loss(answer, g.asked, generator).mean()
-            values["unlikely"] = unlikely.detach()
-            scale = answer[0].numel() ** -0.5  # of a divergence's gradient, for a mean size of 1
-            loss = loss + self.stage.reward_weight * scale * unlikely
+            drawn, values["unlikely"] = self.drawn(g, answer, generator)
+            loss = loss + self.stage.reward_weight * drawn
         if self.example is not None:
             with torch.no_grad():
                 text = self.example.encode_text(g.prompts)
@@ -311,6 +310,20 @@ class Trainer:
         )
         loss = 0.5 * functional.mse_loss(answer, (answer - direction).detach())
         return loss, direction.abs().mean()
+
+    def drawn(
+        self, g: Generated, answer: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The loss whose gradient is that of the reward, in the scale of a divergence's of mean size
+        1; and how unlikely the answers are, in nats. A clip that lacks a thing has twenty times the
+        gradient of one that is nearly right, so each clip's has a norm of MOST_DRAWN at most."""
+        at = answer.detach().requires_grad_()
+        unlikely = self.reward.loss(at, g.asked, generator)
+        (gradient,) = torch.autograd.grad(unlikely.sum(), at)
+        norm = gradient.flatten(1).norm(dim=1).clamp(min=MOST_DRAWN)
+        gradient = gradient * (MOST_DRAWN / norm).view(-1, 1, 1, 1, 1)
+        scale = answer[0].numel() ** -0.5
+        return scale * (answer * gradient).flatten(1).sum(1).mean(), unlikely.detach().mean()
 
     def iterate(self, phase: DistillPhase, step: int) -> dict[str, Tensor]:
         run, values = self.run, {}
@@ -355,7 +368,7 @@ class Trainer:
 
 def main(argv: list[str] | None = None, source: ClipSource | None = None) -> None:
     run = Run("distill", __doc__.splitlines()[0], argv)
-    source = source or training_source()
+    source = source or training_source(run.config.distill.counts)
     Trainer(run, run.config.distill, "flow", source).train()
 
 

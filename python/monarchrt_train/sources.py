@@ -27,13 +27,19 @@ def _told(scene: world.Scene, seed: int) -> Told:
 
 
 class World:
-    """One split of the world. Seeds of different splits never give the same clip."""
+    """One split of the world. Seeds of different splits never give the same clip.
 
-    def __init__(self, split: str):
-        self._split = split
+    counts: numbers of things, in turn; empty: as the world has them.
+    """
+
+    def __init__(self, split: str, counts: Sequence[int] = ()):
+        self._split, self._counts = split, counts
+
+    def _count(self, seed: int) -> int | None:
+        return self._counts[seed % len(self._counts)] if self._counts else None
 
     def _scenes(self, seeds: Sequence[int]) -> list[world.Scene]:
-        return [world.sample_scene(seed, self._split) for seed in seeds]
+        return [world.sample_scene(seed, self._split, self._count(seed)) for seed in seeds]
 
     def _captions(self, seeds: Sequence[int]) -> list[world.Caption]:
         return [world.caption(x, n) for x, n in zip(self._scenes(seeds), seeds, strict=True)]
@@ -70,8 +76,8 @@ class World:
         return world.label_maps(self._scenes(seeds), size, frames, str(device))
 
 
-def training_source() -> World:
-    return World("train")
+def training_source(counts: Sequence[int] = ()) -> World:
+    return World("train", counts)
 
 
 def validation_source() -> World:
