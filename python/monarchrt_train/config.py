@@ -162,6 +162,8 @@ class RewardStage:
     latent_frames: int = 9
     width: int = 64  # channels of the convolutions at full size, a multiple of 8
     noise: float = 0.5  # largest sigma of the noise on what it reads
+    # Share of clips with a flaw (world.flaws), which it must tell from a thing as things are.
+    flawed: float = 0.0
     pool: int = 2048  # encoded clips, others at each start
     fill_minutes: float = 60.0  # for making them, at most
     views: tuple[View, ...] = ()  # steps that come after each step with whole clips

@@ -25,6 +25,9 @@ OF_THE_SCENE = {
     "count": tuple(world.COUNTS),
 }
 ABSENT = -100  # no thing of that colour, a word of no thing: nothing to say
+# Values of `there`. A flaw: what has the colour is not one thing as things are (world.flaws). One
+# in time does not show in every frame.
+NO, YES, FLAW, FLAW_IN_TIME = range(4)
 Mentions = dict  # the form of world.labels
 
 
@@ -34,11 +37,15 @@ def number(values: tuple, said: object) -> int:
 
 
 def targets(mentions: list[Mentions]) -> dict[str, Tensor]:
-    """int64 [B, colours] of each attribute of a thing and of `there`, [B] of the scene's."""
+    """int64 [B, colours] of each attribute of a thing and of `there`, [B] of the scene's.
+
+    `flaws` in mentions: colours, each with its value of `there`.
+    """
     out: dict[str, list] = {name: [] for name in ("there", *OF_A_THING, *OF_THE_SCENE)}
     for m in mentions:
         things = {x["color"]: x for x in m["objects"] if "color" in x}
-        out["there"].append([int(color in things) for color in world.COLORS])
+        there = {**dict.fromkeys(things, YES), **m.get("flaws", {})}
+        out["there"].append([there.get(color, NO) for color in world.COLORS])
         for name, values in OF_A_THING.items():
             out[name].append(
                 [
@@ -60,5 +67,5 @@ def asked(mentions: list[Mentions]) -> dict[str, Tensor]:
     for name, values in {**OF_A_THING, **OF_THE_SCENE}.items():
         out[name][out[name] == len(values)] = ABSENT
     colorless = torch.tensor([any("color" not in x for x in m["objects"]) for m in mentions])
-    out["there"][colorless[:, None] & (out["there"] == 0)] = ABSENT
+    out["there"][colorless[:, None] & (out["there"] == NO)] = ABSENT
     return out

@@ -10,7 +10,8 @@ and Li et al. 2024, "T2V-Turbo", do with models of human taste). It reads latent
 
 What it must tell of the thing of each colour: whether it is there, shape, size, motion, direction,
 speed; of the scene: background, camera, number of things. And of every cell which shape, colour and
-motion its middle shows.
+motion its middle shows. A share of its clips has flaws (world.flaws), so that it does not take two
+red things, or a half red one, for a red thing.
 """
 
 from __future__ import annotations
@@ -24,15 +25,14 @@ from torch.nn import functional
 from monarchrt_train.autoencoder import load_autoencoder
 from monarchrt_train.clips import ClipSource, LatentSource
 from monarchrt_train.config import View
-from monarchrt_train.flow import PIXELS_AT_ONCE, Supply, load_tokenizer
-from monarchrt_train.labels import ABSENT, OF_A_THING, OF_THE_SCENE
+from monarchrt_train.flow import Supply, load_tokenizer
+from monarchrt_train.labels import ABSENT, FLAW, NO, OF_A_THING, OF_THE_SCENE, YES
 from monarchrt_train.learner import Learner
 from monarchrt_train.parallel import Share, share
 from monarchrt_train.probe import CLASSES, cells_loss
 from monarchrt_train.run import Run
 from monarchrt_train.schedule import add_noise
-from monarchrt_train.sources import training_source, validation_source
-from monarchrt_train.taehv import FRAMES_PER_LATENT
+from monarchrt_train.sources import FlawedWorld
 from monarchrt_train.views import SEEN, TOLD, view
 from monarchrt_train.world.scene import COLORS
 
@@ -111,7 +111,7 @@ class RewardModel(nn.Module):
         self.cells = nn.Conv2d(width, sum(CLASSES), 1)
         self.of_a_thing = OverTime(width + PLACE, 2 * width)
         self.of_the_scene = OverTime(2 * width, 2 * width)
-        answers = {"there": ("no", "yes"), **OF_A_THING, **OF_THE_SCENE}
+        answers = {"there": (NO, YES, FLAW), **OF_A_THING, **OF_THE_SCENE}
         self.heads = nn.ModuleDict({n: nn.Linear(2 * width, len(v)) for n, v in answers.items()})
 
     def forward(self, latents: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -158,7 +158,7 @@ def likelihood(said: dict[str, Tensor], want: dict[str, Tensor]) -> Tensor:
 
     What is said of a thing counts as much as the thing is there.
     """
-    there = said["there"].float().softmax(-1)[..., 1].detach()
+    there = said["there"].float().softmax(-1)[..., YES].detach()
     total = torch.zeros(len(there), device=there.device)
     for name, x in want.items():
         logits = said[name].float()
@@ -210,9 +210,11 @@ def new_model(run: Run) -> RewardModel:
 
 def wanted(rows: dict[str, Tensor]) -> dict[str, Tensor]:
     """What the model must say of a view: of a thing that is cut nothing, of one that is not in it
-    that it is not there."""
+    that it is not there; of a flaw that may not be in it nothing."""
     want = {n.removeprefix("want_"): x.long() for n, x in rows.items() if n.startswith("want_")}
+    flaw = want["there"]  # where that is FLAW or FLAW_IN_TIME
     if "share" not in rows:
+        want["there"] = flaw.clamp(max=FLAW)
         return want
     share_, things = rows["share"], rows["things"].long()
     color = functional.one_hot(things, 1 + len(COLORS)).float()  # place 0: no thing
@@ -220,19 +222,25 @@ def wanted(rows: dict[str, Tensor]) -> dict[str, Tensor]:
     here = color.sum(1)[:, 1:] > 0
     for name in OF_A_THING:
         want[name] = torch.where(of_color >= TOLD, want[name], ABSENT)
-    there = torch.where(of_color >= TOLD, 1, torch.where(of_color <= SEEN, 0, ABSENT))
-    want["there"] = torch.where(here, there, want["there"])
+    there = torch.where(of_color >= TOLD, YES, torch.where(of_color <= SEEN, NO, ABSENT))
+    there = torch.where(here, there, want["there"])
+    all_here = ((share_ == 1) | (things == 0)).all(1)[:, None]
+    seen = torch.where((flaw == FLAW) & all_here, FLAW, ABSENT)
+    want["there"] = torch.where(flaw >= FLAW, seen, there)
     whole = ((share_ >= TOLD) | (things == 0)).all(1)
     want["count"] = torch.where(whole, want["count"], ABSENT)
     return want
 
 
 def right(said: dict[str, Tensor], want: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Of each attribute how many answers are right, and how many there should be."""
-    return {
+    """Of each attribute how many answers are right, and how many there should be; and of `flaw`s
+    how many are seen."""
+    out = {
         name: ((said[name].argmax(-1) == x)[x != ABSENT].sum(), (x != ABSENT).sum())
         for name, x in want.items()
     }
+    flaw = want["there"] == FLAW
+    return out | {"flaw": ((said["there"].argmax(-1) == FLAW)[flaw].sum(), flaw.sum())}
 
 
 class Trainer:
@@ -255,10 +263,8 @@ class Trainer:
     def supply(self) -> Supply:
         """A pool of clips: others at each start."""
         stage, frames = self.stage, self.stage.latent_frames
-        height, width = self.run.config.generation.size()
-        at_once = max(1, PIXELS_AT_ONCE // (FRAMES_PER_LATENT * frames * height * width))
         count = share(stage.pool)
-        out = Supply(self.run, self.latents(self.source), frames, count, at_once, labels=True)
+        out = Supply(self.run, self.latents(self.source), frames, count, labels=True)
         out.fill(FIRST_SEED + stage.pool * self.step, count, 60 * stage.fill_minutes)
         self.run.log(self.step, {"clips": len(out.pool)}, always=True)
         return out
@@ -311,7 +317,10 @@ def main(
     held_out: ClipSource | None = None,
 ) -> None:
     run = Run("reward", __doc__.splitlines()[0], argv)
-    trainer = Trainer(run, source or training_source(), held_out or validation_source())
+    share = run.config.reward.flawed
+    trainer = Trainer(
+        run, source or FlawedWorld("train", share), held_out or FlawedWorld("val", share)
+    )
     trainer.train()
     trainer.validate()
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from monarchrt_train import world
 from monarchrt_train.clips import Told
-from monarchrt_train.labels import Mentions
+from monarchrt_train.labels import FLAW, FLAW_IN_TIME, Mentions
+from monarchrt_train.world.draw import Draw
 from monarchrt_train.world.scene import COLORS
 
 
@@ -74,6 +75,58 @@ class World:
         device: torch.device,
     ) -> Tensor:
         return world.label_maps(self._scenes(seeds), size, frames, str(device))
+
+
+class FlawedWorld(World):
+    """The world with flaws in a share of its clips, which `shown` tells of."""
+
+    def __init__(self, split: str, share: float):
+        super().__init__(split)
+        self._share = share
+
+    def _clips(self, seeds: Sequence[int]) -> list[world.Scene | world.Flawed]:
+        def flawed(seed: int) -> world.Flawed | None:
+            wanted = Draw("flawed", self._split, seed).chance(self._share)
+            return world.sample_flawed(seed, self._split) if wanted else None
+
+        return [flawed(n) or world.sample_scene(n, self._split) for n in seeds]
+
+    def _scenes(self, seeds: Sequence[int]) -> list[world.Scene]:
+        return [x.scene if isinstance(x, world.Flawed) else x for x in self._clips(seeds)]
+
+    def shown(self, seeds: Sequence[int]) -> list[Mentions]:
+        return [_shown(x) for x in self._clips(seeds)]
+
+    def clips(
+        self,
+        seeds: Sequence[int],
+        frames: int,
+        size: tuple[int, int],
+        device: torch.device,
+        first_frame: int = 0,
+    ) -> Tensor:
+        return world.render_flawed(self._clips(seeds), size, frames, str(device), first_frame)
+
+    def labels(
+        self,
+        seeds: Sequence[int],
+        frames: Sequence[float],
+        size: tuple[int, int],
+        device: torch.device,
+    ) -> Tensor:
+        return world.flawed_label_maps(self._clips(seeds), size, frames, str(device))
+
+
+def _shown(clip: world.Scene | world.Flawed) -> Mentions:
+    """Of a thing with a flaw only that."""
+    if not isinstance(clip, world.Flawed):
+        return world.labels(clip)
+    all_of_it = world.labels(clip.scene)
+    things = [x for x in all_of_it["objects"] if x["color"] not in clip.colors]
+    if clip.kind == "cut":  # a thing that comes or goes: how many are there?
+        del all_of_it["count"]
+    value = FLAW_IN_TIME if clip.kind == "cut" else FLAW
+    return {**all_of_it, "objects": things, "flaws": dict.fromkeys(clip.colors, value)}
 
 
 def training_source(counts: Sequence[int] = ()) -> World:

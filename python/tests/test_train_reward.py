@@ -12,9 +12,17 @@ from test_train_stages import CONFIG, HELD_OUT, SQUARES, arguments, mean, series
 
 from monarchrt_train import autoencoder, checkpoint, distill, flow, reward, tokenizer
 from monarchrt_train.config import DistillPhase, load
-from monarchrt_train.labels import ABSENT, OF_A_THING, OF_THE_SCENE, asked
+from monarchrt_train.labels import (
+    ABSENT,
+    FLAW,
+    FLAW_IN_TIME,
+    OF_A_THING,
+    OF_THE_SCENE,
+    YES,
+    asked,
+)
 from monarchrt_train.probe import CLASSES
-from monarchrt_train.reward import PLACE, RewardModel, likelihood, wanted
+from monarchrt_train.reward import PLACE, RewardModel, likelihood, right, wanted
 from monarchrt_train.run import Run
 from monarchrt_train.sources import training_source
 from monarchrt_train.world.scene import COLORS, SHAPES
@@ -72,9 +80,32 @@ def test_of_a_view_it_tells_what_is_in_it() -> None:
     assert torch.equal(wanted(rows)["there"], rows["want_there"].long())
 
 
+def test_a_flaw_is_asked_for_where_it_shows() -> None:
+    rows = {
+        "things": torch.tensor([[1 + RED, 1 + BLUE, 0]]).repeat(3, 1).to(torch.uint8),
+        "share": torch.tensor([[1.0, 1.0, 0.0], [0.9, 1.0, 0.0], [1.0, 1.0, 0.0]]),
+        "want_there": torch.zeros(3, len(COLORS), dtype=torch.int8),
+        "want_count": torch.ones(3, dtype=torch.int8),
+        **{f"want_{n}": torch.ones(3, len(COLORS), dtype=torch.int8) for n in OF_A_THING},
+    }
+    rows["want_there"][:, BLUE] = YES
+    rows["want_there"][:, RED] = torch.tensor([FLAW, FLAW, FLAW_IN_TIME])
+    got = wanted(rows)["there"]
+    assert got[:, RED].tolist() == [FLAW, ABSENT, ABSENT]  # all of it; cut by a box; other frames?
+    assert got[:, BLUE].tolist() == [YES] * 3
+    del rows["share"]  # whole clips
+    got = wanted(rows)["there"]
+    assert got[:, RED].tolist() == [FLAW] * 3
+    said = {"there": torch.zeros(3, len(COLORS), 3)}
+    said["there"][0, :, FLAW] = 1
+    said["there"][1:, :, YES] = 1
+    hits, asked_for = right(said, {"there": got})["flaw"]
+    assert (int(hits), int(asked_for)) == (1, 3)
+
+
 def test_likelihood_is_that_of_everything_wanted() -> None:
     generator = torch.Generator().manual_seed(1)
-    answers = {"there": "ny", **OF_A_THING, **OF_THE_SCENE}
+    answers = {"there": "nyf", **OF_A_THING, **OF_THE_SCENE}
     said = {
         n: torch.randn(
             2, *([] if n in OF_THE_SCENE else [len(COLORS)]), len(v), generator=generator
@@ -83,10 +114,10 @@ def test_likelihood_is_that_of_everything_wanted() -> None:
     }
     want = asked([{"count": 1, "objects": [{"color": "red", "shape": "star"}]}] * 2)
     chances = {name: x.softmax(-1) for name, x in said.items()}
-    there = chances["there"][..., 1]
+    no, there, _ = chances["there"].unbind(-1)
     expected = chances["count"][:, 0].log()
     for n in range(len(COLORS)):
-        expected = expected + (there[:, n] if n == RED else 1 - there[:, n]).log()
+        expected = expected + (there[:, n] if n == RED else no[:, n]).log()
     star = chances["shape"][:, RED, SHAPES.index("star")].log()
     torch.testing.assert_close(likelihood(said, want), expected + there[:, RED] * star)
 
@@ -177,6 +208,40 @@ def test_the_generator_heeds_it(work: Path, tmp_path: Path) -> None:
     saved = checkpoint.load(folder / "distill" / "checkpoint").parts["weights_optimizer"]
     assert {int(x) for name, x in saved.items() if name.endswith(".step")} == {2 * 40}
     assert unlikely(trainer) < 0.95 * before  # the same prompts and noise
+
+
+def test_no_clip_draws_more_than_all_others(work: Path, tmp_path: Path) -> None:
+    """Gradients of norm 1 at most, in the reward's direction, whatever the clip lacks."""
+    folder = tmp_path / "work"
+    shutil.copytree(work, folder)
+    config = json.loads(CONFIG.read_text())
+    config["distill"]["reward_weight"] = 1
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    run = Run("distill", "", [*arguments(folder), f"--config={path}"])
+    trainer = distill.Trainer(run, run.config.distill, "flow", SQUARES)
+    made = trainer.rollout(DistillPhase(1, batch=8, latent_frames=3), 0, run.generator(0))
+    flat = made.answers[-1].flatten(1)
+
+    def drawn() -> tuple[torch.Tensor, torch.Tensor]:
+        """The gradient that the generator gets, and the reward's own."""
+        answer = made.answers[-1].clone().requires_grad_()
+        loss, value = trainer.drawn(made, answer, torch.Generator().manual_seed(1))
+        (got,) = torch.autograd.grad(loss, answer)
+        own = trainer.reward.loss(answer, made.asked, torch.Generator().manual_seed(1))
+        torch.testing.assert_close(value, own.mean().detach())
+        (gradient,) = torch.autograd.grad(own.sum(), answer)
+        return got.flatten(1), gradient.flatten(1)
+
+    norms = drawn()[1].norm(dim=1)
+    scale = 2 / norms.median()  # some clips' gradients are above 1 now, others' below
+    loss = trainer.reward.loss
+    trainer.reward.loss = lambda *x: scale * loss(*x)
+    got, own = drawn()
+    norms = own.norm(dim=1, keepdim=True)
+    assert (norms > 1).any()
+    per_clip = flat.shape[1] ** -0.5 / len(flat)
+    torch.testing.assert_close(got, per_clip * own / norms.clamp(min=1))
 
 
 def test_without_a_reward_model_it_says_so(work: Path, tmp_path: Path) -> None:

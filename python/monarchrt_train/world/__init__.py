@@ -6,15 +6,18 @@
 """
 
 from monarchrt_train.world.captions import Caption, caption, vocabulary
+from monarchrt_train.world.flaws import Flawed, flawed_label_maps, render_flawed, sample_flawed
 from monarchrt_train.world.prompts import prompt_scenes, prompts, read_prompts, write_prompts
 from monarchrt_train.world.render import label_maps, render
 from monarchrt_train.world.scene import Scene, Thing, held_out, labels, sample_scene, valid
 
 __all__ = [
     "Caption",
+    "Flawed",
     "Scene",
     "Thing",
     "caption",
+    "flawed_label_maps",
     "held_out",
     "label_maps",
     "labels",
@@ -22,6 +25,8 @@ __all__ = [
     "prompts",
     "read_prompts",
     "render",
+    "render_flawed",
+    "sample_flawed",
     "sample_scene",
     "valid",
     "vocabulary",

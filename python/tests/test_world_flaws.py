@@ -1,0 +1,101 @@
+"""Clips with flaws: what each kind shows, and what is told of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monarchrt_train.labels import FLAW, FLAW_IN_TIME, NO, YES, asked
+from monarchrt_train.sources import FlawedWorld, training_source
+from monarchrt_train.world import Flawed, held_out, label_maps, render, sample_flawed, valid
+from monarchrt_train.world.flaws import KINDS, flawed_label_maps, render_flawed
+from monarchrt_train.world.scene import COLORS
+
+SIZE, FRAMES = (48, 84), 33
+DEVICE = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def flawed() -> list[Flawed]:
+    return [x for x in (sample_flawed(seed, "train") for seed in range(300)) if x]
+
+
+def of_kind(flawed: list[Flawed], kind: str, count: int = 12) -> list[Flawed]:
+    return [x for x in flawed if x.kind == kind][:count]
+
+
+def test_most_seeds_have_one_always_the_same(flawed: list[Flawed]) -> None:
+    assert len(flawed) > 200
+    for kind, share in KINDS.items():
+        got = sum(x.kind == kind for x in flawed) / len(flawed)
+        assert abs(got - share) < 0.12, kind
+    assert flawed[:20] == [x for x in (sample_flawed(n, "train") for n in range(40)) if x][:20]
+    assert sample_flawed(3, "val") != sample_flawed(3, "train")
+
+
+def test_no_held_out_triple_is_shown(flawed: list[Flawed]) -> None:
+    for x in flawed:
+        for scene in (x.scene, x.other):
+            for thing in scene.things if scene else ():
+                assert not held_out(thing.color, thing.shape, thing.motion), x
+                assert valid(thing.shape, thing.motion), x
+        assert x.scene.things, x
+
+
+def test_twice_has_two_things_of_a_colour(flawed: list[Flawed]) -> None:
+    for x in of_kind(flawed, "twice", 100):
+        colors = [thing.color for thing in x.scene.things]
+        assert [c for c in set(colors) if colors.count(c) > 1] == list(x.colors)
+        assert colors.count(x.colors[0]) == 2
+
+
+def test_mixed_shows_both_colours_where_the_thing_is(flawed: list[Flawed]) -> None:
+    clips = of_kind(flawed, "mixed")
+    maps = flawed_label_maps(clips, SIZE, range(FRAMES))
+    plain = label_maps([x.scene for x in clips], SIZE, range(FRAMES))
+    for x, of_clip, of_scene in zip(clips, maps, plain, strict=True):
+        numbers = [1 + COLORS.index(color) for color in x.colors]
+        seen = [int((of_clip[:, 1] == n).sum()) for n in numbers]
+        assert min(seen) > 0.1 * sum(seen), x
+        assert sum(seen) == int((of_scene[:, 1] == numbers[0]).sum())
+        assert torch.equal(of_clip[:, 0], of_scene[:, 0])  # the shape is one
+
+
+def test_cut_is_one_scene_and_then_the_other(flawed: list[Flawed]) -> None:
+    clips = of_kind(flawed, "cut")
+    video = render_flawed(clips, SIZE, FRAMES)
+    scenes = render([x.scene for x in clips], SIZE, FRAMES)
+    others = render([x.other for x in clips], SIZE, FRAMES)
+    for n, x in enumerate(clips):
+        assert torch.equal(video[n, : x.cut_frame], scenes[n, : x.cut_frame])
+        assert torch.equal(video[n, x.cut_frame :], others[n, x.cut_frame :])
+        assert not torch.equal(scenes[n, x.cut_frame], others[n, x.cut_frame])
+    later = render_flawed(clips, SIZE, 10, first_frame=20)
+    assert torch.equal(later, video[:, 20:30])
+    maps = flawed_label_maps(clips, SIZE, [0, 32])
+    of_others = label_maps([x.other for x in clips], SIZE, [32])
+    assert torch.equal(maps[:, 1:], of_others)
+
+
+def test_a_source_with_flaws_tells_of_them() -> None:
+    seeds = range(60)
+    source, plain = FlawedWorld("train", 0.5), training_source()
+    shown, of_plain = source.shown(seeds), plain.shown(seeds)
+    bad = [n for n, x in enumerate(shown) if "flaws" in x]
+    assert 15 < len(bad) < 40
+    for n in set(seeds) - set(bad):
+        assert shown[n] == of_plain[n]
+    there = asked(shown)["there"]
+    for n, x in enumerate(shown):
+        flaws = x.get("flaws", {})
+        assert set(flaws.values()) <= {FLAW, FLAW_IN_TIME}
+        assert ("count" in x) == (FLAW_IN_TIME not in flaws.values())
+        things = {thing["color"] for thing in x["objects"]}
+        assert not things & set(flaws)
+        for color, value in zip(COLORS, there[n].tolist(), strict=True):
+            assert value == flaws.get(color, YES if color in things else NO)
+    video = source.clips(seeds, 5, SIZE, DEVICE)
+    differ = (video != plain.clips(seeds, 5, SIZE, DEVICE)).flatten(1).any(1)
+    assert not differ[sorted(set(seeds) - set(bad))].any()
+    assert differ[bad].float().mean() > 0.5  # not before a cut
+    assert FlawedWorld("train", 0.0).shown(seeds) == of_plain
