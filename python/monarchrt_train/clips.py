@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -15,6 +16,8 @@ from monarchrt_train.prompts import Tokenizer
 from monarchrt_train.taehv import FRAMES_PER_LATENT, Taehv
 
 THINGS_MAX = 3  # of a clip
+# Of video, encoded together: 3 GB on a CPU.
+PIXELS_AT_ONCE = {"cpu": 8 << 20, "cuda": 64 << 20}
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class LatentSource:
         size: tuple[int, int],
     ):
         self._source, self._autoencoder, self._tokenizer = source, autoencoder, tokenizer
-        self._text_len, self._size = text_len, size
+        self._text_len, self.size = text_len, size
         self._device = autoencoder.encoder[0].weight.device
 
     @torch.no_grad()
@@ -139,8 +142,10 @@ class LatentSource:
         labels uint8 [B, latent_frames, 3, h, w] of the source, the columns of `parts`, and what
         is shown: int8, `want_` and a name of labels.targets, where what has no answer is absent."""
         frames = video_frames(latent_frames)
-        video = self._source.clips(seeds, frames, self._size, self._device)
-        latents = self._autoencoder.encode(to_float(video))
+        video = self._source.clips(seeds, frames, self.size, self._device)
+        at_once = max(1, PIXELS_AT_ONCE[self._device.type] // (frames * math.prod(self.size)))
+        parts = [self._autoencoder.encode(to_float(x)) for x in video.split(at_once)]
+        latents = torch.cat(parts)
         rows = {"latents": latents.to(torch.bfloat16), **self.text(self._source.captions(seeds))}
         if labels:
             middle, grid = middle_frames(latent_frames), tuple(latents.shape[-2:])

@@ -314,9 +314,12 @@ class Trainer:
     def drawn(
         self, g: Generated, answer: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """The loss whose gradient is that of the reward, in the scale of a divergence's of mean size
-        1; and how unlikely the answers are, in nats. A clip that lacks a thing has twenty times the
-        gradient of one that is nearly right, so each clip's has a norm of MOST_DRAWN at most."""
+        """The loss whose gradient is that of the reward, in the scale of a divergence's of mean
+        size 1; and how unlikely the answers are, in nats.
+
+        A clip that lacks a thing has a hundred times the gradient of one that is nearly right, so
+        each clip's has a norm of MOST_DRAWN at most.
+        """
         at = answer.detach().requires_grad_()
         unlikely = self.reward.loss(at, g.asked, generator)
         (gradient,) = torch.autograd.grad(unlikely.sum(), at)

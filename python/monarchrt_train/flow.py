@@ -33,7 +33,7 @@ from monarchrt_train.views import view
 from monarchrt_train.wan import TeacherForced, WanTransformer
 
 TAKEN = "text_encoder"  # in the notes of a checkpoint: the digest of the one of `text` it took
-PIXELS_AT_ONCE = 64 << 20  # of video, encoded together when the pool is filled
+PIXELS_AT_ONCE = 64 << 20  # of video, made together when the pool is filled
 FRESH_STEPS = 16  # new clips come for so many steps at once: few are as slow to paint as many
 HELD_OUT_CLIPS, HELD_OUT_AT_ONCE = 32, 8
 
@@ -164,13 +164,15 @@ class Supply:
         latents: LatentSource,
         latent_frames: int,
         size: int,
-        at_once: int,
         labels: bool,
         first_seed: int = 0,
     ):
         self.pool = Pool(size, first_seed)
         self._run, self._latents, self._frames = run, latents, latent_frames
-        self._at_once, self._labels = at_once, labels
+        height, width = latents.size
+        pixels = FRAMES_PER_LATENT * latent_frames * height * width
+        self._at_once = max(1, PIXELS_AT_ONCE // pixels)
+        self._labels = labels
 
     def render(self, seed: int, count: int) -> None:
         with self._run.precision():
@@ -252,12 +254,10 @@ class Trainer:
         """
         first, fresh, latent_frames = share(phase.first), share(phase.fresh), phase.latent_frames
         due = fresh * (self.step - self.step % FRESH_STEPS) if fresh else first * self.step
-        pixels = self.config.generation.size(phase.grid_scale)
-        at_once = PIXELS_AT_ONCE // (FRAMES_PER_LATENT * latent_frames * pixels[0] * pixels[1])
         latents = self.latent_source(self.source, phase)
         labels = self.probe is not None or bool(phase.views)
         seed, size = phase.first_seed + due, share(phase.pool)
-        out = Supply(self.run, latents, latent_frames, size, max(1, at_once), labels, seed)
+        out = Supply(self.run, latents, latent_frames, size, labels, seed)
         out.fill(seed, first, 60 * phase.fill_minutes)
         self.run.log(self.step, {"clips": len(out.pool), "clips_wanted": first}, always=True)
         return out

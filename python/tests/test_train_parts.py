@@ -23,6 +23,7 @@ from monarchrt_train import (
     shards,
     text,
 )
+from monarchrt_train import clips as clips_module
 from monarchrt_train.attention import Attention, dense, monarch
 from monarchrt_train.clips import LatentSource, Pool, Squares, video_frames
 from monarchrt_train.config import AutoencoderStage, Optimizer, View
@@ -143,12 +144,16 @@ def test_parts_of_a_caption_tell_of_these_things() -> None:
             assert said - {"green"} <= there  # green hills are no thing
 
 
-def test_rows_have_the_captions_of_parts() -> None:
+def test_rows_have_the_captions_of_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = prompts.Tokenizer((REPOSITORY / "models" / "demo" / "spiece.model").read_bytes())
     torch.manual_seed(1)
     widths = TaehvConfig(decoder_widths=(8,) * 4, encoder_widths=(8,) * 4)
     latents = LatentSource(training_source(), Taehv(widths), tokenizer, 80, (16, 24))
     rows = latents.rows(range(12), 1, labels=True)
+    monkeypatch.setitem(
+        clips_module.PIXELS_AT_ONCE, "cpu", 5 * 16 * 24
+    )  # clips are encoded in parts
+    assert torch.equal(latents.rows(range(12), 1)["latents"], rows["latents"])
     assert rows["part_ids"].shape == (12, 8, 80)
     assert rows["part_ids"][:, 0, 0].eq(prompts.END).all()
     assert rows["part_lengths"][:, 0].eq(1).all()

@@ -418,6 +418,8 @@ def test_rollouts_in_a_box_are_of_one_thing(work: Path) -> None:
     assert whole == (source.captions(seeds), source.mentions(seeds))
     g = trainer.rollout(phase, 1, run.generator(1))
     assert g.history.shape == (8, 6, 16, 3, 2)
+    counts = training_source((1, 3)).mentions(range(6))
+    assert [x["count"] for x in counts] == [1, 3] * 3
     with pytest.raises(ValueError, match="need rows and columns"):
         DistillPhase(1, box=(3,))
 
