@@ -4,11 +4,11 @@ One that has only seen the world's own clips finds a red thing in two red things
 in places, and in one that comes from nowhere: nothing ever told it that this is wrong.
 
     twice   two things have the same colour
-    mixed   a thing has two colours, in stripes
+    mixed   a thing has two colours, or two shapes, in stripes
     cut     from one frame to the next a thing is gone, or back, elsewhere, or of another shape
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import pi
 
@@ -101,13 +101,14 @@ def _mixed(draw: Draw, seed: int, split: str) -> Flawed | None:
     thing = scene.things[place]
     taken = {x.color for x in scene.things}
     painted = replace(thing, color=draw.pick([x for x in COLORS if x not in taken]))
-    if not _usual(painted):
+    partly = draw.pick((painted, _reshaped(draw, thing)))
+    if not _usual(partly):
         return None
     return Flawed(
         "mixed",
-        (thing.color, painted.color),
+        (thing.color,) if partly.color == thing.color else (thing.color, partly.color),
         scene,
-        _put(scene, place, painted),
+        _put(scene, place, partly),
         direction=draw.uniform(0, pi),
         half_period=draw.uniform(*STRIPES) / 2,
         phase=draw.uniform(0, 2),
@@ -135,20 +136,21 @@ def _reshaped(draw: Draw, thing: Thing) -> Thing:
     return replace(thing, shape=draw.pick([x for x in SHAPES if x != thing.shape]))
 
 
-def _fill(pixels: Tensor, clips: Sequence[Scene | Flawed], frames: Sequence[float], make) -> Tensor:
-    """`pixels` [clips, frames, channels, height, width] with those that are of the others."""
-    mixed = [n for n, x in enumerate(clips) if isinstance(x, Flawed) and x.other]
-    if not mixed:
+def _make(
+    clips: Sequence[Scene | Flawed],
+    frames: Sequence[float],
+    make: Callable[[list[Scene]], Tensor],
+) -> Tensor:
+    """[clips, frames, channels, height, width]: what `make` makes of both scenes of each clip."""
+    pixels = make([x.scene if isinstance(x, Flawed) else x for x in clips])
+    of_two = [n for n, x in enumerate(clips) if isinstance(x, Flawed) and x.other]
+    if not of_two:
         return pixels
-    others = make([clips[n].other for n in mixed])
+    others = make([clips[n].other for n in of_two])
     size, device = tuple(pixels.shape[-2:]), str(pixels.device)
-    takes = torch.stack([clips[n].takes(frames, size, device) for n in mixed])
-    pixels[mixed] = torch.where(takes[:, :, None], others, pixels[mixed])
+    takes = torch.stack([clips[n].takes(frames, size, device) for n in of_two])
+    pixels[of_two] = torch.where(takes[:, :, None], others, pixels[of_two])
     return pixels
-
-
-def _scenes(clips: Sequence[Scene | Flawed]) -> list[Scene]:
-    return [x.scene if isinstance(x, Flawed) else x for x in clips]
 
 
 def render_flawed(
@@ -163,7 +165,7 @@ def render_flawed(
     def make(scenes: list[Scene]) -> Tensor:
         return render(scenes, size, frames, device, first_frame)
 
-    return _fill(make(_scenes(clips)), clips, range(first_frame, first_frame + frames), make)
+    return _make(clips, range(first_frame, first_frame + frames), make)
 
 
 def flawed_label_maps(
@@ -177,4 +179,4 @@ def flawed_label_maps(
     def make(scenes: list[Scene]) -> Tensor:
         return label_maps(scenes, size, frames, device)
 
-    return _fill(make(_scenes(clips)), clips, frames, make)
+    return _make(clips, frames, make)
