@@ -16,8 +16,8 @@ from monarchrt_train.prompts import Tokenizer
 from monarchrt_train.taehv import FRAMES_PER_LATENT, Taehv
 
 THINGS_MAX = 3  # of a clip
-# Of video, encoded together: 3 GB on a CPU.
-PIXELS_AT_ONCE = {"cpu": 8 << 20, "cuda": 64 << 20}
+# Of video: 3 GB on a CPU.
+ENCODED_AT_ONCE = {"cpu": 8 << 20, "cuda": 64 << 20}
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,8 @@ class LatentSource:
         is shown: int8, `want_` and a name of labels.targets, where what has no answer is absent."""
         frames = video_frames(latent_frames)
         video = self._source.clips(seeds, frames, self.size, self._device)
-        at_once = max(1, PIXELS_AT_ONCE[self._device.type] // (frames * math.prod(self.size)))
+        most = ENCODED_AT_ONCE["cpu" if self._device.type == "cpu" else "cuda"]
+        at_once = max(1, most // (frames * math.prod(self.size)))
         parts = [self._autoencoder.encode(to_float(x)) for x in video.split(at_once)]
         latents = torch.cat(parts)
         rows = {"latents": latents.to(torch.bfloat16), **self.text(self._source.captions(seeds))}

@@ -36,11 +36,11 @@ class World:
     def __init__(self, split: str, counts: Sequence[int] = ()):
         self._split, self._counts = split, counts
 
-    def _count(self, seed: int) -> int | None:
-        return self._counts[seed % len(self._counts)] if self._counts else None
+    def _clips(self, seeds: Sequence[int]) -> list[world.Scene | world.Flawed]:
+        return [world.sample_scene(n, self._split, world.in_turn(self._counts, n)) for n in seeds]
 
     def _scenes(self, seeds: Sequence[int]) -> list[world.Scene]:
-        return [world.sample_scene(seed, self._split, self._count(seed)) for seed in seeds]
+        return [x.scene if isinstance(x, world.Flawed) else x for x in self._clips(seeds)]
 
     def _captions(self, seeds: Sequence[int]) -> list[world.Caption]:
         return [world.caption(x, n) for x, n in zip(self._scenes(seeds), seeds, strict=True)]
@@ -52,50 +52,10 @@ class World:
         return [x.mentions for x in self._captions(seeds)]
 
     def shown(self, seeds: Sequence[int]) -> list[Mentions]:
-        return [world.labels(x) for x in self._scenes(seeds)]
+        return [_shown(x) for x in self._clips(seeds)]
 
     def partly(self, seeds: Sequence[int]) -> list[Told]:
         return [_told(scene, seed) for scene, seed in zip(self._scenes(seeds), seeds, strict=True)]
-
-    def clips(
-        self,
-        seeds: Sequence[int],
-        frames: int,
-        size: tuple[int, int],
-        device: torch.device,
-        first_frame: int = 0,
-    ) -> Tensor:
-        return world.render(self._scenes(seeds), size, frames, str(device), first_frame)
-
-    def labels(
-        self,
-        seeds: Sequence[int],
-        frames: Sequence[float],
-        size: tuple[int, int],
-        device: torch.device,
-    ) -> Tensor:
-        return world.label_maps(self._scenes(seeds), size, frames, str(device))
-
-
-class FlawedWorld(World):
-    """The world with flaws in a share of its clips, which `shown` tells of."""
-
-    def __init__(self, split: str, share: float):
-        super().__init__(split)
-        self._share = share
-
-    def _clips(self, seeds: Sequence[int]) -> list[world.Scene | world.Flawed]:
-        def flawed(seed: int) -> world.Flawed | None:
-            wanted = Draw("flawed", self._split, seed).chance(self._share)
-            return world.sample_flawed(seed, self._split) if wanted else None
-
-        return [flawed(n) or world.sample_scene(n, self._split) for n in seeds]
-
-    def _scenes(self, seeds: Sequence[int]) -> list[world.Scene]:
-        return [x.scene if isinstance(x, world.Flawed) else x for x in self._clips(seeds)]
-
-    def shown(self, seeds: Sequence[int]) -> list[Mentions]:
-        return [_shown(x) for x in self._clips(seeds)]
 
     def clips(
         self,
@@ -115,6 +75,22 @@ class FlawedWorld(World):
         device: torch.device,
     ) -> Tensor:
         return world.flawed_label_maps(self._clips(seeds), size, frames, str(device))
+
+
+class FlawedWorld(World):
+    """The world with flaws in a share of its clips, which `shown` tells of."""
+
+    def __init__(self, split: str, share: float):
+        super().__init__(split)
+        self._share = share
+
+    def _clips(self, seeds: Sequence[int]) -> list[world.Scene | world.Flawed]:
+        def flawed(seed: int) -> world.Flawed | None:
+            wanted = Draw("flawed", self._split, seed).chance(self._share)
+            return world.sample_flawed(seed, self._split) if wanted else None
+
+        whole = super()._clips(seeds)
+        return [flawed(seed) or scene for seed, scene in zip(seeds, whole, strict=True)]
 
 
 def _shown(clip: world.Scene | world.Flawed) -> Mentions:

@@ -39,7 +39,7 @@ from monarchrt_train.parallel import rank, share
 from monarchrt_train.prompts import Tokenizer
 from monarchrt_train.run import Run
 from monarchrt_train.umt5 import Umt5Config, Umt5Encoder
-from monarchrt_train.world import Caption, caption, sample_scene
+from monarchrt_train.world import Caption, caption, in_turn, sample_scene
 from monarchrt_train.world import scene as world
 
 HELD_OUT_CAPTIONS = 1024
@@ -124,10 +124,7 @@ def captions(
     counts: numbers of things, in turn; empty: as the world has them.
     """
 
-    def count(seed: int) -> int | None:
-        return counts[seed % len(counts)] if counts else None
-
-    told = [caption(sample_scene(seed, split, count(seed)), seed) for seed in seeds]
+    told = [caption(sample_scene(seed, split, in_turn(counts, seed)), seed) for seed in seeds]
     ids, lengths = tokenizer.batch([x.text for x in told], text_len)
     ids = functional.pad(ids, (0, text_len - ids.shape[1]))
     mentions = [x.mentions for x in told]

@@ -151,7 +151,7 @@ def test_rows_have_the_captions_of_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     latents = LatentSource(training_source(), Taehv(widths), tokenizer, 80, (16, 24))
     rows = latents.rows(range(12), 1, labels=True)
     monkeypatch.setitem(
-        clips_module.PIXELS_AT_ONCE, "cpu", 5 * 16 * 24
+        clips_module.ENCODED_AT_ONCE, "cpu", 5 * 16 * 24
     )  # clips are encoded in parts
     assert torch.equal(latents.rows(range(12), 1)["latents"], rows["latents"])
     assert rows["part_ids"].shape == (12, 8, 80)

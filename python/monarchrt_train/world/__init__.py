@@ -9,7 +9,7 @@ from monarchrt_train.world.captions import Caption, caption, vocabulary
 from monarchrt_train.world.flaws import Flawed, flawed_label_maps, render_flawed, sample_flawed
 from monarchrt_train.world.prompts import prompt_scenes, prompts, read_prompts, write_prompts
 from monarchrt_train.world.render import label_maps, render
-from monarchrt_train.world.scene import Scene, Thing, held_out, labels, sample_scene, valid
+from monarchrt_train.world.scene import Scene, Thing, held_out, in_turn, labels, sample_scene, valid
 
 __all__ = [
     "Caption",
@@ -19,6 +19,7 @@ __all__ = [
     "caption",
     "flawed_label_maps",
     "held_out",
+    "in_turn",
     "label_maps",
     "labels",
     "prompt_scenes",

@@ -5,6 +5,7 @@ times are in seconds, angles in radians, clockwise on the screen.
 """
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monarchrt_train.world.draw import Draw
@@ -116,6 +117,11 @@ def sample_scene(seed: int, split: str = "train", count: int | None = None) -> S
         camera=draw.weighted(CAMERAS),
         camera_phase=draw.uniform(),
     )
+
+
+def in_turn(counts: Sequence[int], seed: int) -> int | None:
+    """The number of things of this seed, if each of `counts` has its turn; None for no counts."""
+    return counts[seed % len(counts)] if counts else None
 
 
 def _sample_thing(draw: Draw, want_held_out: bool, count: int, column: int, taken: set) -> Thing:
