@@ -10,7 +10,8 @@
 
 namespace mrt::ptx {
 
-// Makes ordinary and cp.async writes to shared memory visible to wgmma; a barrier must follow.
+// Makes ordinary and cp.async writes to shared memory visible to wgmma, and keeps what is read
+// there before it from a bulk copy after it; a barrier must follow.
 __device__ __forceinline__ void FenceSharedForWgmma() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

@@ -284,6 +284,7 @@ struct BackMeans {
         }
         AddRows(item % kStages);
       }
+      ptx::FenceSharedForWgmma();  // entropies are read before a copy takes their place
       __syncthreads();
       if (threadIdx.x == 0) LoadItem(item + kStages);
       Store(items - 1 - item);

@@ -133,6 +133,11 @@ struct BackColumns {
   }
   __device__ void WarpgroupBarrier() const { ptx::NamedBarrier(1 + warpgroup, 128); }
 
+  // Both warpgroups come to as many barriers of their own, with an item or without: where one has
+  // fewer, compute-sanitizer's racecheck forgets the next barrier of the block.
+  __device__ int EvenItems() const { return (now.items + 1) / kWarpgroups * kWarpgroups; }
+  __device__ int FirstItem() const { return mirrored ? kWarpgroups - 1 - warpgroup : warpgroup; }
+
   // Rows past the end are zero and weigh nothing.
   __device__ void LoadRows(const Bits16* tensor, Rows& to) const {
     const PassPlace place = FindPassColumn(args, now.index);
@@ -167,12 +172,16 @@ struct BackColumns {
     for (int n = 0; n < kRowTiles; ++n)
 #pragma unroll
       for (int e = 0; e < 2; ++e) max[n][e] = kMaskedLogit, sum[n][e] = weighted[n][e] = 0;
-    for (int p = 0; p < now.items; ++p) {
+    const bool cut = now.keys < now.items * kPassKeys;
+    for (int p = FirstItem(); p < EvenItems(); p += kWarpgroups) {
       const int slot = SlotOf(p);
-      if (slot % kWarpgroups != warpgroup) continue;
-      WaitForItem(slot);
-      if (now.keys - p * kPassKeys < kPassKeys) ClearKeys(slot, now.keys - p * kPassKeys);
-      AddSums(slot);
+      if (p < now.items) WaitForItem(slot);
+      if (cut && p + kWarpgroups >= EvenItems()) {
+        if (p + 1 == now.items) ClearKeys(slot, now.keys - p * kPassKeys);
+        WarpgroupBarrier();
+      }
+      if (p < now.items) AddSums(slot);
+      ptx::FenceSharedForWgmma();  // entropies are read before a copy takes their place
       WarpgroupBarrier();
       if (thread == 0) LoadItem(now, p + kSlots, slot);
     }
@@ -208,7 +217,6 @@ struct BackColumns {
     }
     if (thread >= keys_left && thread < kPassKeys) smem.entropies[slot][thread] = INFINITY;
     ptx::FenceSharedForWgmma();
-    WarpgroupBarrier();
   }
 
   __device__ __forceinline__ void AddSums(int slot) {
@@ -280,16 +288,19 @@ struct BackColumns {
   __device__ __forceinline__ void GoDown() {
 #pragma unroll
     for (int n = 0; n < kPanels * 32; ++n) d_q[n / 32][n / 4 % 8][n % 4] = 0;
-    const int last = now.items > kSlots ? now.items : kSlots;
-    for (int p = last - 1; p >= 0; --p) {
+    const int all = now.items > kSlots ? now.items : kSlots;
+    const int even = now.items > kSlots ? EvenItems() : kSlots;
+    for (int p = even - kWarpgroups + FirstItem(); p >= 0; p -= kWarpgroups) {
       const int slot = SlotOf(p);
-      if (slot % kWarpgroups != warpgroup) continue;
       if (p < now.items) {
         if (p + kSlots < now.items) WaitForItem(slot);  // else it is still there
         Differentiate(p, slot);
         WarpgroupBarrier();
+      } else if (p < EvenItems()) {
+        WarpgroupBarrier();
+        WarpgroupBarrier();
       }
-      if (thread == 0) Refill(p, slot);
+      if (thread == 0 && p < all) Refill(p, slot);
     }
   }
 
