@@ -54,6 +54,7 @@ from monarchrt_train.wan import WanTransformer
 
 LOWEST, HIGHEST = 0.02, 0.98  # even shares of noise at which the scores are compared
 MOST_DRAWN = 1.0  # norm of the reward's gradient in an answer
+UNLIKELY = 12.0  # nats from which on it has that norm
 
 
 @dataclass
@@ -317,14 +318,17 @@ class Trainer:
         """The loss whose gradient is that of the reward, in the scale of a divergence's of mean
         size 1; and how unlikely the answers are, in nats.
 
-        A clip that lacks a thing has a hundred times the gradient of one that is nearly right, so
-        each clip's has a norm of MOST_DRAWN at most.
+        A clip that lacks a thing may have a hundred times the gradient of one that is nearly right,
+        and next to none if nothing in it has the thing's colour. So each clip's has a norm of
+        MOST_DRAWN at most, and at least as much of that as the clip is unlikely.
         """
         at = answer.detach().requires_grad_()
         unlikely = self.reward.loss(at, g.asked, generator)
         (gradient,) = torch.autograd.grad(unlikely.sum(), at)
-        norm = gradient.flatten(1).norm(dim=1).clamp(min=MOST_DRAWN)
-        gradient = gradient * (MOST_DRAWN / norm).view(-1, 1, 1, 1, 1)
+        norm = gradient.flatten(1).norm(dim=1)
+        least = MOST_DRAWN * (unlikely.detach() / UNLIKELY).clamp(max=1)
+        wanted = norm.maximum(least).clamp(max=MOST_DRAWN)
+        gradient = gradient * (wanted / norm.clamp(min=1e-6)).view(-1, 1, 1, 1, 1)
         scale = answer[0].numel() ** -0.5
         return scale * (answer * gradient).flatten(1).sum(1).mean(), unlikely.detach().mean()
 

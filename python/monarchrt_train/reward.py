@@ -11,7 +11,7 @@ and Li et al. 2024, "T2V-Turbo", do with models of human taste). It reads latent
 What it must tell of the thing of each colour: whether it is there, shape, size, motion, direction,
 speed; of the scene: background, camera, number of things. And of every cell which shape, colour and
 motion its middle shows. A share of its clips has flaws (world.flaws), so that it does not take two
-red things, or a half red one, for a red thing.
+red things, a half red one or a cross of eight arms for what was asked.
 """
 
 from __future__ import annotations

@@ -210,8 +210,9 @@ def test_the_generator_heeds_it(work: Path, tmp_path: Path) -> None:
     assert unlikely(trainer) < 0.95 * before  # the same prompts and noise
 
 
-def test_no_clip_draws_more_than_all_others(work: Path, tmp_path: Path) -> None:
-    """Gradients of norm 1 at most, in the reward's direction, whatever the clip lacks."""
+def test_each_clip_draws_as_much_as_it_is_unlikely(work: Path, tmp_path: Path) -> None:
+    """Gradients in the reward's direction, of norm 1 at most whatever the clip lacks, and at least
+    a twelfth for each nat."""
     folder = tmp_path / "work"
     shutil.copytree(work, folder)
     config = json.loads(CONFIG.read_text())
@@ -233,15 +234,20 @@ def test_no_clip_draws_more_than_all_others(work: Path, tmp_path: Path) -> None:
         (gradient,) = torch.autograd.grad(own.sum(), answer)
         return got.flatten(1), gradient.flatten(1)
 
-    norms = drawn()[1].norm(dim=1)
-    scale = 2 / norms.median()  # some clips' gradients are above 1 now, others' below
+    _, own = drawn()
+    usual = 2 / own.norm(dim=1).median()  # some clips' gradients are above 1 now, others' below
     loss = trainer.reward.loss
-    trainer.reward.loss = lambda *x: scale * loss(*x)
-    got, own = drawn()
-    norms = own.norm(dim=1, keepdim=True)
-    assert (norms > 1).any()
     per_clip = flat.shape[1] ** -0.5 / len(flat)
-    torch.testing.assert_close(got, per_clip * own / norms.clamp(min=1))
+    for scale, nats in ((usual, 0.0), (usual, 6.0), (1e-3 * usual, 6.0), (1e-3 * usual, 99.0)):
+        # The constant makes all clips less likely, and is in no gradient.
+        trainer.reward.loss = lambda *x, s=scale, n=nats: s * loss(*x) + n
+        got, own = drawn()
+        norms = own.norm(dim=1, keepdim=True)
+        generator = torch.Generator().manual_seed(1)
+        unlikely = trainer.reward.loss(made.answers[-1], made.asked, generator)
+        least = (unlikely / 12).clamp(max=1)[:, None]
+        assert (norms > 1).any() or (norms < least).all()
+        torch.testing.assert_close(got, per_clip * own / norms * norms.maximum(least).clamp(max=1))
 
 
 def test_without_a_reward_model_it_says_so(work: Path, tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
 from monarchrt_train.labels import FLAW, FLAW_IN_TIME, NO, YES, asked
 from monarchrt_train.sources import FlawedWorld, training_source
 from monarchrt_train.world import Flawed, held_out, label_maps, render, sample_flawed, valid
-from monarchrt_train.world.flaws import KINDS, flawed_label_maps, render_flawed
-from monarchrt_train.world.scene import COLORS
+from monarchrt_train.world.flaws import ALIKE, KINDS, alike, flawed_label_maps, render_flawed
+from monarchrt_train.world.scene import COLORS, Blend
 
 SIZE, FRAMES = (48, 84), 33
 DEVICE = torch.device("cpu")
@@ -68,6 +71,34 @@ def test_mixed_shows_both_where_the_thing_is(flawed: list[Flawed]) -> None:
         assert (a.color == b.color) != (a.shape == b.shape)
         kinds.add(len(x.colors))
     assert kinds == {1, 2}
+
+
+def test_melted_is_like_no_shape(flawed: list[Flawed]) -> None:
+    """Painted large and straight on: neither the thing's own outline nor the other one."""
+    clips = of_kind(flawed, "melted", 24)
+    assert {x.scene.things[0].shape for x in clips if len(x.scene.things) == 1} >= {"cross", "star"}
+    for x in clips:
+        assert x.other is None
+        (thing,) = (t for t in x.scene.things if t.blend)
+        assert x.colors == (thing.color,)
+        straight = {"motion": "still", "phase": 0.0, "x": 0.86, "size": "large"}
+        alone = [
+            replace(x.scene, things=(replace(thing, **straight, blend=blend),), camera="still")
+            for blend in (thing.blend, None)
+        ]
+        melted, own = label_maps(alone, (120, 208), [0])[:, 0, 0] > 0
+        shared = (melted & own).sum() / (melted | own).sum()
+        assert 0.3 < shared < 0.95, x
+        assert alike(thing.shape, thing.blend) <= ALIKE
+
+
+def test_alike() -> None:
+    assert alike("star", Blend("star", 0.0, 0.5)) == 1
+    assert alike("star", Blend("cross", 0.0, 0.0)) == 1
+    assert alike("star", Blend("cross", 0.0, 1.0)) == 1
+    assert alike("cross", Blend("cross", math.pi / 2, 0.5)) == 1
+    assert alike("cross", Blend("cross", math.pi / 4, 0.5)) < 0.7
+    assert alike("ball", Blend("square", 0.3, 0.5)) > alike("ball", Blend("star", 0.3, 0.5)) > 0.5
 
 
 def test_cut_is_one_scene_and_then_the_other(flawed: list[Flawed]) -> None:

@@ -5,12 +5,13 @@ in places, and in one that comes from nowhere: nothing ever told it that this is
 
     twice   two things have the same colour
     mixed   a thing has two colours, or two shapes, in stripes
+    melted  its outline is between two shapes, or two directions of one: a cross of eight arms
     cut     from one frame to the next a thing is gone, or back, elsewhere, or of another shape
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import pi
 
 import numpy as np
 import torch
@@ -22,18 +23,23 @@ from monarchrt_train.world.scene import (
     ASPECT,
     COLORS,
     SHAPES,
+    Blend,
     Scene,
     Thing,
     held_out,
     sample_scene,
     valid,
 )
+from monarchrt_train.world.shapes import blended, distance
 
-KINDS = {"twice": 0.4, "mixed": 0.3, "cut": 0.3}
+KINDS = {"twice": 0.3, "mixed": 0.2, "melted": 0.3, "cut": 0.2}
 STAYING = ("bounce", "orbit", "swing", "spin", "still")  # motions that never leave the frame
 CUT_FRAMES = (2, 32)  # between which a cut lies: within 9 latent frames
 STRIPES = (0.15, 0.45)  # of a mixed thing: their period, in heights of the frame
 JUMP = (0.2, 0.45)  # how far a thing jumps, in heights
+BLENDED = (0.4, 0.6)  # of the other outline
+ALIKE = 0.91  # a melted outline shares less of its area with either of those it is between
+OUTLINE_CELLS = 64  # a side, of the grid it is measured on
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Flawed:
         y = (torch.arange(size[0], device=device) + 0.5)[:, None] / size[0]
         x = (torch.arange(size[1], device=device) + 0.5) * (ASPECT / size[1])
         along = x * np.cos(self.direction) + y * np.sin(self.direction)
-        return (torch.sin(pi * (along / self.half_period + self.phase)) > 0).expand(
+        return (torch.sin(math.pi * (along / self.half_period + self.phase)) > 0).expand(
             len(frames), *size
         )
 
@@ -69,7 +75,8 @@ def sample_flawed(seed: int, split: str) -> Flawed | None:
     Like those of its split, it has no held-out triple of colour, shape and motion.
     """
     draw = Draw("flaw", split, seed)
-    make = {"twice": _twice, "mixed": _mixed, "cut": _cut}[draw.weighted(KINDS)]
+    ways = {"twice": _twice, "mixed": _mixed, "melted": _melted, "cut": _cut}
+    make = ways[draw.weighted(KINDS)]
     return make(draw, seed, split)
 
 
@@ -109,10 +116,37 @@ def _mixed(draw: Draw, seed: int, split: str) -> Flawed | None:
         (thing.color,) if partly.color == thing.color else (thing.color, partly.color),
         scene,
         _put(scene, place, partly),
-        direction=draw.uniform(0, pi),
+        direction=draw.uniform(0, math.pi),
         half_period=draw.uniform(*STRIPES) / 2,
         phase=draw.uniform(0, 2),
     )
+
+
+def _melted(draw: Draw, seed: int, split: str) -> Flawed | None:
+    scene = sample_scene(seed, split)
+    place = draw.pick(range(len(scene.things)))
+    thing = scene.things[place]
+    blend = Blend(draw.pick(SHAPES), draw.uniform(0, 2 * math.pi), draw.uniform(*BLENDED))
+    if alike(thing.shape, blend) > ALIKE:
+        return None
+    melted = _put(scene, place, replace(thing, blend=blend))
+    return Flawed("melted", (thing.color,), melted)
+
+
+def alike(shape: str, blend: Blend) -> float:
+    """How much of the area the blended outline shares with the shape's own or the other one,
+    whichever is more like it: 1 where it is the same."""
+    axis = torch.linspace(-2, 2, OUTLINE_CELLS)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    cos, sin = math.cos(blend.turn), math.sin(blend.turn)
+    turned = (x * cos + y * sin, y * cos - x * sin)
+    own = distance(shape, x, y)
+    inside = blended(own, blend.shape, *turned, blend.share) < 0
+
+    def shared(other: Tensor) -> float:
+        return float((inside & other).sum() / (inside | other).sum())
+
+    return max(shared(own < 0), shared(distance(blend.shape, *turned) < 0))
 
 
 def _cut(draw: Draw, seed: int, split: str) -> Flawed | None:

@@ -1,8 +1,9 @@
 """Scenes to pixels, in PyTorch: the same code on a CPU and on a GPU.
 
-A batch is painted in layers (background, shadows, strings, things). Every layer works on all scenes
-of the batch that share a background or a shape at once, so the number of kernel launches does not
-grow with the batch. Pixels are sampled from signed distances, so any size shows the same picture.
+A batch is painted in layers (background, shadows, strings, things). Every layer works at once on
+all scenes of the batch that share a background or an outline, so the number of kernel launches
+does not grow with the batch. Pixels are sampled from signed distances, so any size shows the same
+picture.
 """
 
 from collections import defaultdict
@@ -205,13 +206,25 @@ def _marks(shape: str, x: Tensor, y: Tensor, pixel: Tensor) -> Tensor | float:
     return 1 - (1 - MARK_TONE) * band
 
 
+def _outline(canvas: _Canvas, placed: Sequence[_Placed]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Signed distances to things of one outline, at points in their own units and direction."""
+    shape, blend = placed[0].thing.shape, placed[0].thing.blend
+    if blend is None:
+        return lambda x, y: shapes.distance(shape, x, y)
+    share = canvas.tensor([p.thing.blend.share for p in placed])
+    cos, sin = (canvas.tensor([f(p.thing.blend.turn) for p in placed]) for f in (np.cos, np.sin))
+
+    def distance(x: Tensor, y: Tensor) -> Tensor:
+        own = shapes.distance(shape, x, y)
+        return shapes.blended(own, blend.shape, x * cos + y * sin, y * cos - x * sin, share)
+
+    return distance
+
+
 def _stamp_things(
-    canvas: _Canvas,
-    shape: str,
-    placed: Sequence[_Placed],
-    shade: Callable[[Tensor, Tensor, Tensor], Shade],
+    canvas: _Canvas, placed: Sequence[_Placed], shade: Callable[[Tensor, Tensor, Tensor], Shade]
 ) -> None:
-    """`shade` over the boxes of things of one shape; x, y and pixel in units of a thing's radius,
+    """`shade` over the boxes of things of one outline; x, y and pixel in units of a thing's radius,
     from its centre."""
     radius = canvas.tensor([SIZES[p.thing.size] for p in placed])
     xs = canvas.tensor([p.track.x for p in placed])
@@ -220,7 +233,9 @@ def _stamp_things(
     def from_centre(x: Tensor, y: Tensor, pixel: Tensor) -> Shade:
         return shade((x - xs) / radius, (y - ys) / radius, pixel / radius)
 
-    extent = max(SIZES[p.thing.size] for p in placed) * shapes.geometry(shape).extent
+    shape, blend = placed[0].thing.shape, placed[0].thing.blend
+    outlines = [shapes.geometry(x) for x in (shape, *([blend.shape] if blend else []))]
+    extent = max(SIZES[p.thing.size] for p in placed) * max(x.extent for x in outlines)
     tracks = ([p.track.x for p in placed], [p.track.y for p in placed])
     canvas.stamp(placed, tracks, (extent, extent), from_centre)
 
@@ -230,16 +245,17 @@ def _angles(canvas: _Canvas, placed: Sequence[_Placed]) -> tuple[Tensor, Tensor]
     return tuple(canvas.tensor([f(p.track.angle) for p in placed]) for f in (np.cos, np.sin))
 
 
-def _paint_things(canvas: _Canvas, shape: str, placed: Sequence[_Placed]) -> None:
+def _paint_things(canvas: _Canvas, placed: Sequence[_Placed]) -> None:
+    shape, distance = placed[0].thing.shape, _outline(canvas, placed)
     cos, sin = _angles(canvas, placed)
     color = [canvas.tensor([COLOR_RGB[p.thing.color][i] for p in placed]) for i in range(3)]
 
     def shade(px: Tensor, py: Tensor, pixel: Tensor) -> Shade:
         local_x, local_y = px * cos + py * sin, py * cos - px * sin
-        outside = shapes.distance(shape, local_x, local_y)
+        outside = distance(local_x, local_y)
         step_x, step_y = 0.06 * LIGHT_X, 0.06 * LIGHT_Y  # the slope towards the light
-        towards = shapes.distance(
-            shape, local_x + step_x * cos + step_y * sin, local_y + step_y * cos - step_x * sin
+        towards = distance(
+            local_x + step_x * cos + step_y * sin, local_y + step_y * cos - step_x * sin
         )
         slope = (towards - outside) / 0.06
         rim = (1 + outside / 0.42).clamp(0, 1)  # 1 at the edge, 0 inside
@@ -252,20 +268,21 @@ def _paint_things(canvas: _Canvas, shape: str, placed: Sequence[_Placed]) -> Non
             planes.append(lit + (1 - lit) * gloss)
         return (0.5 - outside / pixel).clamp(0, 1), planes
 
-    _stamp_things(canvas, shape, placed, shade)
+    _stamp_things(canvas, placed, shade)
 
 
-def _mark_things(canvas: _Canvas, shape: str, placed: Sequence[_Placed]) -> None:
+def _mark_things(canvas: _Canvas, placed: Sequence[_Placed]) -> None:
     """Instead of colours, the numbers of `label_maps`."""
+    shape, distance = placed[0].thing.shape, _outline(canvas, placed)
     cos, sin = _angles(canvas, placed)
     colors = canvas.tensor([1 + COLORS.index(p.thing.color) for p in placed])
     motions = canvas.tensor([1 + MOTIONS.index(p.thing.motion) for p in placed])
 
     def shade(px: Tensor, py: Tensor, pixel: Tensor) -> Shade:
-        outside = shapes.distance(shape, px * cos + py * sin, py * cos - px * sin)
+        outside = distance(px * cos + py * sin, py * cos - px * sin)
         return (outside < 0).float(), [1.0 + SHAPES.index(shape), colors, motions]
 
-    _stamp_things(canvas, shape, placed, shade)
+    _stamp_things(canvas, placed, shade)
 
 
 def _by_slot(
@@ -280,11 +297,12 @@ def _by_slot(
         ]
 
 
-def _by_shape(placed: Sequence[_Placed]) -> Iterable[tuple[str, list[_Placed]]]:
+def _by_outline(placed: Sequence[_Placed]) -> Iterable[list[_Placed]]:
     groups = defaultdict(list)
     for p in placed:
-        groups[p.thing.shape].append(p)
-    return groups.items()
+        blend = p.thing.blend
+        groups[p.thing.shape, blend.shape if blend else ""].append(p)
+    return groups.values()
 
 
 def _paint(scenes: Sequence[Scene], still: Tensor, time_s: np.ndarray) -> Tensor:
@@ -299,8 +317,8 @@ def _paint(scenes: Sequence[Scene], still: Tensor, time_s: np.ndarray) -> Tensor
             _paint_shadows(canvas, placed)
         if hanging := [p for p in placed if p.track.string]:
             _paint_strings(canvas, hanging)
-        for shape, group in _by_shape(placed):
-            _paint_things(canvas, shape, group)
+        for group in _by_outline(placed):
+            _paint_things(canvas, group)
     planes = canvas.pixels.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
     return planes.permute(1, 2, 0, 3, 4)
 
@@ -346,6 +364,6 @@ def label_maps(
     canvas.pixels.zero_()
     cameras = [camera_track(scene, time_s) for scene in scenes]
     for placed in _by_slot(scenes, cameras, time_s):
-        for shape, group in _by_shape(placed):
-            _mark_things(canvas, shape, group)
+        for group in _by_outline(placed):
+            _mark_things(canvas, group)
     return canvas.pixels.to(torch.uint8).permute(1, 2, 0, 3, 4)

@@ -42,6 +42,15 @@ REACH = {1: 0.24, 2: 0.15, 3: 0.11}  # of an orbit (its radius) and a swing (to 
 
 
 @dataclass(frozen=True)
+class Blend:
+    """Another outline that a thing's own one is blended with: no clip of the world has that."""
+
+    shape: str
+    turn: float  # further than the thing
+    share: float  # 0..1
+
+
+@dataclass(frozen=True)
 class Thing:
     """One object. `direction` and `speed` are None where the motion has none."""
 
@@ -54,6 +63,7 @@ class Thing:
     x: float  # centre of its column
     phase: float  # 0..1, where in its cycle it starts
     reach: float  # radius of an orbit, half width of a swing
+    blend: Blend | None = None
 
 
 @dataclass(frozen=True)

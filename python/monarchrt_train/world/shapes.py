@@ -131,3 +131,9 @@ def distance(shape: str, x: Tensor, y: Tensor) -> Tensor:
     """Signed distance to the shape of area pi around its centroid, at any points."""
     g = geometry(shape)
     return _DRAWN[shape](x * g.scale + g.centre_x, y * g.scale + g.centre_y) / g.scale
+
+
+def blended(own: Tensor, shape: str, x: Tensor, y: Tensor, share: Tensor | float) -> Tensor:
+    """Signed distances `own`, and those to another shape at the same points, mixed: an outline
+    between both."""
+    return own + share * (distance(shape, x, y) - own)
