@@ -6,7 +6,7 @@
 #include "model/taehv/synthetic.h"
 #include "testing/compare.h"
 #include "testing/video_codec.h"
-#include "testing/video_codec_device.h"
+#include "testing/video_codec_suite.h"
 
 namespace mrt {
 namespace {
@@ -28,67 +28,11 @@ struct Codec {
   ops::Context context;
   std::unique_ptr<VideoDecoder> decoder;
   std::unique_ptr<VideoEncoder> encoder;
+
+  static std::string Golden() { return kGolden + "taehv_case.safetensors"; }
 };
 
-TEST(Taehv, DecodesTheGoldenLatents) {
-  const Checkpoint golden = Open(kGolden + "taehv_case.safetensors");
-  Codec codec(ops::Precision::kF32);
-  const Tensor frames = testing::Decode(codec.context, *codec.decoder, golden.Find("latents"));
-  EXPECT_LE(testing::Compare(frames, testing::ToChannelsLast(golden.Find("decoded"))).relative_l2,
-            1e-4);
-}
-
-TEST(Taehv, EncodesTheGoldenVideo) {
-  const Checkpoint golden = Open(kGolden + "taehv_case.safetensors");
-  Codec codec(ops::Precision::kF32);
-  const Tensor latents =
-      testing::Encode(codec.context, *codec.encoder, testing::ToChannelsLast(golden.Find("video")));
-  EXPECT_LE(testing::Compare(latents, golden.Find("encoded")).relative_l2, 1e-4);
-}
-
-TEST(Taehv, GivesOnADeviceWhatTheCpuGives) {
-  const Checkpoint golden = Open(kGolden + "taehv_case.safetensors");
-  testing::ExpectTheSameOnADevice<Codec>(golden.Find("latents"),
-                                         testing::ToChannelsLast(golden.Find("video")));
-}
-
-TEST(Taehv, IsAsGoodInBF16AsRoundingAllows) {
-  if (!ops::HasNativeBF16()) GTEST_SKIP() << "this machine has no native bfloat16";
-  const Checkpoint golden = Open(kGolden + "taehv_case.safetensors");
-  const Tensor decoded = testing::ToChannelsLast(golden.Find("decoded"));
-  const Tensor video = testing::ToChannelsLast(golden.Find("video"));
-  const auto errors = [&](ops::Precision precision) {
-    Codec codec(precision);
-    const Tensor frames = testing::Decode(codec.context, *codec.decoder, golden.Find("latents"));
-    const Tensor latents = testing::Encode(codec.context, *codec.encoder, video);
-    return std::pair{testing::Compare(frames, decoded).relative_l2,
-                     testing::Compare(latents, golden.Find("encoded")).relative_l2};
-  };
-  const auto [decode, encode] = errors(ops::Precision::kBF16);
-  const auto [decode_rounded, encode_rounded] = errors(ops::Precision::kBF16Emulated);
-  RecordProperty("decode", std::to_string(decode) + " / " + std::to_string(decode_rounded));
-  RecordProperty("encode", std::to_string(encode) + " / " + std::to_string(encode_rounded));
-  EXPECT_LE(decode, 2 * decode_rounded);
-  EXPECT_LE(encode, 2 * encode_rounded);
-}
-
-TEST(Taehv, DecodesAStreamInAnyPieces) {
-  const Checkpoint golden = Open(kGolden + "taehv_case.safetensors");
-  Codec codec(ops::Precision::kF32);
-  testing::ExpectDecodesInAnyPieces(codec.context, *codec.decoder, golden.Find("latents"));
-}
-
-TEST(Taehv, EncodesAStreamInAnyPieces) {
-  const Checkpoint golden = Open(kGolden + "taehv_case.safetensors");
-  Codec codec(ops::Precision::kF32);
-  testing::ExpectEncodesInAnyPieces(codec.context, *codec.encoder,
-                                    testing::ToChannelsLast(golden.Find("video")));
-}
-
-TEST(Taehv, MemoryDoesNotGrowWithTheStream) {
-  Codec codec(ops::Precision::kF32);
-  testing::ExpectBoundedMemory(codec.context, *codec.decoder);
-}
+INSTANTIATE_TYPED_TEST_SUITE_P(Taehv, VideoCodecSuite, Codec);
 
 TEST(Taehv, PlansTheMemoryItUses) {
   Codec codec(ops::Precision::kF32);

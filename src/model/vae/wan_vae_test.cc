@@ -11,7 +11,7 @@
 #include "model/vae/synthetic.h"
 #include "testing/compare.h"
 #include "testing/video_codec.h"
-#include "testing/video_codec_device.h"
+#include "testing/video_codec_suite.h"
 
 namespace mrt {
 namespace {
@@ -33,23 +33,11 @@ struct Codec {
   ops::Context context;
   std::unique_ptr<VideoDecoder> decoder;
   std::unique_ptr<VideoEncoder> encoder;
+
+  static std::string Golden() { return kGolden + "vae_case.safetensors"; }
 };
 
-TEST(WanVae, DecodesTheGoldenLatents) {
-  const Checkpoint golden = Open(kGolden + "vae_case.safetensors");
-  Codec codec(ops::Precision::kF32);
-  const Tensor frames = testing::Decode(codec.context, *codec.decoder, golden.Find("latents"));
-  EXPECT_LE(testing::Compare(frames, testing::ToChannelsLast(golden.Find("decoded"))).relative_l2,
-            1e-4);
-}
-
-TEST(WanVae, EncodesTheGoldenVideo) {
-  const Checkpoint golden = Open(kGolden + "vae_case.safetensors");
-  Codec codec(ops::Precision::kF32);
-  const Tensor latents =
-      testing::Encode(codec.context, *codec.encoder, testing::ToChannelsLast(golden.Find("video")));
-  EXPECT_LE(testing::Compare(latents, golden.Find("encoded")).relative_l2, 1e-4);
-}
+INSTANTIATE_TYPED_TEST_SUITE_P(WanVae, VideoCodecSuite, Codec);
 
 TEST(WanVae, DecodesTheGoldenRun) {
   const Checkpoint golden = Open(MRT_GOLDEN_DIR "/toy_wan/run_0.safetensors");
@@ -66,50 +54,6 @@ TEST(WanVae, DecodesTheGoldenRun) {
   constexpr double kHalfUlpF16 = 0x1p-11;  // relative: the video is stored as F16
   EXPECT_LE(testing::Compare(frames, testing::ToChannelsLast(golden.Find("video"))).relative_l2,
             1e-4 + kHalfUlpF16);
-}
-
-TEST(WanVae, GivesOnADeviceWhatTheCpuGives) {
-  const Checkpoint golden = Open(kGolden + "vae_case.safetensors");
-  testing::ExpectTheSameOnADevice<Codec>(golden.Find("latents"),
-                                         testing::ToChannelsLast(golden.Find("video")));
-}
-
-TEST(WanVae, IsAsGoodInBF16AsRoundingAllows) {
-  if (!ops::HasNativeBF16()) GTEST_SKIP() << "this machine has no native bfloat16";
-  const Checkpoint golden = Open(kGolden + "vae_case.safetensors");
-  const Tensor decoded = testing::ToChannelsLast(golden.Find("decoded"));
-  const Tensor video = testing::ToChannelsLast(golden.Find("video"));
-  const auto errors = [&](ops::Precision precision) {
-    Codec codec(precision);
-    const Tensor frames = testing::Decode(codec.context, *codec.decoder, golden.Find("latents"));
-    const Tensor latents = testing::Encode(codec.context, *codec.encoder, video);
-    return std::pair{testing::Compare(frames, decoded).relative_l2,
-                     testing::Compare(latents, golden.Find("encoded")).relative_l2};
-  };
-  const auto [decode, encode] = errors(ops::Precision::kBF16);
-  const auto [decode_rounded, encode_rounded] = errors(ops::Precision::kBF16Emulated);
-  RecordProperty("decode", std::to_string(decode) + " / " + std::to_string(decode_rounded));
-  RecordProperty("encode", std::to_string(encode) + " / " + std::to_string(encode_rounded));
-  EXPECT_LE(decode, 2 * decode_rounded);
-  EXPECT_LE(encode, 2 * encode_rounded);
-}
-
-TEST(WanVae, DecodesAStreamInAnyPieces) {
-  const Checkpoint golden = Open(kGolden + "vae_case.safetensors");
-  Codec codec(ops::Precision::kF32);
-  testing::ExpectDecodesInAnyPieces(codec.context, *codec.decoder, golden.Find("latents"));
-}
-
-TEST(WanVae, EncodesAStreamInAnyPieces) {
-  const Checkpoint golden = Open(kGolden + "vae_case.safetensors");
-  Codec codec(ops::Precision::kF32);
-  testing::ExpectEncodesInAnyPieces(codec.context, *codec.encoder,
-                                    testing::ToChannelsLast(golden.Find("video")));
-}
-
-TEST(WanVae, MemoryDoesNotGrowWithTheStream) {
-  Codec codec(ops::Precision::kF32);
-  testing::ExpectBoundedMemory(codec.context, *codec.decoder);
 }
 
 TEST(WanVae, PlansTheMemoryItUses) {
