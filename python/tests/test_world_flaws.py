@@ -74,7 +74,7 @@ def test_mixed_shows_both_where_the_thing_is(flawed: list[Flawed]) -> None:
 
 
 def test_melted_is_like_no_shape(flawed: list[Flawed]) -> None:
-    """Painted large and straight on: neither the thing's own outline nor the other one."""
+    """Painted large and straight on, it is not the thing's own outline; `alike` tells of both."""
     clips = of_kind(flawed, "melted", 24)
     assert {x.scene.things[0].shape for x in clips if len(x.scene.things) == 1} >= {"cross", "star"}
     for x in clips:
