@@ -26,6 +26,8 @@ struct BackColumns {
   static constexpr int kPanels = kHeadDim / 64;
   static constexpr int kChunks = kHeadDim / 8;  // of 16 bytes
   static constexpr int kRowTiles = kRows / 8;
+  static constexpr int kTaken = kRows * kChunks / kThreads;
+  static_assert(kRows * kChunks % kThreads == 0);
   // Slot s belongs to warpgroup s % kWarpgroups: nobody else waits for it or fills it.
   static constexpr int kSlots = kRows == 32 ? 6 : 4;
   static_assert(kSlots % kWarpgroups == 0);
@@ -58,6 +60,7 @@ struct BackColumns {
   const MonarchKernelArgs& args;
   Smem& smem;
   Column now, next;
+  uint4 taken[2][kTaken];  // of q and d_out
   bool mirrored = false;
   uint32_t parities = 0;  // of the load of each slot that is waited for next
   int warpgroup = threadIdx.x / 128, thread = threadIdx.x % 128;
@@ -80,16 +83,17 @@ struct BackColumns {
     if (thread == 0)
       for (int p = 0; p < kSlots; ++p)
         if (SlotOf(p) % kWarpgroups == warpgroup) LoadItem(now, p, SlotOf(p));
+    TakeRows(now);
     while (now.items > 0) {
       next = FindFrom(now.index - static_cast<int>(gridDim.x));
-      LoadRows(args.q, smem.rows[0]);
-      LoadRows(back.d_out, smem.rows[1]);
+      PutRows();
       ptx::FenceSharedForWgmma();
       __syncthreads();
       GoUp();
       MergeSums();
       FetchNextRows();
       GoDown();
+      TakeRows(next);
       WriteQueryGradients();
       now = next;
       mirrored = !mirrored;
@@ -138,23 +142,34 @@ struct BackColumns {
   __device__ int EvenItems() const { return (now.items + 1) / kWarpgroups * kWarpgroups; }
   __device__ int FirstItem() const { return mirrored ? kWarpgroups - 1 - warpgroup : warpgroup; }
 
-  // Rows past the end are zero and weigh nothing.
-  __device__ void LoadRows(const Bits16* tensor, Rows& to) const {
-    const PassPlace place = FindPassColumn(args, now.index);
-    for (int n = threadIdx.x; n < kRows * kChunks; n += kThreads) {
-      const int i = n / kChunks, chunk = n % kChunks;
-      uint4 x = {};
-      if (i < args.b1) {
-        const int token = QueryToken(args, place.query_tile, i, place.j);
-        x = __ldg(reinterpret_cast<const uint4*>(tensor +
-                                                 TokenOffset(args, kHeadDim, token, place.head)) +
-                  chunk);
-      }
-      StorePermuted(x, i, chunk, kRows, &to[0][0][0]);
+  // This thread's part of the rows of a column, which is on its way while the gradients of the one
+  // before are written. Rows past the end are zero and weigh nothing.
+  __device__ void TakeRows(const Column& column) {
+    if (column.items == 0) return;
+    const PassPlace place = FindPassColumn(args, column.index);
+#pragma unroll
+    for (int n = 0; n < kTaken; ++n) {
+      const int at = threadIdx.x + n * kThreads, i = at / kChunks, chunk = at % kChunks;
+      taken[0][n] = taken[1][n] = {};
+      if (i >= args.b1) continue;
+      const int token = QueryToken(args, place.query_tile, i, place.j);
+      const int64_t offset = TokenOffset(args, kHeadDim, token, place.head);
+      taken[0][n] = __ldg(reinterpret_cast<const uint4*>(args.q + offset) + chunk);
+      taken[1][n] = __ldg(reinterpret_cast<const uint4*>(back.d_out + offset) + chunk);
     }
   }
+  __device__ void PutRows() const {
+#pragma unroll
+    for (int which = 0; which < 2; ++which)
+#pragma unroll
+      for (int n = 0; n < kTaken; ++n) {
+        const int at = threadIdx.x + n * kThreads;
+        StorePermuted(taken[which][n], at / kChunks, at % kChunks, kRows,
+                      &smem.rows[which][0][0][0]);
+      }
+  }
 
-  // Into L2, so that LoadRows() waits less.
+  // Into L2, so that TakeRows() waits less.
   __device__ void FetchNextRows() const {
     if (next.items == 0) return;
     constexpr int kLines = kHeadDim / 64;  // of a row
