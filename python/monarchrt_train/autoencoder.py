@@ -144,7 +144,7 @@ def _finish(run: Run, model: Taehv, clips: Tensor, held_out: ClipSource, step: i
     whole = to_float(clips[:, : run.config.autoencoder.frames])
     with run.precision():
         done = folded(model, whole) if run.config.autoencoder.train_encoder else model
-        run.log(step, report(done, held_out, run.config, run.device), always=True)
+        run.report(step, report(done, held_out, run.config, run.device))
     weights = {name: x.cpu().contiguous() for name, x in done.state_dict().items()}
     save_file(weights, run.work / WEIGHTS_FILE)
 

@@ -211,6 +211,7 @@ class DistillStage:
     critic_updates: int = 4  # for each rollout
     critic_only_steps: int = 50  # at the start
     counts: tuple[int, ...] = ()  # of things in the prompts, in turn; () as the world has them
+    motions: tuple[str, ...] = ()  # of their first thing, in turn, "" for any; () as above
     ema_decay: float = 0.99
 
 

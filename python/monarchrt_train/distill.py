@@ -375,8 +375,9 @@ class Trainer:
 
 def main(argv: list[str] | None = None, source: ClipSource | None = None) -> None:
     run = Run("distill", __doc__.splitlines()[0], argv)
-    source = source or training_source(run.config.distill.counts)
-    Trainer(run, run.config.distill, "flow", source).train()
+    stage = run.config.distill
+    source = source or training_source(stage.counts, stage.motions)
+    Trainer(run, stage, "flow", source).train()
 
 
 if __name__ == "__main__":

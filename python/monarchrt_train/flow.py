@@ -33,7 +33,7 @@ from monarchrt_train.views import view
 from monarchrt_train.wan import TeacherForced, WanTransformer
 
 TAKEN = "text_encoder"  # in the notes of a checkpoint: the digest of the one of `text` it took
-PIXELS_AT_ONCE = 64 << 20  # of video, made together when the pool is filled
+PIXELS_AT_ONCE = 256 << 20  # of video, made together when the pool is filled
 FRESH_STEPS = 16  # new clips come for so many steps at once: few are as slow to paint as many
 HELD_OUT_CLIPS, HELD_OUT_AT_ONCE = 32, 8
 
@@ -259,7 +259,7 @@ class Trainer:
         seed, size = phase.first_seed + due, share(phase.pool)
         out = Supply(self.run, latents, latent_frames, size, labels, seed)
         out.fill(seed, first, 60 * phase.fill_minutes)
-        self.run.log(self.step, {"clips": len(out.pool), "clips_wanted": first}, always=True)
+        self.run.report(self.step, {"clips": len(out.pool), "clips_wanted": first})
         return out
 
     def train(self, phase: FlowPhase) -> None:
@@ -326,7 +326,7 @@ class Trainer:
             losses["held_out_loss"].append(own)
             losses["prompt_gain"].append(other - own)
         values = {name: torch.cat(x).mean() for name, x in losses.items()}
-        self.run.log(self.step, values, always=True)
+        self.run.report(self.step, values)
 
 
 def main(

@@ -13,8 +13,9 @@ from monarchrt_train.sources import training_source
 
 def main(argv: list[str] | None = None, source: ClipSource | None = None) -> None:
     run = Run("monarch", __doc__.splitlines()[0], argv)
-    source = source or training_source(run.config.monarch.counts)
-    Trainer(run, run.config.monarch, "distill", source).train()
+    stage = run.config.monarch
+    source = source or training_source(stage.counts, stage.motions)
+    Trainer(run, stage, "distill", source).train()
 
 
 if __name__ == "__main__":

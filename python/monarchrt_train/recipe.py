@@ -68,7 +68,7 @@ def command(part: Part, config: Path, work: Path, minutes: float, processes: int
     start = [sys.executable, "-m"]
     if processes > 1 and part.stage != "text":
         start += launcher(processes)
-    flags = [f"--config={config}", f"--work={work}", f"--minutes={minutes}", "--log-every=50"]
+    flags = [f"--config={config}", f"--work={work}", f"--minutes={minutes}", "--log-every=25"]
     return [*start, f"monarchrt_train.{part.stage}", *flags, *(["--anneal"] if part.anneal else [])]
 
 

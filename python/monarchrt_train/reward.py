@@ -266,7 +266,7 @@ class Trainer:
         count = share(stage.pool)
         out = Supply(self.run, self.latents(self.source), frames, count, labels=True)
         out.fill(FIRST_SEED + stage.pool * self.step, count, 60 * stage.fill_minutes)
-        self.run.log(self.step, {"clips": len(out.pool)}, always=True)
+        self.run.report(self.step, {"clips": len(out.pool)})
         return out
 
     def train(self) -> None:
@@ -308,7 +308,7 @@ class Trainer:
             for name, pairs in hits.items()
             if any(n > 0 for _, n in pairs)
         }
-        self.run.log(self.step, shares, always=True)
+        self.run.report(self.step, shares)
 
 
 def main(

@@ -57,6 +57,7 @@ class Run:
         self._limit_s = 60 * args.minutes
         self._seconds = 0.0  # at the beginning of the present step, the same in all processes
         self._log_every, self._save_s = args.log_every, 60 * args.save_minutes
+        self._since_line: dict[str, list[float | Tensor]] = {}  # values that wait for the next line
         self._last_save = self._start
         # Windows of different lengths, with and without gradients, are all compiled.
         torch._dynamo.config.recompile_limit = 64
@@ -91,9 +92,19 @@ class Run:
             return None
         return min(1.0, self._seconds / self._limit_s) if self._limit_s > 0 else 1.0
 
-    def log(self, step: int, values: dict[str, float | Tensor], always: bool = False) -> None:
-        """Adds a line to the log and the output, every so many steps."""
-        if parallel.rank() or (not always and step % self._log_every):
+    def log(self, step: int, values: dict[str, float | Tensor]) -> None:
+        """Every so many steps adds a line with the means of what came since the last one."""
+        if parallel.rank():
+            return
+        for name, value in values.items():
+            self._since_line.setdefault(name, []).append(value)
+        if step % self._log_every == 0:
+            waiting, self._since_line = self._since_line, {}
+            self.report(step, {name: sum(x) / len(x) for name, x in waiting.items()})
+
+    def report(self, step: int, values: dict[str, float | Tensor]) -> None:
+        """Adds a line to the log and the output."""
+        if parallel.rank():
             return
         numbers = {name: float(f"{float(value):.6g}") for name, value in values.items()}
         line = json.dumps(

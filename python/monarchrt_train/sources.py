@@ -30,14 +30,19 @@ def _told(scene: world.Scene, seed: int) -> Told:
 class World:
     """One split of the world. Seeds of different splits never give the same clip.
 
-    counts: numbers of things, in turn; empty: as the world has them.
+    counts: numbers of things, in turn; motions: of the first thing, in turn, "" for any. Empty: as
+    the world has them.
     """
 
-    def __init__(self, split: str, counts: Sequence[int] = ()):
-        self._split, self._counts = split, counts
+    def __init__(self, split: str, counts: Sequence[int] = (), motions: Sequence[str] = ()):
+        self._split, self._counts, self._motions = split, counts, motions
+
+    def _scene(self, seed: int) -> world.Scene:
+        count, motion = world.in_turn(self._counts, seed), world.in_turn(self._motions, seed)
+        return world.sample_scene(seed, self._split, count, motion or None)
 
     def _clips(self, seeds: Sequence[int]) -> list[world.Scene | world.Flawed]:
-        return [world.sample_scene(n, self._split, world.in_turn(self._counts, n)) for n in seeds]
+        return [self._scene(n) for n in seeds]
 
     def _scenes(self, seeds: Sequence[int]) -> list[world.Scene]:
         return [x.scene if isinstance(x, world.Flawed) else x for x in self._clips(seeds)]
@@ -89,8 +94,7 @@ class FlawedWorld(World):
             wanted = Draw("flawed", self._split, seed).chance(self._share)
             return world.sample_flawed(seed, self._split) if wanted else None
 
-        whole = super()._clips(seeds)
-        return [flawed(seed) or scene for seed, scene in zip(seeds, whole, strict=True)]
+        return [flawed(seed) or self._scene(seed) for seed in seeds]
 
 
 def _shown(clip: world.Scene | world.Flawed) -> Mentions:
@@ -105,8 +109,8 @@ def _shown(clip: world.Scene | world.Flawed) -> Mentions:
     return {**all_of_it, "objects": things, "flaws": dict.fromkeys(clip.colors, value)}
 
 
-def training_source(counts: Sequence[int] = ()) -> World:
-    return World("train", counts)
+def training_source(counts: Sequence[int] = (), motions: Sequence[str] = ()) -> World:
+    return World("train", counts, motions)
 
 
 def validation_source() -> World:

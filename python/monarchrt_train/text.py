@@ -194,7 +194,7 @@ def main(argv: list[str] | None = None) -> None:
     with torch.no_grad():
         rows = captions(tokenizer, text_len, "held_out", range(HELD_OUT_CAPTIONS))
         right = share_right(*ask(learner.ema, {name: x.to(run.device) for name, x in rows.items()}))
-    run.log(done, {f"right_{name}": x for name, x in right.items()}, always=True)
+    run.report(done, {f"right_{name}": x for name, x in right.items()})
 
 
 if __name__ == "__main__":

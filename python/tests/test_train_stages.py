@@ -401,6 +401,20 @@ def test_monarch_learns_to_answer_as_the_dense_model_does(work: Path, tmp_path: 
     assert after < 0.8 * before, (before, after)
 
 
+def test_the_log_has_means_of_what_came_since_its_last_line(tmp_path: Path) -> None:
+    run = Run("flow", "", [*arguments(tmp_path), "--log-every=3"])
+    for step in range(5):
+        run.log(step, {"loss": step, ("even", "odd")[step % 2]: torch.tensor(1.0 + step)})
+    run.report(5, {"held_out_loss": 7})
+    wanted = [
+        {"step": 0, "loss": 0, "even": 1},
+        {"step": 3, "loss": 2, "even": 3, "odd": 3},
+        {"step": 5, "held_out_loss": 7},
+    ]
+    lines = log(tmp_path, "flow")
+    assert [{k: x for k, x in line.items() if k != "seconds"} for line in lines] == wanted
+
+
 def test_rollouts_in_a_box_are_of_one_thing(work: Path) -> None:
     run = Run("distill", "", arguments(work))
     trainer = distill.Trainer(run, run.config.distill, "flow", training_source())
@@ -420,6 +434,9 @@ def test_rollouts_in_a_box_are_of_one_thing(work: Path) -> None:
     assert g.history.shape == (8, 6, 16, 3, 2)
     counts = training_source((1, 3)).mentions(range(6))
     assert [x["count"] for x in counts] == [1, 3] * 3
+    moving = training_source((1, 2), ("spin", "", "zigzag")).shown(range(12))
+    assert [x["objects"][0]["motion"] == "spin" for x in moving[::3]] == [True] * 4
+    assert [x["objects"][0]["motion"] for x in moving[2::6]] == ["zigzag"] * 2
     with pytest.raises(ValueError, match="need rows and columns"):
         DistillPhase(1, box=(3,))
 

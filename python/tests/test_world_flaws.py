@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from monarchrt_train.labels import FLAW, FLAW_IN_TIME, NO, YES, asked
 from monarchrt_train.sources import FlawedWorld, training_source
 from monarchrt_train.world import Flawed, held_out, label_maps, render, sample_flawed, valid
 from monarchrt_train.world.flaws import ALIKE, KINDS, alike, flawed_label_maps, render_flawed
-from monarchrt_train.world.scene import COLORS, Blend
+from monarchrt_train.world.scene import COLORS, Blend, Thing
 
 SIZE, FRAMES = (48, 84), 33
 DEVICE = torch.device("cpu")
@@ -101,15 +102,33 @@ def test_alike() -> None:
     assert alike("ball", Blend("square", 0.3, 0.5)) > alike("ball", Blend("star", 0.3, 0.5)) > 0.5
 
 
+def changed(x: Flawed) -> str:
+    """What a cut changes of the thing."""
+    one, other = (
+        next((t for t in s.things if t.color in x.colors), None) for s in (x.scene, x.other)
+    )
+    if one is None or other is None:
+        return "gone"
+    (name,) = (f.name for f in fields(Thing) if getattr(one, f.name) != getattr(other, f.name))
+    return name
+
+
 def test_cut_is_one_scene_and_then_the_other(flawed: list[Flawed]) -> None:
-    clips = of_kind(flawed, "cut")
+    clips = of_kind(flawed, "cut", 48)
     video = render_flawed(clips, SIZE, FRAMES)
     scenes = render([x.scene for x in clips], SIZE, FRAMES)
     others = render([x.other for x in clips], SIZE, FRAMES)
+    changes = set()
     for n, x in enumerate(clips):
-        assert torch.equal(video[n, : x.cut_frame], scenes[n, : x.cut_frame])
-        assert torch.equal(video[n, x.cut_frame :], others[n, x.cut_frame :])
-        assert not torch.equal(scenes[n, x.cut_frame], others[n, x.cut_frame])
+        assert sorted(set(x.cut_frames)) == list(x.cut_frames)
+        assert len(x.cut_frames) % 2 == 1
+        for turn, (begin, end) in enumerate(itertools.pairwise([0, *x.cut_frames, FRAMES])):
+            its = (scenes, others)[turn % 2]
+            assert torch.equal(video[n, begin:end], its[n, begin:end])
+            assert begin == 0 or not torch.equal(scenes[n, begin], others[n, begin]), x
+        changes.add((changed(x), len(x.cut_frames) > 1))
+    assert {x for x, _ in changes} == {"phase", "x", "shape", "gone"}
+    assert {x for _, x in changes} == {False, True}
     later = render_flawed(clips, SIZE, 10, first_frame=20)
     assert torch.equal(later, video[:, 20:30])
     maps = flawed_label_maps(clips, SIZE, [0, 32])

@@ -73,6 +73,19 @@ def test_the_distribution_is_as_stated():
     assert {len(sample_scene(seed, count=3).things) for seed in range(20)} == {3}
 
 
+def test_the_first_thing_has_the_wanted_motion_where_it_can():
+    for seed in range(60):
+        motion = MOTIONS[seed % len(MOTIONS)]
+        scene = sample_scene(seed, motion=motion)
+        if len(scene.things) == 1 or motion in COLUMN_MOTIONS:
+            assert scene.things[0].motion == motion
+        else:
+            assert {t.motion for t in scene.things} <= set(COLUMN_MOTIONS)
+        assert sample_scene(seed, count=1, motion=motion).things[0].motion == motion
+        assert not any(held_out(t.color, t.shape, t.motion) for t in scene.things)
+        assert all(valid(t.shape, t.motion) for t in scene.things)
+
+
 def test_several_things_have_colours_and_columns_of_their_own():
     for seed in range(200):
         things = sample_scene(seed, count=3).things
@@ -101,6 +114,8 @@ def test_wrong_arguments_are_named():
         sample_scene(1, "test")
     with pytest.raises(ValueError, match="count is 4, need"):
         sample_scene(1, count=4)
+    with pytest.raises(ValueError, match="motion is 'hop', need"):
+        sample_scene(1, motion="hop")
 
 
 def thing(motion: str, direction: str | None = None, shape: str = "star", speed="slow") -> Thing:

@@ -25,6 +25,11 @@ class Draw:
     def pick(self, items: Sequence[T]) -> T:
         return items[int(self.uniform() * len(items))]
 
+    def some(self, items: Sequence[T], count: int) -> list[T]:
+        """So many of the items, each at most once."""
+        left = list(items)
+        return [left.pop(int(self.uniform() * len(left))) for _ in range(count)]
+
     def weighted(self, weights: dict[T, float]) -> T:
         """One of the keys, with the probability its weight says; the weights add up to 1."""
         left = self.uniform()

@@ -6,7 +6,8 @@ in places, and in one that comes from nowhere: nothing ever told it that this is
     twice   two things have the same colour
     mixed   a thing has two colours, or two shapes, in stripes
     melted  its outline is between two shapes, or two directions of one: a cross of eight arms
-    cut     from one frame to the next a thing is gone, or back, elsewhere, or of another shape
+    cut     from one frame to the next a thing is gone, or back, elsewhere, of another shape, or
+            further in its motion: once or several times
 """
 
 import math
@@ -32,9 +33,13 @@ from monarchrt_train.world.scene import (
 )
 from monarchrt_train.world.shapes import blended, distance
 
-KINDS = {"twice": 0.3, "mixed": 0.2, "melted": 0.3, "cut": 0.2}
+KINDS = {"twice": 0.25, "mixed": 0.15, "melted": 0.25, "cut": 0.35}
 STAYING = ("bounce", "orbit", "swing", "spin", "still")  # motions that never leave the frame
-CUT_FRAMES = (2, 32)  # between which a cut lies: within 9 latent frames
+CUT_FRAMES = range(2, 33)  # before one of which a cut lies: within 9 latent frames
+CUTS = (1, 1, 3, 5, 7)
+# How much further in its cycle a thing is. No outline looks the same after such a turn.
+FURTHER = {"spin": (0.08, 0.13)}
+FURTHER_ELSE = (0.2, 0.4)
 STRIPES = (0.15, 0.45)  # of a mixed thing: their period, in heights of the frame
 JUMP = (0.2, 0.45)  # how far a thing jumps, in heights
 BLENDED = (0.4, 0.6)  # of the other outline
@@ -50,7 +55,7 @@ class Flawed:
     colors: tuple[str, ...]  # of which there is not one thing as things are
     scene: Scene
     other: Scene | None = None
-    cut_frame: int = 0  # from here on the other's
+    cut_frames: tuple[int, ...] = ()  # from each of them on the other's or, in turn, the first's
     # Or the other's where sin(pi (direction . place / half_period + phase)) is positive.
     direction: float = 0
     half_period: float = 0
@@ -59,8 +64,8 @@ class Flawed:
     def takes(self, frames: Sequence[float], size: tuple[int, int], device: str) -> Tensor:
         """Which pixels are the other's: bool [frames, height, width]."""
         if self.kind == "cut":
-            later = torch.tensor(np.asarray(frames) >= self.cut_frame, device=device)
-            return later[:, None, None].expand(-1, *size)
+            cuts = np.searchsorted(self.cut_frames, np.asarray(frames), side="right")
+            return torch.tensor(cuts % 2 == 1, device=device)[:, None, None].expand(-1, *size)
         y = (torch.arange(size[0], device=device) + 0.5)[:, None] / size[0]
         x = (torch.arange(size[1], device=device) + 0.5) * (ASPECT / size[1])
         along = x * np.cos(self.direction) + y * np.sin(self.direction)
@@ -150,20 +155,27 @@ def alike(shape: str, blend: Blend) -> float:
 
 
 def _cut(draw: Draw, seed: int, split: str) -> Flawed | None:
-    scene = sample_scene(seed, split)
-    places = [n for n, x in enumerate(scene.things) if x.motion in STAYING]
-    if not places:
-        return None
-    place = draw.pick(places)
-    thing = scene.things[place]
+    scene = sample_scene(seed, split, motion=draw.pick(STAYING))
+    thing = scene.things[0]
     away = draw.uniform(*JUMP) * (1 if thing.x < ASPECT / 2 else -1)
-    later = draw.pick((None, replace(thing, x=thing.x + away), _reshaped(draw, thing)))
+    moved, gone = replace(thing, x=thing.x + away), None
+    changed = [gone, moved, _reshaped(draw, thing)]
+    if thing.motion != "still":
+        changed += 2 * [_further(draw, thing)]
+    later = draw.pick(changed)
     if later and not _usual(later):
         return None
-    scenes = [scene, _put(scene, place, later)]
+    scenes = [scene, _put(scene, 0, later)]
     if draw.chance(0.5) and scenes[1].things:  # a clip begins with a thing
         scenes.reverse()
-    return Flawed("cut", (thing.color,), *scenes, cut_frame=int(draw.uniform(*CUT_FRAMES)))
+    cuts = draw.some(CUT_FRAMES, draw.pick(CUTS))
+    return Flawed("cut", (thing.color,), *scenes, cut_frames=tuple(sorted(cuts)))
+
+
+def _further(draw: Draw, thing: Thing) -> Thing:
+    """As the thing will be, or has been, a part of its cycle away."""
+    part = draw.uniform(*FURTHER.get(thing.motion, FURTHER_ELSE))
+    return replace(thing, phase=(thing.phase + draw.pick((-1, 1)) * part) % 1.0)
 
 
 def _reshaped(draw: Draw, thing: Thing) -> Thing:

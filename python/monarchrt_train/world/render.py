@@ -48,7 +48,7 @@ MARK_TONE = 0.66  # the bands that show how a ball or a ring turns
 LIGHT_X, LIGHT_Y = -0.5, -0.7  # towards the light, on the screen
 
 # Pixels painted at once: on a CPU temporaries should stay in its caches, on a GPU in its memory.
-PIXELS_MAX = {"cpu": 1 << 18, "cuda": 1 << 26}
+PIXELS_MAX = {"cpu": 1 << 18, "cuda": 1 << 28}
 
 # Shades of a layer: coverage [n, t, h, w] and three planes that broadcast to it.
 Shade = tuple[Tensor, list[Tensor | float]]

@@ -7,6 +7,7 @@ times are in seconds, angles in radians, clockwise on the screen.
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from monarchrt_train.world.draw import Draw
 
@@ -101,23 +102,29 @@ def labels(scene: Scene) -> dict:
     }
 
 
-def sample_scene(seed: int, split: str = "train", count: int | None = None) -> Scene:
+def sample_scene(
+    seed: int, split: str = "train", count: int | None = None, motion: str | None = None
+) -> Scene:
     """The scene of this seed; the splits draw from streams of their own.
 
     "train" and "val" hold no held-out triple of colour, shape and motion, "held_out" nothing else.
-    `count` fixes the number of objects.
+    `count` fixes the number of objects, `motion` that of the first one if it may move so beside
+    the others.
     """
     if split not in SPLITS:
         raise ValueError(f"[sample_scene] split is {split!r}, need one of {SPLITS}")
     if count is not None and count not in COUNTS:
         raise ValueError(f"[sample_scene] count is {count}, need one of {tuple(COUNTS)}")
+    if motion is not None and motion not in MOTIONS:
+        raise ValueError(f"[sample_scene] motion is {motion!r}, need one of {MOTIONS}")
     draw = Draw("scene", split, seed)
     drawn_count = draw.weighted(COUNTS)
     count = drawn_count if count is None else count
     things: list[Thing] = []
     for column in range(count):
         taken = {t.color for t in things}
-        things.append(_sample_thing(draw, split == "held_out", count, column, taken))
+        wanted = motion if column == 0 else None
+        things.append(_sample_thing(draw, split == "held_out", count, column, taken, wanted))
     return Scene(
         seed=seed,
         split=split,
@@ -129,15 +136,21 @@ def sample_scene(seed: int, split: str = "train", count: int | None = None) -> S
     )
 
 
-def in_turn(counts: Sequence[int], seed: int) -> int | None:
-    """The number of things of this seed, if each of `counts` has its turn; None for no counts."""
-    return counts[seed % len(counts)] if counts else None
+T = TypeVar("T")
 
 
-def _sample_thing(draw: Draw, want_held_out: bool, count: int, column: int, taken: set) -> Thing:
+def in_turn(values: Sequence[T], seed: int) -> T | None:
+    """That of this seed, if each of `values` has its turn; None of none."""
+    return values[seed % len(values)] if values else None
+
+
+def _sample_thing(
+    draw: Draw, want_held_out: bool, count: int, column: int, taken: set, wanted: str | None
+) -> Thing:
+    motions = MOTIONS if count == 1 else COLUMN_MOTIONS
     while True:
         color, shape = draw.pick(COLORS), draw.pick(SHAPES)
-        motion = draw.pick(MOTIONS if count == 1 else COLUMN_MOTIONS)
+        motion = draw.pick((wanted,) if wanted in motions else motions)
         if color in taken or not valid(shape, motion):
             continue
         if held_out(color, shape, motion) == want_held_out:
