@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from monarchrt_train.world.draw import Draw
 
+T = TypeVar("T")
+
 ASPECT = 416 / 240
 FRAMES_PER_S = 16
 FLOOR_Y = 0.80  # where the wall ends
@@ -134,9 +136,6 @@ def sample_scene(
         camera=draw.weighted(CAMERAS),
         camera_phase=draw.uniform(),
     )
-
-
-T = TypeVar("T")
 
 
 def in_turn(values: Sequence[T], seed: int) -> T | None:
