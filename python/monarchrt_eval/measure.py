@@ -17,9 +17,9 @@ from monarchrt_eval.temporal import Steadiness, steadiness
 from monarchrt_train.world import Scene, render
 
 # Files of this package that only say what to do with what was measured.
-REPORTING = ("__main__.py", "bootstrap.py", "drift.py", "fidelity.py", "frechet.py", "patterns.py")
-REPORTING += ("report.py", "sheet.py", "stage.py", "table.py", "torch_clips.py", "validate.py")
-REPORTING += ("workers.py",)
+REPORTING = ("__main__.py", "bootstrap.py", "confusion.py", "drift.py", "fidelity.py")
+REPORTING += ("frechet.py", "patterns.py", "report.py", "sheet.py", "stage.py", "table.py")
+REPORTING += ("torch_clips.py", "validate.py", "workers.py")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from monarchrt_eval import features, frechet, report
+from monarchrt_eval import confusion, features, frechet, report
 from monarchrt_eval.bootstrap import Estimate, difference
 from monarchrt_eval.clips import Engine, made, read
 from monarchrt_eval.features import FeatureNetwork
@@ -120,7 +120,9 @@ def _row(
     seed: int,
 ) -> dict[str, dict]:
     """All estimates of clips; asks, each (what it shows) and clips by index."""
+    pairs = ((asks[i], clip.observed) for i, clip in clips.items())
     row = {
+        "confusion": confusion.confusion(pairs),
         "adherence": adherence(list(each.values()), seed),
         "by_things": by_things([asks[i] for i in each], list(each.values()), seed),
         "steadiness": steady([clip.steadiness for clip in clips.values()], seed),
@@ -202,7 +204,7 @@ def make_table(plan: Plan, tell: Tell) -> str:
                 rows["shuffled"] = shuffled(asks, clips, seed)
         changes = against_dense(shown, seed)
         # After each row, so that a run that is stopped leaves what it has.
-        tables = (report.adherence, report.steadiness, report.by_things)
+        tables = (report.adherence, report.steadiness, report.by_things, confusion.table)
         text = "\n".join([*(table(rows) for table in tables), report.differences(changes)])
         content = {"settings": _settings(plan), "rows": rows, "against_dense": changes}
         report.write(plan.out, "table", content, text)

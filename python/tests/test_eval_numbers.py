@@ -6,6 +6,7 @@ import pytest
 
 from monarchrt_eval import bootstrap, frechet, report, temporal
 from monarchrt_eval.checker.validate import clip
+from monarchrt_eval.confusion import confusion, table
 from monarchrt_eval.measure import adherence, by_things, counts
 
 cv2.setNumThreads(1)
@@ -119,3 +120,25 @@ def test_adherence_of_known_clips():
     assert [line[:12] for line in text.splitlines()[2:]] == ["| x, 1 thing", "| x, 2 thing"]
     text = report.adherence({"x": {"adherence": rows}})
     assert text.splitlines()[2].startswith(f"| x | 4 | {report.cell(rows['all'], 0, 100)} | 100 (")
+
+
+def test_confusion_says_what_was_seen_instead():
+    def clip_of(*things: tuple[str, str, str]) -> dict:
+        names = ("color", "shape", "motion")
+        return {"objects": [dict(zip(names, x, strict=False)) for x in things]}
+
+    pairs = [
+        (clip_of(("red", "star", "spin")), clip_of(("red", "star", "still"))),
+        (clip_of(("red", "star", "spin")), clip_of(("red", "heart", "still"))),
+        (
+            clip_of(("red", "star", "spin")),
+            clip_of(("red", "star", "spin"), ("blue", "ring", "roll")),
+        ),
+        (clip_of(("red", "star"), ("blue", "moon", "fall")), clip_of(("blue", "moon"))),
+    ]
+    got = confusion(pairs)
+    assert got["motion"] == {"fall": {"unclear": 1}, "spin": {"still": 2, "spin": 1}}
+    assert got["shape"] == {"moon": {"moon": 1}, "star": {"star": 2, "heart": 1, "missing": 1}}
+    text = table({"x": {"confusion": got}, "y": {}}).splitlines()
+    assert text[-1] == "| x | motion | spin | 1 of 3 | still 2 |"
+    assert text[2] == "| x | shape | moon | 1 of 1 |  |"

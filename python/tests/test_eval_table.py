@@ -87,6 +87,7 @@ def test_the_table_from_one_command(model):
     out = model.parent / "out"
     assert f"| window | {CLIPS} |" in (out / "table.md").read_text()
     assert "| window, 1 thing | " in (out / "table.md").read_text()
+    assert "| real | motion | " in (out / "table.md").read_text()
     sheet = cv2.imread(str(out / "sheet.png"))
     assert sheet.shape[0] > CLIPS * 3 * 96
     (out / "dense" / "0002.rgb").unlink()
@@ -95,7 +96,7 @@ def test_the_table_from_one_command(model):
     assert less["rows"]["real"] == rows["real"]
     assert len(list((out / "measured").iterdir())) == CLIPS + 1  # dense as real; window all alike
     plain = table(model, "--methods", "dense", "--no-generate", "--no-frechet")
-    assert plain["rows"]["dense"].keys() == {"adherence", "by_things", "steadiness"}
+    assert plain["rows"]["dense"].keys() == {"adherence", "by_things", "confusion", "steadiness"}
     assert plain["rows"]["real"]["adherence"] == rows["real"]["adherence"]
 
 

@@ -4,7 +4,14 @@ It knows the names of the attributes and what they mean, nothing of what made th
 import `monarchrt_train`, but for `validate`, which checks it on clips with known labels.
 """
 
-from monarchrt_eval.checker.adherence import ATTRIBUTES, OF_FOUND, compare, compare_found, tally
+from monarchrt_eval.checker.adherence import (
+    ATTRIBUTES,
+    OF_FOUND,
+    compare,
+    compare_found,
+    matched,
+    tally,
+)
 from monarchrt_eval.checker.observe import observe
 
-__all__ = ["ATTRIBUTES", "OF_FOUND", "compare", "compare_found", "observe", "tally"]
+__all__ = ["ATTRIBUTES", "OF_FOUND", "compare", "compare_found", "matched", "observe", "tally"]

@@ -20,7 +20,7 @@ def compare(asked: dict, observed: dict) -> dict[str, list[bool]]:
         if name in asked:
             result[name].append(asked[name] == observed[name])
     wanted = asked["objects"]
-    for want, saw in _matched(wanted, observed["objects"]):
+    for want, saw in matched(wanted, observed["objects"]):
         for name, value in want.items():
             result[name].append(value == saw.get(name))
     too_many = max(len(observed["objects"]) - len(wanted), 0)
@@ -29,7 +29,7 @@ def compare(asked: dict, observed: dict) -> dict[str, list[bool]]:
     return dict(result)
 
 
-def _matched(wanted: list[dict], seen: list[dict]) -> list[tuple[dict, dict]]:
+def matched(wanted: list[dict], seen: list[dict]) -> list[tuple[dict, dict]]:
     """Each thing that was asked for with the one that was seen, {} for none."""
     seen = seen + [{}] * len(wanted)
     return max(
@@ -41,7 +41,7 @@ def _matched(wanted: list[dict], seen: list[dict]) -> list[tuple[dict, dict]]:
 def compare_found(asked: dict, observed: dict) -> dict[str, list[bool]]:
     """Of the things alone that are there, whether they have the shape and the motion that was
     asked for: not of those that are missing, nor of those that nobody asked for."""
-    pairs = _matched(asked["objects"], observed["objects"])
+    pairs = matched(asked["objects"], observed["objects"])
     return {
         name: [want[name] == saw.get(name) for want, saw in pairs if saw and name in want]
         for name in OF_FOUND
